@@ -1,0 +1,1 @@
+"""Ovi as a native ComfyUI model. Imports comfy and torch, never ``nodes/``."""
