@@ -1,0 +1,190 @@
+"""Variants of Ovi, and the arithmetic of frames, seconds, latent steps, samples and sizes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import OviError
+
+FPS = 24
+FRAMES_PER_STEP = 4  # frames that one video latent step stands for, after the first step's single frame
+SAMPLE_RATE = 16000  # Hz
+SAMPLES_PER_STEP = 512  # audio samples that one audio latent step stands for
+VIDEO_CHANNELS = 48
+AUDIO_CHANNELS = 20
+SPATIAL = 16  # pixels along each side of one video latent cell
+SIZE_GRID = 32  # pixels: two latent cells, since the transformer reads them in patches of 2x2
+TEXT_LENGTH = 512  # text positions, end of sentence and padding included
+MIN_VIDEO_STEPS = 2  # one step alone is a picture and has no sound
+
+CaptionStyle = Literal["<AUDCAP>", "Audio:"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One published set of weights, and what it was trained for.
+
+    Attributes:
+        name: as the nodes show it.
+        file: name of the checkpoint file.
+        area: trained picture area in square pixels.
+        seconds: trained length in seconds.
+        caption: how the caption of the sound is written: ``<AUDCAP>...<ENDAUDCAP>``, or ``Audio: ...`` at the end.
+    """
+
+    name: str
+    file: str
+    area: int
+    seconds: float
+    caption: CaptionStyle
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant("960x960_10s", "model_960x960_10s.safetensors", 960 * 960, 10.0, "Audio:"),
+        Variant("960x960_5s", "model_960x960.safetensors", 960 * 960, 5.0, "Audio:"),
+        Variant("720x720_5s", "model.safetensors", 720 * 720, 5.0, "<AUDCAP>"),
+        Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Size and length of one clip with its sound, counted in every unit.
+
+    Attributes:
+        width, height: pixels.
+        video_steps: T, latent steps of the video along time (31 for 5 s, 61 for 10 s).
+    """
+
+    width: int
+    height: int
+    video_steps: int
+
+    @classmethod
+    def from_seconds(cls, width: int, height: int, seconds: float) -> Clip:
+        """The clip whose video lasts nearest to ``seconds``, and 5 frames at least.
+
+        Raises:
+            OviError: ``width`` or ``height`` is off the grid, or ``seconds`` is not a positive number.
+        """
+        check_size(width, height)
+        if not 0 < seconds < math.inf:
+            raise OviError(
+                input="seconds",
+                found=f"{seconds:g}",
+                accepted="a length above 0 s; the models were trained on 5 s and 10 s",
+                remedy="Set seconds to 5 or 10.",
+            )
+        steps = 1 + round((seconds * FPS - 1) / FRAMES_PER_STEP)
+        return cls(width, height, max(MIN_VIDEO_STEPS, steps))
+
+    @property
+    def frames(self) -> int:
+        """Pictures of the video, at 24 a second."""
+        return FRAMES_PER_STEP * (self.video_steps - 1) + 1
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video in seconds; a trained length has one frame more than its name says (121 for 5 s)."""
+        return self.frames / FPS
+
+    @property
+    def audio_steps(self) -> int:
+        """L, latent steps of the sound (157 for 5 s, 314 for 10 s)."""
+        return round((self.video_steps - 1) * 157 / 30)
+
+    @property
+    def samples(self) -> int:
+        """Samples of the decoded sound, at 16 kHz.
+
+        At the trained lengths the sound ends within one frame of the video; elsewhere the reference's ratio of steps
+        (31.4 a second, where the sound has 31.25) lets them drift apart, by three frames at 30 s.
+        """
+        return self.audio_steps * SAMPLES_PER_STEP
+
+    def video_shape(self, batch: int = 1) -> tuple[int, int, int, int, int]:
+        """Video latent shape ``[batch, 48, T, height / 16, width / 16]``."""
+        return batch, VIDEO_CHANNELS, self.video_steps, self.height // SPATIAL, self.width // SPATIAL
+
+    def audio_shape(self, batch: int = 1) -> tuple[int, int, int]:
+        """Audio latent shape ``[batch, 20, L]``."""
+        return batch, AUDIO_CHANNELS, self.audio_steps
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise :class:`OviError` unless both sides, in pixels, are multiples of 32."""
+    wrong = {
+        name: pixels
+        for name, pixels in (("width", width), ("height", height))
+        if pixels < SIZE_GRID or pixels % SIZE_GRID
+    }
+    if wrong:
+        raise OviError(
+            input=" and ".join(wrong),
+            found=f"{width}x{height} px",
+            accepted=f"multiples of {SIZE_GRID} px, from {SIZE_GRID} px up",
+            remedy=f"Set {' and '.join(f'{name} to {_neighbours(pixels)}' for name, pixels in wrong.items())}.",
+        )
+
+
+def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """Size on the grid of 32 px for a wanted size, scaled to ``area`` square pixels.
+
+    Each side is rounded twice, to whole pixels and then to the grid, as the reference does for text to video.
+
+    Returns:
+        ``(height, width)`` in pixels.
+
+    Raises:
+        OviError: a side is not positive.
+    """
+    scale = _scale_to_area(height, width, area)
+    return _to_grid(round(height * scale)), _to_grid(round(width * scale))
+
+
+def first_frame_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """Size on the grid of 32 px that the reference gives a start image in image to video.
+
+    Of some sizes of about the image's shape, the one nearest to ``area`` square pixels is taken; between equals, the
+    one nearest to the image's shape. So it may differ from :func:`snap_size` (a 768x1024 image for 720x720: 608x832, not 640x832).
+
+    Returns:
+        ``(height, width)`` in pixels.
+
+    Raises:
+        OviError: a side is not positive.
+    """
+    scale = _scale_to_area(height, width, area)
+    shape = width / height
+    cells = max(1, area // SIZE_GRID**2)
+    middle = max(1, round(math.sqrt(cells / shape)))
+    rows = [max(1, middle + step) for step in range(-3, 4)]
+    sizes = [(row * SIZE_GRID, max(1, round(row * shape)) * SIZE_GRID) for row in rows]
+    sizes.append((_to_grid(height * scale), _to_grid(width * scale)))
+    return min(sizes, key=lambda size: (abs(size[0] * size[1] - area), abs(size[1] / size[0] - shape)))
+
+
+def _scale_to_area(height: int, width: int, area: int) -> float:
+    if height < 1 or width < 1:
+        raise OviError(
+            input="width and height",
+            found=f"{width}x{height} px",
+            accepted="sides of 1 px or more",
+            remedy="Set both to the size of the clip you want.",
+        )
+    return math.sqrt(area / (height * width))
+
+
+def _to_grid(pixels: float) -> int:
+    """Nearest multiple of 32 px, 32 at least; halves go to the even multiple."""
+    return max(SIZE_GRID, round(pixels / SIZE_GRID) * SIZE_GRID)
+
+
+def _neighbours(pixels: int) -> str:
+    below = pixels // SIZE_GRID * SIZE_GRID
+    return f"{below} or {below + SIZE_GRID}" if below >= SIZE_GRID else str(SIZE_GRID)
