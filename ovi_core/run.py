@@ -1,0 +1,30 @@
+"""What one sampling run computes once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Run:
+    """Results that stay the same in every step of one sampling run; it goes when the run ends.
+
+    The sampler hook in ``model.py`` puts one into ``transformer_options[Run.KEY]``. Without it (a bare call of the
+    transformer) every forward starts with an empty one.
+    """
+
+    KEY = "ovi_run"
+
+    def __init__(self) -> None:
+        self._results: dict[Hashable, Any] = {}
+
+    @torch.compiler.disable
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of ``compute()``, from the first call with this ``key``."""
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]
