@@ -151,7 +151,8 @@ def first_frame_size(height: int, width: int, area: int) -> tuple[int, int]:
     """Size on the grid of 32 px that the reference gives a start image in image to video.
 
     Of some sizes of about the image's shape, the one nearest to ``area`` square pixels is taken; between equals, the
-    one nearest to the image's shape. So it may differ from :func:`snap_size` (a 768x1024 image for 720x720: 608x832, not 640x832).
+    one nearest to the image's shape. So it may differ from :func:`snap_size`: an image of 1024x768 px for 720x720
+    becomes 832x608, not 832x640.
 
     Returns:
         ``(height, width)`` in pixels.

@@ -64,7 +64,7 @@ def test_the_two_size_rules_differ_where_the_reference_differs():
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
 def test_a_length_that_is_none_is_refused(seconds):
-    with pytest.raises(OviError, match="'seconds'.*Set seconds to 5 or 10"):
+    with pytest.raises(OviError, match=r"'seconds'.*Set seconds to 5 or 10"):
         Clip.from_seconds(512, 512, seconds)
 
 
