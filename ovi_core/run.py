@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Run:
-    """Results that stay the same in every step of one sampling run; it goes when the run ends.
+    """Results that stay the same in every step of one sampling run; they go when the run ends.
 
     The sampler hook in ``model.py`` puts one into ``transformer_options[Run.KEY]``. Without it (a bare call of the
     transformer) every forward starts with an empty one.

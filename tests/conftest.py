@@ -31,5 +31,6 @@ def _load_pack() -> None:
     spec.loader.exec_module(module)
 
 
+sys.path.insert(0, str(Path(__file__).parent))  # helper modules of the tests
 _load_host()
 _load_pack()

@@ -1,0 +1,56 @@
+"""LATENT to IMAGE, AUDIO and VIDEO."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from comfy_api.latest import InputImpl, Types, io
+
+from ..ovi_core import decode
+from ..ovi_core.errors import reported_by
+from ..ovi_core.spec import FPS, SAMPLE_RATE
+
+CATEGORY = "Ovi/decoding"
+
+
+class OviDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviDecode",
+            display_name="Ovi AV Decode",
+            category=CATEGORY,
+            description="Decode picture and sound. video holds both, at 24 frames a second, for Save Video.",
+            search_aliases=["ovi vae decode", "latent to video", "video with sound"],
+            inputs=[
+                io.Latent.Input("samples", tooltip="From a sampler."),
+                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
+                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+                io.Combo.Input(
+                    "tiled",
+                    options=list(decode.TILED),
+                    default="auto",
+                    tooltip="Decode the picture in overlapping tiles: less memory, more time. auto: only when it would "
+                    "not fit at once.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Audio.Output(display_name="audio"),
+                io.Video.Output(display_name="video"),
+            ],
+        )
+
+    @classmethod
+    @reported_by("Ovi AV Decode")
+    def execute(cls, samples, vae, audio_vae, tiled: str = "auto") -> io.NodeOutput:
+        frames, sound = decode.decode(vae, audio_vae, samples["samples"], tiled)
+        images, clip_sound = decode.as_one_clip(frames, sound)
+        components = Types.VideoComponents(
+            images=images, audio={"waveform": clip_sound, "sample_rate": SAMPLE_RATE}, frame_rate=Fraction(FPS)
+        )
+        audio = {"waveform": sound, "sample_rate": SAMPLE_RATE}
+        return io.NodeOutput(images, audio, InputImpl.VideoFromComponents(components))
+
+
+NODES = [OviDecode]

@@ -1,0 +1,14 @@
+"""The list of the pack's nodes, as ComfyUI asks for it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import conditioning, decoding, latents, loaders, sampling
+
+SHELVES = (loaders, conditioning, latents, sampling, decoding)
+
+
+class OviExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [node for shelf in SHELVES for node in shelf.NODES]

@@ -1,0 +1,139 @@
+"""Loaders: files on disk to MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..ovi_core import hub
+from ..ovi_core.audio_vae import read_audio_vae
+from ..ovi_core.errors import reported_by
+from ..ovi_core.loader import WEIGHT_DTYPES, load_model
+from ..ovi_core.spec import VARIANTS
+from ..ovi_core.text_encoder import read_text_encoder
+from ..ovi_core.video_vae import read_video_vae
+
+CATEGORY = "Ovi/loaders"
+SAME_FILE = "in the same file"
+
+
+def _full_path(folder: str, name: str) -> str:
+    return folder_paths.get_full_path_or_raise(folder, name)
+
+
+class OviModelLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = folder_paths.get_filename_list("diffusion_models")
+        return io.Schema(
+            node_id="OviModelLoader",
+            display_name="Load Ovi Model",
+            category=CATEGORY,
+            description="Load Ovi's video and audio towers as one MODEL, which any sampler, LoRA and cache can use.",
+            search_aliases=["ovi checkpoint", "talking video", "video with sound"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=files,
+                    tooltip="File in models/diffusion_models with both towers, or with the video tower.",
+                ),
+                io.Combo.Input(
+                    "audio_model_name",
+                    options=[SAME_FILE, *files],
+                    default=SAME_FILE,
+                    tooltip="File with the audio tower, when it is a file of its own.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="How weights are held in memory. default: as in the file. fp8 halves the memory of bf16 "
+                    "and costs some quality; norms, modulation and time embedding keep full precision.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    @reported_by("Load Ovi Model")
+    def execute(
+        cls, model_name: str, audio_model_name: str = SAME_FILE, weight_dtype: str = "default"
+    ) -> io.NodeOutput:
+        audio = None if audio_model_name == SAME_FILE else _full_path("diffusion_models", audio_model_name)
+        return io.NodeOutput(load_model(_full_path("diffusion_models", model_name), audio, weight_dtype))
+
+
+class OviAudioVAELoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = folder_paths.get_filename_list("vae")
+        return io.Schema(
+            node_id="OviAudioVAELoader",
+            display_name="Load Ovi Audio VAE",
+            category=CATEGORY,
+            description="Load MMAudio's 16 kHz VAE and its BigVGAN vocoder: between sound and audio latent, at 16 kHz.",
+            search_aliases=["mmaudio", "vocoder", "bigvgan", "sound vae"],
+            inputs=[
+                io.Combo.Input("vae_name", options=files, tooltip="v1-16.pth, or a file with VAE and vocoder."),
+                io.Combo.Input(
+                    "vocoder_name",
+                    options=[SAME_FILE, *files],
+                    default=SAME_FILE,
+                    tooltip="best_netG.pt, or 'in the same file'.",
+                ),
+            ],
+            outputs=[io.Vae.Output(display_name="audio_vae")],
+        )
+
+    @classmethod
+    @reported_by("Load Ovi Audio VAE")
+    def execute(cls, vae_name: str, vocoder_name: str = SAME_FILE) -> io.NodeOutput:
+        vocoder = None if vocoder_name == SAME_FILE else _full_path("vae", vocoder_name)
+        return io.NodeOutput(read_audio_vae(_full_path("vae", vae_name), vocoder))
+
+
+class OviPipelineLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviPipelineLoader",
+            display_name="Load Ovi (all in one)",
+            category=CATEGORY,
+            description="Find and load everything one variant of Ovi needs: model, text encoder and both VAEs.",
+            search_aliases=["ovi", "talking video", "video with sound", "lip sync"],
+            inputs=[
+                io.Combo.Input(
+                    "variant",
+                    options=list(VARIANTS),
+                    default="960x960_10s",
+                    tooltip="Weights, named by the picture area and length of their training. mini: small, to try out.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["bf16", "fp8"],
+                    default="bf16",
+                    tooltip="bf16: as published, 23 GB. fp8: half the memory, slightly less detail.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Clip.Output(display_name="clip"),
+                io.Vae.Output(display_name="vae"),
+                io.Vae.Output(display_name="audio_vae"),
+            ],
+        )
+
+    @classmethod
+    @reported_by("Load Ovi (all in one)")
+    def execute(cls, variant: str, precision: str = "bf16") -> io.NodeOutput:
+        files = hub.find_files(VARIANTS[variant])
+        return io.NodeOutput(
+            load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default"),
+            read_text_encoder(files.text_encoder),
+            read_video_vae(files.video_vae),
+            read_audio_vae(files.audio_vae, files.vocoder),
+        )
+
+
+NODES = [OviModelLoader, OviAudioVAELoader, OviPipelineLoader]

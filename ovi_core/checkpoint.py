@@ -1,0 +1,141 @@
+"""Published layouts of the transformer's weights, all turned into one state dict.
+
+The names inside the module (``OviTransformer``) differ from the published ones in two ways: the video tower has no
+prefix, and a modulation is a leaf module with a ``weight``. Layouts: one file with both towers (``video_model.`` and
+``audio_model.``), or the video tower without prefix, alone or with ``audio_model.``; modulations of blocks as
+``modulation.modulation`` or ``modulation``; ComfyUI's prefixes around any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+
+from .errors import OviError
+from .transformer import OviConfig, OviTransformer
+from .weight_files import Weights, axis, check_weights, describe_weights, without_prefix
+
+WRAPPINGS = ("model.diffusion_model.", "diffusion_model.", "module.")
+QUANTISED = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".input_scale")
+WHAT = "an Ovi transformer"
+ACCEPTED = "an Ovi checkpoint with both towers, such as model_960x960_10s.safetensors"
+
+
+def to_module_keys(weights: Mapping[str, torch.Tensor]) -> Weights:
+    """Weights under the module's names; those that have them already stay."""
+    return {_module_key(key): value for key, value in weights.items()}
+
+
+def to_published_keys(weights: Mapping[str, torch.Tensor]) -> Weights:
+    """Weights under the names of the published one-file checkpoints."""
+    return {_published_key(key): value for key, value in weights.items()}
+
+
+def _module_key(key: str) -> str:
+    key = key.removeprefix("video_model.").replace(".modulation.modulation", ".modulation.weight")
+    return key + ".weight" if key.endswith(".modulation") else key
+
+
+def _published_key(key: str) -> str:
+    of_head = key.endswith("head.modulation.weight")
+    key = key.replace(".modulation.weight", ".modulation" if of_head else ".modulation.modulation")
+    return key if key.startswith("audio_model.") else "video_model." + key
+
+
+def unwrapped(weights: Weights) -> Weights:
+    """Weights without the prefix that ComfyUI and training code put around a whole model."""
+    for prefix in WRAPPINGS:
+        inner = without_prefix(weights, prefix)
+        if inner:
+            return unwrapped(inner)
+    return weights
+
+
+def both_towers(model: Weights, audio: Weights | None) -> Weights:
+    """One set of weights, by module names, from one file or two.
+
+    Args:
+        model: the file with the video tower, or with both.
+        audio: the file with the audio tower, if it is a file of its own; of it only the audio tower is used.
+
+    Raises:
+        OviError: a file that is not Ovi's, or one of both towers is nowhere.
+    """
+    weights = to_module_keys(unwrapped(model))
+    if audio is None:
+        return _require_both(weights, "model_name")
+    sound = to_module_keys(unwrapped(audio))
+    if "patch_embedding.0.weight" in sound:  # an audio tower saved alone, without its prefix
+        sound = {f"audio_model.{key}": value for key, value in sound.items()}
+    sound = {key: value for key, value in sound.items() if key.startswith("audio_model.")}
+    if not sound:
+        raise OviError(
+            input="audio_model_name",
+            found=describe_weights(audio),
+            accepted="Ovi's audio tower (keys 'audio_model.…')",
+            remedy="Pick the audio file that belongs to the video file, or 'in the same file'.",
+        )
+    video = {key: value for key, value in weights.items() if not key.startswith("audio_model.")}
+    return _require_both({**video, **sound}, "model_name")
+
+
+def _require_both(weights: Weights, input: str) -> Weights:
+    mark = "blocks.0.cross_attn.k_fusion.weight"
+    video, audio = mark in weights and "patch_embedding.weight" in weights, f"audio_model.{mark}" in weights
+    if video and audio:
+        return weights
+    if not video and not audio:
+        raise OviError(
+            input=input,
+            found=describe_weights(weights),
+            accepted=ACCEPTED,
+            remedy="Pick an Ovi file from diffusion_models; stock loaders are for the other models.",
+        )
+    here, lacking = ("video", "audio") if video else ("audio", "video")
+    raise OviError(
+        input=input,
+        found=f"only the {here} tower of an Ovi transformer",
+        accepted=ACCEPTED + ", or the video tower here and the audio tower as audio_model_name",
+        remedy=f"Add the file with the {lacking} tower: video as model_name, audio as audio_model_name.",
+    )
+
+
+def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
+    """Sizes of the transformer from the shapes of its weights, by module names."""
+
+    def size(key: str, index: int) -> int:
+        return axis(weights, key, index, input="model_name", what=WHAT)
+
+    blocks = {int(key.split(".")[1]) for key in weights if key.startswith("blocks.")}
+    return OviConfig(
+        dim=size("patch_embedding.weight", 0),
+        ffn_dim=size("blocks.0.ffn.0.weight", 0),
+        num_layers=len(blocks),
+        text_dim=size("text_embedding.0.weight", 1),
+        freq_dim=size("time_embedding.0.weight", 1),
+        video_channels=size("patch_embedding.weight", 1),
+        audio_channels=size("audio_model.patch_embedding.0.weight", 1),
+    )
+
+
+@cache
+def expected_weights(config: OviConfig) -> Weights:
+    """Every weight of the module, on the meta device: names and shapes without memory."""
+    return OviTransformer(operations=torch.nn, device="meta", dtype=torch.float32, **config.as_dict()).state_dict()
+
+
+def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig) -> None:
+    """Raise OviError unless ``weights`` (module names) are exactly those of a transformer of this ``config``.
+
+    A quantised layer may pack its weight in another shape and brings scales with it; both are the host's business.
+    """
+    expected = expected_weights(config)
+    quantised = {key.rsplit(".", 1)[0] + ".weight" for key in weights if key.endswith(QUANTISED)}
+    found = {
+        key: expected[key] if key in quantised and key in expected else value
+        for key, value in weights.items()
+        if not key.endswith(QUANTISED)
+    }
+    check_weights(expected, found, input="model_name", what=WHAT)

@@ -1,0 +1,205 @@
+"""Ovi as one of the host's models: configuration, conditioning, latents.
+
+A joint latent is the host's ``NestedTensor((video [B, 48, T, H, W], audio [B, 20, L]))``. While it samples, the host
+packs both into one [B, 1, N] with N = 48 T H W + 20 L, so what differs between the two parts (latent scaling, masks,
+guidance) needs the shapes to take the pack apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from comfy.nested_tensor import NestedTensor
+from torch import Tensor
+from torch.nn.functional import max_pool3d
+
+from . import checkpoint
+from .errors import OviError
+from .run import Run
+from .spec import TEXT_LENGTH
+from .timesteps import TimestepShares
+from .transformer import PATCH, OviTransformer
+
+AUDIO_TEXT = "ovi_audio_text"
+"""Key of a conditioning's options: text [B, S, text_dim] for the audio tower, where it is another than the video's."""
+
+
+class OviModelConfig(comfy.supported_models_base.BASE):
+    """What the host wants to know about the model before it builds it."""
+
+    unet_config = {"image_model": "ovi"}
+    unet_extra_config: dict = {}
+    sampling_settings = {"shift": 5.0}
+    latent_format = comfy.latent_formats.Wan22
+    supported_inference_dtypes = [torch.bfloat16, torch.float32]  # float16 overflows in the published weights
+
+    def __init__(self, unet_config: dict):
+        super().__init__(unet_config)
+        self.memory_usage_factor = self.unet_config["dim"] / 2222  # the host's figure for Wan's build
+
+    def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:
+        return comfy.model_base.ModelType.FLOW
+
+    def get_model(self, state_dict: dict, prefix: str = "", device: Any = None) -> Ovi:
+        return Ovi(self, device=device)
+
+    def process_unet_state_dict(self, state_dict: dict) -> dict:
+        return checkpoint.to_module_keys(state_dict)
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict) -> dict:
+        # With its own prefix the file is not taken for a plain Wan 2.2 model when it is loaded again.
+        return super().process_unet_state_dict_for_saving(checkpoint.to_published_keys(state_dict))
+
+
+class Ovi(comfy.model_base.BaseModel):
+    """The host's side of the twin transformer."""
+
+    def __init__(self, model_config: OviModelConfig, device: Any = None):
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=OviTransformer)
+        self.latent_shapes: list = []
+        self.current_run: Run | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """Number of block pairs."""
+        return self.diffusion_model.config.num_layers
+
+    # -- latents ------------------------------------------------------------------------------------------------
+
+    def _on_video(self, latent: Any, scale: Any) -> Any:
+        """Apply ``scale`` to the video part of a latent in any of the forms the host uses; audio has no scaling."""
+        if getattr(latent, "is_nested", False):
+            video, *audio = latent.unbind()
+            return NestedTensor([scale(video), *audio])
+        if latent.ndim == 5:
+            return scale(latent)
+        if latent.shape[1] == 1 and len(self.latent_shapes) == 2:
+            parts = comfy.utils.unpack_latents(latent, self.latent_shapes)
+            return comfy.utils.pack_latents([scale(parts[0]), parts[1]])[0]
+        return latent
+
+    def process_latent_in(self, latent: Any) -> Any:
+        return self._on_video(latent, super().process_latent_in)
+
+    def process_latent_out(self, latent: Any) -> Any:
+        return self._on_video(latent, super().process_latent_out)
+
+    def scale_latent_inpaint(self, sigma: Any, noise: Any, latent_image: Any, **kwargs: Any) -> Any:
+        """What is kept is shown to the model clean, at timestep 0, as the reference shows the first frame."""
+        return latent_image
+
+    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
+        """The host's estimate, in latent cells: a pack counts every channel of each cell as one."""
+        if len(input_shape) == 3:
+            batch, _, packed = input_shape
+            input_shape = (batch, 48, packed // 48)
+        return super().memory_required(input_shape, cond_shapes or {})
+
+    # -- conditioning -------------------------------------------------------------------------------------------
+
+    def extra_conds(self, **kwargs: Any) -> dict:
+        """What goes into every forward of one conditioning; called once a run."""
+        out = super().extra_conds(**kwargs)
+        out["latent_shapes"] = comfy.conds.CONDConstant(kwargs["latent_shapes"])
+        text = kwargs.get("cross_attn")
+        prompt_type = kwargs.get("prompt_type", "conditioning")
+        audio_text = kwargs.get(AUDIO_TEXT, text)
+        # Always both, so that positive and negative run as one batch whichever of them is dual.
+        out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type))
+        out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type))
+        out["keep_text_keys"] = comfy.conds.CONDConstant(self._may_keep_text_keys(kwargs))
+        shares = self._shares(kwargs.get("denoise_mask"))
+        for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):
+            if share is not None:
+                out[name] = comfy.conds.CONDConstant(share)
+        return out
+
+    def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
+        """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
+        width = self.diffusion_model.config.text_dim
+        if text is None or text.ndim != 3 or text.shape[-1] != width:
+            found = "no text" if text is None else f"text of width {text.shape[-1]}"
+            raise OviError(
+                input=prompt_type,
+                found=f"a conditioning with {found}",
+                accepted=f"a conditioning of width {width}, made by umt5-xxl",
+                remedy="Load umt5_xxl with CLIPLoader (type wan), and encode with Ovi Text Encode.",
+            )
+        return torch.nn.functional.pad(text, (0, 0, 0, max(0, TEXT_LENGTH - text.shape[1])))
+
+    def _may_keep_text_keys(self, kwargs: dict) -> bool:
+        """Whether text keys and values of all blocks may stay in memory for the run.
+
+        Not with hooks, which change weights from step to step; not where the step itself may need the room.
+        """
+        if kwargs.get("hooks") is not None:
+            return False
+        config, noise, dtype = self.diffusion_model.config, kwargs["noise"], self.get_dtype_inference()
+        per_prompt = noise.shape[0] * 2 * 2 * config.num_layers * TEXT_LENGTH * config.dim * dtype.itemsize
+        step = self.memory_required((2 * noise.shape[0], *noise.shape[1:]))
+        return 2 * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
+
+    def _shares(self, denoise_mask: Tensor | None) -> tuple[TimestepShares | None, TimestepShares | None]:
+        """Timestep shares of the video and audio tokens under a noise mask packed like the latent."""
+        if denoise_mask is None:
+            return None, None
+        run = self.current_run or Run()
+        return run.once(("shares", id(denoise_mask)), lambda: self._shares_of(denoise_mask))
+
+    def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
+        video, audio = comfy.utils.unpack_latents(denoise_mask, self.latent_shapes)
+        # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
+        tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
+        frames = video.shape[2]
+        return (
+            TimestepShares.of_mask(tokens.flatten(1), frames),
+            TimestepShares.of_mask(audio.float().amax(dim=1), audio.shape[-1]),
+        )
+
+    # -- sampling and weights -----------------------------------------------------------------------------------
+
+    def load_model_weights(self, sd: dict, unet_prefix: str = "", assign: bool = False) -> Ovi:
+        checkpoint.check_complete(checkpoint.to_module_keys(sd), self.diffusion_model.config)
+        return super().load_model_weights(sd, unet_prefix, assign=assign)
+
+    def map_context_window_to_modalities(self, primary_indices: list, latent_shapes: list, dim: int) -> list:
+        """For the host's context windows: audio steps that sound while the given video latent frames show."""
+        if len(latent_shapes) < 2:
+            return [primary_indices]
+        frames, steps = latent_shapes[0][dim], latent_shapes[1][-1]
+        sounding = {
+            step
+            for frame in primary_indices
+            for step in range(math.floor(frame * steps / frames), math.ceil((frame + 1) * steps / frames))
+        }
+        return [primary_indices, sorted(sounding)]
+
+
+def sample_hook(executor: Any, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`."""
+    guider, shapes = executor.class_obj, kwargs["latent_shapes"]
+    if len(shapes) != 2:
+        raise OviError(
+            input="latent_image",
+            found=f"a latent of {len(shapes)} part(s), shape {tuple(shapes[0])}",
+            accepted="a joint latent of video and audio",
+            remedy="Use Empty Ovi Latent, or join both parts with Concat AV Latent.",
+        )
+    if noise.shape != latent_image.shape and not noise.any():
+        # "add noise: disable" makes zeros of the first part's shape only
+        noise = torch.zeros_like(latent_image)
+    model, run = guider.model_patcher.model, Run()
+    model.latent_shapes, model.current_run = shapes, run
+    guider.model_options.setdefault("transformer_options", {})[Run.KEY] = run
+    try:
+        return executor(noise, latent_image, *args, **kwargs)
+    finally:
+        model.current_run = None
