@@ -1,0 +1,1 @@
+"""Programs for people who work on the pack; ComfyUI never imports them."""

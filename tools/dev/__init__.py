@@ -1,0 +1,1 @@
+"""What ``dev.py`` runs: set-up, a real ComfyUI server, a client for it, the demo."""

@@ -1,0 +1,132 @@
+"""The command line of ``dev.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import setup
+from .problems import DevError
+from .setup import ROOT, Host
+
+BASE = ROOT / ".comfyui" / "base"
+SERVE_PORT = 8199
+# The second start of dev.py, with the Python that has the packages, is marked by this first argument.
+READY = "--with-packages"
+
+EPILOG = """\
+The first command makes .venv/ and .comfyui/ (about 6 GB, a few minutes); later ones start at once.
+
+environment variables:
+  COMFYUI_PATH     folder of a ComfyUI to use. Without it: the ComfyUI whose custom_nodes/ holds this checkout,
+                   else a pinned copy in .comfyui/ComfyUI.
+  OVI_DEV_PYTHON   a Python that has PyTorch, ComfyUI's requirements and both requirements*.txt; no .venv/ is made.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    ready = argv[:1] == [READY]
+    argv = argv[1:] if ready else argv
+    arguments, rest = _parser().parse_known_args(argv)
+    if rest and arguments.command not in ("test", "bench"):
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        host = setup.ensure()
+        if arguments.command == "paths":
+            print(json.dumps({"python": str(host.python), "comfyui": str(host.comfyui)}))
+            return 0
+        if arguments.command in ("demo", "serve") and not ready:
+            return _restart(host, [str(ROOT / "dev.py"), READY, *argv])
+        return _run(host, arguments, rest)
+    except DevError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+def _run(host: Host, arguments: argparse.Namespace, rest: list[str]) -> int:
+    if arguments.command == "test":
+        return _in_checkout(host, ["-m", "pytest", *pytest_arguments(rest)])
+    if arguments.command == "bench":
+        return _in_checkout(host, ["-m", "tools.dev.bench", *rest])
+    if arguments.command == "lint":
+        from . import lint
+
+        return lint.run(host)
+    if arguments.command == "serve":
+        from .server import serve
+
+        return serve(host, BASE, arguments.port, _models(arguments.models))
+    from . import demo
+
+    options = demo.Options(
+        BASE, _models(arguments.models), arguments.workflow, arguments.port, arguments.keep, arguments.seed
+    )
+    return demo.run(host, options)
+
+
+def _models(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise DevError(f"There is no folder '{folder}'. Give --models a folder laid out like ComfyUI's models/ folder.")
+    return folder
+
+
+def pytest_arguments(given: list[str]) -> list[str]:
+    """pytest's command line; all tests, unless a file or folder is named."""
+    named = any((ROOT / argument.split("::")[0]).exists() for argument in given if not argument.startswith("-"))
+    return ["--rootdir", "tests", "-c", "tests/pytest.ini", *given, *([] if named else ["tests"])]
+
+
+def _in_checkout(host: Host, command: list[str]) -> int:
+    environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui)}
+    return subprocess.run([str(host.python), *command], cwd=ROOT, env=environment, check=False).returncode
+
+
+def _restart(host: Host, command: list[str]) -> int:
+    """Continue as ``command`` under the Python that has the packages; signals then reach that program itself."""
+    if os.name != "nt":
+        os.execv(host.python, [str(host.python), *command])
+    return subprocess.run([str(host.python), *command], check=False).returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dev.py",
+        description="Run, test and try the Ovi pack on a real ComfyUI.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    demo = commands.add_parser("demo", help="make two clips with sound, check them, and draw a contact sheet: output/")
+    demo.add_argument("--workflow", type=_path, metavar="FILE", help="run this workflow instead of the shipped ones")
+    demo.add_argument("--seed", type=int, help="seed for every sampler (default: the one saved in the workflow)")
+    demo.add_argument("--port", type=_port, help="port of the server (default: any free one)")
+    demo.add_argument("--keep", action="store_true", help="leave the server running")
+    serve = commands.add_parser("serve", help="run ComfyUI with this checkout as its only custom node")
+    serve.add_argument("--port", type=_port, default=SERVE_PORT, help="port of the server (default: %(default)s)")
+    for command in (demo, serve):
+        command.add_argument("--models", type=_path, metavar="DIR", help="folder laid out like ComfyUI's models/")
+    commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
+    commands.add_parser("lint", help="run ruff and the type checker")
+    commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)
+    commands.add_parser("paths", help="print the Python and the ComfyUI in use as one JSON object")
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port; accepted: 1 to 65535")
+    return port

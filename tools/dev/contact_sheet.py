@@ -1,0 +1,83 @@
+"""One picture of several clips: for each a row of frames over time, and the waveform under it on the same time axis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+FRAMES = 8  # per clip
+WIDTH = 1280  # pixels of the time axis
+WAVE_HEIGHT = 72
+MARGIN = 16
+GAP = 4
+PAPER, INK, FAINT, WAVE = "#16181d", "#e8e8ea", "#6c7079", "#5aa9e6"
+
+
+def draw_sheet(clips: list[tuple[str, Path]], out: Path) -> None:
+    """Write the contact sheet.
+
+    Args:
+        clips: (title, video file) pairs, top to bottom.
+        out: PNG file to write.
+    """
+    rows = [_draw_clip(title, file) for title, file in clips]
+    sheet = Image.new("RGB", (WIDTH + 2 * MARGIN, sum(row.height + MARGIN for row in rows) + MARGIN), PAPER)
+    top = MARGIN
+    for row in rows:
+        sheet.paste(row, (MARGIN, top))
+        top += row.height + MARGIN
+    sheet.save(out)
+
+
+def _draw_clip(title: str, file: Path) -> Image.Image:
+    frames, seconds = _frames(file)
+    cell = WIDTH / len(frames)
+    thumbs = [frame.resize((int(cell) - GAP, round((cell - GAP) * frame.height / frame.width))) for frame in frames]
+    head, ticks = 26, 20
+    row = Image.new("RGB", (WIDTH, head + thumbs[0].height + ticks + WAVE_HEIGHT), PAPER)
+    pen = ImageDraw.Draw(row)
+    size = f"{frames[0].width}×{frames[0].height}"
+    pen.text((0, 0), f"{title}  ·  {size}  ·  {seconds:.2f} s", fill=INK, font=ImageFont.load_default(16))
+    for index, thumb in enumerate(thumbs):
+        left = round(index * cell)
+        row.paste(thumb, (left, head))
+        stamp = f"{index * seconds / len(thumbs):.2f} s"
+        pen.text((left, head + thumb.height + 3), stamp, fill=FAINT, font=ImageFont.load_default(11))
+    _draw_wave(pen, _sound(file), seconds, row.height - WAVE_HEIGHT)
+    return row
+
+
+def _draw_wave(pen: ImageDraw.ImageDraw, sound: tuple[np.ndarray, int], seconds: float, top: int) -> None:
+    """Peaks of ``sound`` (mono samples in -1..1, Hz) in each pixel column; the full height is amplitude 1."""
+    samples, rate = sound
+    middle, half = top + WAVE_HEIGHT / 2, WAVE_HEIGHT / 2 - 2
+    pen.line((0, middle, WIDTH, middle), fill=FAINT)
+    edges = (np.arange(WIDTH + 1) * seconds * rate / WIDTH).astype(int)
+    for x in range(WIDTH):
+        part = samples[edges[x] : edges[x + 1]]
+        if part.size:
+            high, low = float(part.max()), float(part.min())
+            pen.line((x, middle - half * min(high, 1), x, middle - half * max(low, -1)), fill=WAVE)
+
+
+def _frames(file: Path) -> tuple[list[Image.Image], float]:
+    """``FRAMES`` pictures at equal distances from the first on, and the clip's length in seconds."""
+    with av.open(str(file)) as container:
+        pictures = [frame.to_image() for frame in container.decode(container.streams.video[0])]
+        seconds = len(pictures) / float(container.streams.video[0].average_rate or 24)
+    count = min(FRAMES, len(pictures))
+    return [pictures[round(index * len(pictures) / count)] for index in range(count)], seconds
+
+
+def _sound(file: Path) -> tuple[np.ndarray, int]:
+    """The sound as mono samples in -1..1, and its rate in Hz; no samples when the file has no sound."""
+    with av.open(str(file)) as container:
+        if not container.streams.audio:
+            return np.zeros(0), 1
+        stream = container.streams.audio[0]
+        to_float = av.AudioResampler(format="fltp", layout="mono", rate=stream.rate)
+        blocks = [part.to_ndarray()[0] for frame in container.decode(stream) for part in to_float.resample(frame)]
+        return np.concatenate(blocks) if blocks else np.zeros(0), stream.rate

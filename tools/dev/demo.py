@@ -1,0 +1,135 @@
+"""From a fresh checkout to clips one can watch and hear: runs the shipped workflows on a real ComfyUI server."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import workflow
+from .client import ConnectionLost, object_info, run_prompt
+from .clip_check import check_clip, frames_for, read_clip, table
+from .contact_sheet import draw_sheet
+from .problems import DevError
+from .server import Server, stopped_by_signals
+from .setup import ROOT, Host, say
+
+SHIPPED = [ROOT / "workflows" / "Ovi text to video.json", ROOT / "workflows" / "Ovi picture to video.json"]
+EXAMPLE_PICTURE = ROOT / "assets" / "ovi_example.jpg"
+OUTPUT = ROOT / "output"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The demo's command-line options; see ``dev.py demo --help``."""
+
+    base: Path
+    models: Path | None = None
+    workflow: Path | None = None
+    port: int | None = None
+    keep: bool = False
+    seed: int | None = None
+
+
+def run(host: Host, options: Options) -> int:
+    """Make the clips, the contact sheet and the report; returns the exit status (1 when a check fails)."""
+    graphs = [(file, workflow.load(file)) for file in ([options.workflow] if options.workflow else SHIPPED)]
+    models = options.models or stand_in_weights(options.base.parent / "standins")
+    with stopped_by_signals():
+        server = Server(host, options.base, options.port, models)
+        say("Starting ComfyUI ...")
+        with server:
+            (options.base / "input").joinpath(EXAMPLE_PICTURE.name).write_bytes(EXAMPLE_PICTURE.read_bytes())
+            clips = [clip for file, graph in graphs for clip in make_clips(server, file, graph, options.seed)]
+            if options.keep:
+                say(f"ComfyUI keeps running at {server.url}; to stop it: kill {server.pid}")
+                server.leave_running()
+    return report(clips, noise=options.models is None)
+
+
+def stand_in_weights(folder: Path) -> Path:
+    """Tiny random weight files in the published layouts, made once."""
+    from . import standins
+
+    say("No --models folder given: random stand-in weights are used, so the clips will be NOISE, in picture and sound.")
+    stamp = folder / "made.stamp"
+    recipe = Path(standins.__file__).read_text(encoding="utf-8")
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != recipe:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        standins.make(folder)
+        stamp.write_text(recipe, encoding="utf-8")
+    return folder
+
+
+@dataclass(frozen=True)
+class MadeClip:
+    """One video file of one workflow run, and what its graph promised."""
+
+    title: str
+    file: Path
+    frames: int | None
+    size: tuple[int, int] | None
+
+
+def make_clips(server: Server, file: Path, graph: dict[str, Any], seed: int | None) -> list[MadeClip]:
+    """Run one workflow and copy the videos it saved to ``output/``."""
+    prompt = workflow.to_prompt(graph, object_info(server.url))
+    if seed is not None:
+        prompt = workflow.set_seed(prompt, seed)
+    say(f"{file.stem}")
+    began = time.monotonic()
+    try:
+        history = run_prompt(server.url, prompt, graph)
+    except ConnectionLost:
+        if server.running:
+            raise
+        raise server.died() from None
+    saved = list(saved_videos(history, server.base))
+    if not saved:
+        raise DevError(f"{file.name} ran, and saved no video. Add a Save Video node to it.")
+    frames, size = promised(prompt)
+    OUTPUT.mkdir(exist_ok=True)
+    clips = []
+    for index, video in enumerate(saved):
+        copy = OUTPUT / f"{file.stem}{f' {index + 1}' if index else ''}{video.suffix}"
+        shutil.copyfile(video, copy)
+        clips.append(MadeClip(copy.stem, copy, frames, size))
+    say(f"  done in {time.monotonic() - began:.0f} s")
+    return clips
+
+
+def saved_videos(history: dict[str, Any], base: Path) -> Iterator[Path]:
+    """Video files among a history entry's outputs."""
+    for output in history["outputs"].values():
+        for saved in output.get("images", []) + output.get("video", []) + output.get("gifs", []):
+            path = base / saved["type"] / saved["subfolder"] / saved["filename"]
+            if path.suffix.lower() in (".mp4", ".mkv", ".webm", ".mov") and saved["type"] == "output":
+                yield path
+
+
+def promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
+    """Frames and (width, height) that the graph's one Empty Ovi Latent asks for; None where the graph does not say."""
+    latents = [node["inputs"] for node in prompt.values() if node["class_type"] == "EmptyOviLatent"]
+    if len(latents) != 1 or any(isinstance(latents[0].get(name), list) for name in ("seconds", "width", "height")):
+        return None, None
+    return frames_for(latents[0]["seconds"]), (latents[0]["width"], latents[0]["height"])
+
+
+def report(clips: list[MadeClip], noise: bool) -> int:
+    """Check every clip, print the table, draw the contact sheet; 1 when a check fails, else 0."""
+    good = True
+    for clip in clips:
+        findings = check_clip(read_clip(clip.file), clip.frames, clip.size)
+        good = good and all(row.ok for row in findings)
+        print(table(str(clip.file), findings))
+    sheet = OUTPUT / "contact_sheet.png"
+    draw_sheet([(clip.title, clip.file) for clip in clips], sheet)
+    print(f"{sheet}\n  all clips side by side")
+    if noise:
+        print("The clips are noise: the weights are random stand-ins. For real ones: python3 dev.py demo --models DIR")
+    return 0 if good else 1
