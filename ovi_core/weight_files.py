@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 import comfy.utils
+import safetensors
 import torch
 
 from .errors import OviError
@@ -20,7 +21,7 @@ _LEADING_BYTES = (
 
 
 def read_weights(path: str, *, input: str, accepted: str) -> Weights:
-    """Tensors of a ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt`` file by key, on the CPU, without running code of it.
+    """Tensors of a ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt`` file by key, on the CPU; code in it is not run.
 
     One level of ``state_dict`` or ``generator`` (BigVGAN's publication) is opened; entries that are no tensors are left
     out. Raises OviError if the file is missing, empty, cut short or not a weight file.
@@ -28,7 +29,8 @@ def read_weights(path: str, *, input: str, accepted: str) -> Weights:
     name = os.path.basename(path)
 
     def refuse(what: str) -> OviError:
-        return OviError(input=input, found=what, accepted=accepted, remedy=f"Fetch '{name}' again, or pick another file.")
+        remedy = f"Fetch '{name}' again, or pick another file."
+        return OviError(input=input, found=what, accepted=accepted, remedy=remedy)
 
     if not os.path.isfile(path):
         raise refuse(f"no file '{name}'")
@@ -49,6 +51,14 @@ def read_weights(path: str, *, input: str, accepted: str) -> Weights:
         raise refuse(f"'{name}', which is damaged or no weight file ({reason[:160]})") from error
 
 
+def read_metadata(path: str) -> dict[str, str] | None:
+    """The header's metadata of a sound safetensors file; None for other kinds of files."""
+    if not path.lower().endswith((".safetensors", ".sft")):
+        return None
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
 def without_prefix(weights: Mapping[str, torch.Tensor], prefix: str) -> Weights:
     """The weights under ``prefix``, named without it; empty if there are none."""
     return {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
@@ -57,7 +67,7 @@ def without_prefix(weights: Mapping[str, torch.Tensor], prefix: str) -> Weights:
 def check_weights(
     expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], *, input: str, what: str
 ) -> None:
-    """Raise OviError unless ``found`` has exactly the keys and shapes of ``expected``; the error names the first few."""
+    """Raise OviError, naming the first few, unless ``found`` has exactly the keys and shapes of ``expected``."""
     faults = {
         "missing": [key for key in expected if key not in found],
         "not part of it": [key for key in found if key not in expected],

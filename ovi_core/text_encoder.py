@@ -1,0 +1,139 @@
+"""UMT5, Ovi's text encoder, at the sizes of its file: text to [1, 512, d_model], zero after the last token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from types import SimpleNamespace
+
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.text_encoders.wan
+import comfy.utils
+import torch
+from comfy.text_encoders.sd3_clip import t5_xxl_detect
+from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
+from comfy.text_encoders.t5 import T5
+
+from .errors import OviError
+from .weight_files import Weights, axis, check_weights, read_metadata, read_weights, wrong_file
+
+INPUT = "text_encoder"
+KIND = "a UMT5 text encoder"
+ACCEPTED = "UMT5-XXL with its tokenizer, as umt5_xxl_fp16.safetensors or umt5_xxl_fp8_e4m3fn_scaled.safetensors"
+REMEDY = "Pick one of these two files; the encoders of other models speak another language to Ovi."
+TOKENIZER = "spiece_model"  # the sentencepiece model, as bytes, among the weights
+
+# What UMT5 has at every size; the names are those of its published configuration.
+FIXED = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"}
+
+
+def read_text_encoder(
+    path: str, embedding_directory: list[str] | None = None, disable_dynamic: bool = False
+) -> comfy.sd.CLIP:
+    """A CLIP that encodes text to [1, 512, d_model], from a file named as ComfyUI's own UMT5 files are.
+
+    Args:
+        path: the file; its width, depth, heads and vocabulary are read from its weights.
+        embedding_directory: folders with textual-inversion embeddings, as the host's loaders pass them.
+        disable_dynamic: take the host's plain patcher even where dynamic VRAM is on.
+
+    Raises:
+        OviError: another family's text encoder, no text encoder, no tokenizer in it, missing or misshapen weights.
+    """
+    weights = read_weights(path, input=INPUT, accepted=ACCEPTED)
+    weights, _ = comfy.utils.convert_old_quants(weights, model_prefix="", metadata=read_metadata(path))
+    clip = load_text_encoder(weights, embedding_directory, disable_dynamic)
+    clip.patcher.cached_patcher_init = (_reload, (path, embedding_directory))
+    return clip
+
+
+def load_text_encoder(
+    weights: Weights, embedding_directory: list[str] | None = None, disable_dynamic: bool = False
+) -> comfy.sd.CLIP:
+    """:func:`read_text_encoder` from a state dict."""
+    sizes = _read_sizes(weights)
+    _check_tokenizer(weights[TOKENIZER], sizes["vocab_size"])
+    _check_complete(weights, sizes)
+    options = {"umt5xxl_model_config": sizes}
+    if comfy.sd.detect_te_model(weights) == comfy.sd.TEModel.T5_XXL:
+        return comfy.sd.load_text_encoder_state_dicts(
+            [weights],
+            embedding_directory=embedding_directory,
+            clip_type=comfy.sd.CLIPType.WAN,
+            model_options=options,
+            disable_dynamic=disable_dynamic,
+        )
+    # The host recognises UMT5 by the size of XXL, so for other sizes its parts are put together here as it does.
+    target = SimpleNamespace(
+        params={},
+        clip=comfy.text_encoders.wan.te(**t5_xxl_detect(weights)),
+        tokenizer=comfy.text_encoders.wan.WanT5Tokenizer,
+    )
+    return comfy.sd.CLIP(
+        target,
+        embedding_directory=embedding_directory,
+        parameters=comfy.utils.calculate_parameters(weights),
+        tokenizer_data={TOKENIZER: weights[TOKENIZER]},
+        state_dict=[weights],
+        model_options=options,
+        disable_dynamic=disable_dynamic,
+    )
+
+
+def _reload(
+    path: str, embedding_directory: list[str] | None, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """What the host calls for a second, untouched copy (another device, no dynamic VRAM)."""
+    return read_text_encoder(path, embedding_directory, disable_dynamic).patcher
+
+
+def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
+    """UMT5's configuration: ``d_model`` channels, ``num_heads`` of ``d_kv``, ``d_ff`` of the feed-forward, the rest."""
+    attention = "encoder.block.{}.layer.0.SelfAttention."
+    layers = next(layer for layer in count() if attention.format(layer) + "q.weight" not in weights)
+    heads_key = attention.format(max(layers - 1, 0)) + "relative_attention_bias.weight"  # T5 has it in block 0 alone
+    if heads_key not in weights:
+        raise wrong_file(weights, input=INPUT, accepted=ACCEPTED, remedy=REMEDY)
+    if TOKENIZER not in weights:
+        found = f"{KIND} without its tokenizer (no '{TOKENIZER}' in the file)"
+        raise OviError(input=INPUT, found=found, accepted=ACCEPTED, remedy=REMEDY)
+
+    def size(key: str, index: int) -> int:
+        return axis(weights, key, index, input=INPUT, what=KIND)
+
+    heads = size(heads_key, 1)
+    return {
+        **FIXED,
+        "d_model": size("shared.weight", 1),
+        "d_ff": size("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 0),
+        "d_kv": size(attention.format(0) + "q.weight", 0) // max(heads, 1),
+        "num_heads": heads,
+        "num_layers": layers,
+        "vocab_size": size("shared.weight", 0),
+    }
+
+
+def _check_tokenizer(model: torch.Tensor, vocabulary: int) -> None:
+    try:
+        pieces = SPieceTokenizer(model).tokenizer.get_piece_size()
+        fault = f"a tokenizer of {pieces} pieces for {vocabulary} embeddings" if pieces > vocabulary else ""
+    except Exception as error:  # sentencepiece raises RuntimeError, and others for bytes of another kind
+        fault = f"a tokenizer that cannot be read ({error})"
+    if fault:
+        raise OviError(input=INPUT, found=f"{KIND} with {fault}", accepted=ACCEPTED, remedy=REMEDY)
+
+
+def _check_complete(weights: Mapping[str, torch.Tensor], sizes: dict) -> None:
+    """Missing and misshapen weights are errors. Files may hold more (a decoder, scales), which the host leaves out.
+
+    A quantised weight is packed in a shape of its own; the host unpacks it.
+    """
+    expected = T5(sizes, torch.float32, "meta", comfy.ops.disable_weight_init).state_dict()
+    found = {
+        key: weights[key] if weights[key].is_floating_point() else value
+        for key, value in expected.items()
+        if key in weights
+    }
+    check_weights(expected, found, input=INPUT, what=KIND)
