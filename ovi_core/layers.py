@@ -69,37 +69,40 @@ class Modulation(nn.Module, comfy.ops.CastWeightBiasOp):
         self.weight_comfy_model_dtype = torch.float32
         self.bias = None
 
-    def forward(self, embedding: Tensor, index: Tensor | None) -> tuple[Tensor, ...]:
-        """The parts (shift, scale, gate, …), each [B, n, 1, D] float32.
-
-        Args:
-            embedding: [B, K, 1 or parts, D] float32, one row a distinct timestep.
-            index: [B, n] which row each stretch of tokens takes; None where K is 1.
-        """
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """The parts (shift, scale, gate, …) for embedding [B, K, 1 or parts, D]: each [B, K, D], float32."""
         weight, _, stream = comfy.ops.cast_bias_weight(
             self, dtype=torch.float32, device=embedding.device, bias_dtype=torch.float32, offloadable=True
         )
         parts = embedding + weight
         comfy.ops.uncast_bias_weight(self, weight, None, stream)
-        if index is not None:
-            rows = torch.arange(parts.shape[0], device=parts.device)[:, None]
-            parts = parts[rows, index]
-        return rearrange(parts, "b n parts d -> b n parts 1 d").unbind(dim=2)
+        return parts.unbind(dim=2)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``x (1 + scale) + shift`` for x [B, L, D] and parts [B, n, 1, D]; views only, no part per token is made."""
+def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
+    """A part [B, K, D] of each distinct timestep as [B, n, 1, D] for n stretches of tokens, in the type of ``like``.
+
+    index: [B, n], which timestep a stretch has; None where K is 1, and so n.
+    """
+    part = part.to(like.dtype)
+    if index is not None:
+        rows = torch.arange(part.shape[0], device=part.device)[:, None]
+        part = part[rows, index]
+    return part.unsqueeze(2)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None) -> Tensor:
+    """``x (1 + scale) + shift`` for x [B, L, D] and parts [B, K, D]; tokens of one timestep share theirs by view."""
+    shift, scale = _spread(shift, index, x), _spread(1 + scale, index, x)
     stretches = rearrange(x, "b (n l) d -> b n l d", n=shift.shape[1])
-    out = torch.addcmul(shift.to(x.dtype), stretches, (1 + scale).to(x.dtype))
-    return rearrange(out, "b n l d -> b (n l) d")
+    return rearrange(torch.addcmul(shift, stretches, scale), "b n l d -> b (n l) d")
 
 
-def add_gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-    """``x + y gate`` for x, y [B, L, D] and gate [B, n, 1, D]."""
-    split = "b (n l) d -> b n l d"
-    n = gate.shape[1]
-    out = torch.addcmul(rearrange(x, split, n=n), rearrange(y, split, n=n), gate.to(x.dtype))
-    return rearrange(out, "b n l d -> b (n l) d")
+def add_gated(x: Tensor, y: Tensor, gate: Tensor, index: Tensor | None) -> Tensor:
+    """``x + y gate`` for x, y [B, L, D] and gate [B, K, D]."""
+    gate = _spread(gate, index, x)
+    x, y = (rearrange(z, "b (n l) d -> b n l d", n=gate.shape[1]) for z in (x, y))
+    return rearrange(torch.addcmul(x, y, gate), "b n l d -> b (n l) d")
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -175,5 +178,5 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, index: Tensor | None) -> Tensor:
         """x: [B, L, D]; embedding: [B, K, D] float32. Returns [B, L, out_dim]."""
-        shift, scale = self.modulation(embedding.unsqueeze(2), index)
-        return self.head(modulate(plain_norm(x), shift, scale))
+        shift, scale = self.modulation(embedding.unsqueeze(2))
+        return self.head(modulate(plain_norm(x), shift, scale, index))

@@ -85,18 +85,19 @@ def fused_blocks(
     sees what the other learns in this block (reference: ``single_fusion_block_forward``).
     """
     pairs = ((audio_block, audio), (video_block, video))
-    parts = [block.modulation(stream.time.projection, stream.time.index) for block, stream in pairs]
+    parts = [block.modulation(stream.time.projection) for block, stream in pairs]
     after = []
     for (block, stream), (shift, scale, gate, *_) in zip(pairs, parts, strict=True):
-        y = block.self_attn(modulate(plain_norm(stream.tokens), shift, scale), stream.table, options)
-        after.append(stream._replace(tokens=add_gated(stream.tokens, y, gate)))
+        index = stream.time.index
+        y = block.self_attn(modulate(plain_norm(stream.tokens), shift, scale, index), stream.table, options)
+        after.append(stream._replace(tokens=add_gated(stream.tokens, y, gate, index)))
     new = []
     for (block, _), own, other, (*_, shift, scale, gate) in zip(pairs, after, reversed(after), parts, strict=True):
         x = own.tokens + block.cross_attn(
             block.norm3(own.tokens), own.text, other.tokens, own.table, other.table, options
         )
-        y = block.ffn(modulate(plain_norm(x), shift, scale))
-        new.append(add_gated(x, y, gate))
+        y = block.ffn(modulate(plain_norm(x), shift, scale, own.time.index))
+        new.append(add_gated(x, y, gate, own.time.index))
     return new[1], new[0]
 
 
