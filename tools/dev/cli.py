@@ -64,11 +64,11 @@ def _run(host: Host, arguments: argparse.Namespace, rest: list[str]) -> int:
     if arguments.command == "serve":
         from .server import serve
 
-        return serve(host, BASE, arguments.port, _models(arguments.models))
+        return serve(host, arguments.base, arguments.port, _models(arguments.models))
     from . import demo
 
     options = demo.Options(
-        BASE, _models(arguments.models), arguments.workflow, arguments.port, arguments.keep, arguments.seed
+        arguments.base, _models(arguments.models), arguments.workflow, arguments.port, arguments.keep, arguments.seed
     )
     return demo.run(host, options)
 
@@ -114,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, default=SERVE_PORT, help="port of the server (default: %(default)s)")
     for command in (demo, serve):
         command.add_argument("--models", type=_path, metavar="DIR", help="folder laid out like ComfyUI's models/")
+        command.add_argument(
+            "--base",
+            type=_path,
+            default=BASE,
+            metavar="DIR",
+            help="working folder of the server (default: .comfyui/base)",
+        )
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)

@@ -97,7 +97,9 @@ async def _follow(
         kind, data = event["type"], event.get("data") or {}
         if data.get("prompt_id") != prompt_id:
             continue
-        if kind == "executing" and data["node"]:
+        if kind == "executing":
+            if data["node"] is None:  # sent last, when the history entry is there
+                return
             progress.begin(data["node"])
         elif kind == "progress_state":
             for key, state in data["nodes"].items():
@@ -107,8 +109,6 @@ async def _follow(
             raise DevError(_failure(data, _title(prompt, data["node_id"])))
         elif kind == "execution_interrupted":
             raise DevError("The run was interrupted on the server.")
-        elif kind == "execution_success":
-            return
     raise ConnectionLost("ComfyUI closed the connection before the run was finished.")
 
 
@@ -138,6 +138,7 @@ class Progress:
         self._node = ""
         self._bar: tqdm[Any] | None = None
         self._next_line = 0.0
+        self._said = 0.0
 
     def __enter__(self) -> Progress:
         return self
@@ -150,7 +151,7 @@ class Progress:
         if node == self._node:
             return
         self._close_bar()
-        self._node, self._next_line = node, self._clock() + LINE_SECONDS
+        self._node, self._next_line, self._said = node, self._clock() + LINE_SECONDS, 0.0
         print(f"  {self._name(node)}", file=self._out, flush=True)
 
     def update(self, node: str, value: float, maximum: float) -> None:
@@ -163,8 +164,8 @@ class Progress:
                 self._bar = tqdm(total=maximum, file=self._out, leave=True, desc=f"  {self._name(node)}", unit="step")
             self._bar.n = value
             self._bar.refresh()
-        elif self._clock() >= self._next_line or value == maximum:
-            self._next_line = self._clock() + LINE_SECONDS
+        elif value != self._said and (self._clock() >= self._next_line or value == maximum):
+            self._next_line, self._said = self._clock() + LINE_SECONDS, value
             print(f"  {self._name(node)}: {value:g} of {maximum:g}", file=self._out, flush=True)
 
     def _name(self, node: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -29,14 +30,15 @@ class Server:
         host: the Python and the ComfyUI to run.
         base: working directory; ``custom_nodes``, ``models``, ``input``, ``output``, ``user`` and ``temp`` are in it.
         port: TCP port on 127.0.0.1; None takes any free one.
-        models: folder laid out like ComfyUI's ``models/``; None for an empty one inside ``base``.
+        models: folder laid out like ComfyUI's ``models/``; None for the one inside ``base``.
+        pack: the custom node to load.
 
     Raises:
         DevError: the port is taken, the process died, or ComfyUI could not import a node file.
     """
 
-    def __init__(self, host: Host, base: Path, port: int | None = None, models: Path | None = None):
-        self.host, self.base, self.models = host, base, models
+    def __init__(self, host: Host, base: Path, port: int | None = None, models: Path | None = None, pack: Path = ROOT):
+        self.host, self.base, self.models, self.pack = host, base, models, pack
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / "server.log"
@@ -62,7 +64,7 @@ class Server:
     def start(self) -> None:
         """Start the process and return once the server answers."""
         require_free(self.port)
-        prepare_base(self.base, self.models)
+        prepare_base(self.base, self.pack, self.models)
         try:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -163,6 +165,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
+@functools.cache
 def has_gpu(python: Path) -> bool:
     """Whether that Python's PyTorch can use a CUDA (or ROCm) device."""
     code = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
@@ -191,7 +194,7 @@ def require_free(port: int) -> None:
             raise port_taken(port) from None
 
 
-def prepare_base(base: Path, models: Path | None, pack: Path = ROOT) -> None:
+def prepare_base(base: Path, pack: Path, models: Path | None) -> None:
     """Lay out a working directory whose only custom node is ``pack`` and whose models are those of ``models``."""
     nodes = base / "custom_nodes"
     for folder in (nodes, base / "input", base / "output"):
@@ -228,7 +231,8 @@ def stopped_by_signals() -> Iterator[None]:
         sys.exit(128 + number)
 
     names = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {number: signal.signal(number, leave) for number in names}
+    heeded = [number for number in names if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, leave) for number in heeded}
     try:
         yield
     finally:
