@@ -33,9 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
-    arguments, rest = _parser().parse_known_args(argv)
-    if rest and arguments.command not in ("test", "bench"):
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    forwards = argv[:1] in (["test"], ["bench"])
+    arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
         host = setup.ensure()
         if arguments.command == "paths":
@@ -43,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if arguments.command in ("demo", "serve") and not ready:
             return _restart(host, [str(ROOT / "dev.py"), READY, *argv])
-        return _run(host, arguments, rest)
+        return _run(host, arguments, argv[1:] if forwards else [])
     except DevError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -52,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _run(host: Host, arguments: argparse.Namespace, rest: list[str]) -> int:
+def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int:
     if arguments.command == "test":
-        return _in_checkout(host, ["-m", "pytest", *pytest_arguments(rest)])
+        return _in_checkout(host, ["-m", "pytest", *pytest_arguments(forwarded)])
     if arguments.command == "bench":
-        return _in_checkout(host, ["-m", "tools.dev.bench", *rest])
+        return _in_checkout(host, ["-m", "tools.dev.bench", *forwarded])
     if arguments.command == "lint":
         from . import lint
 
