@@ -108,7 +108,7 @@ def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
     def size(key: str, index: int) -> int:
         return axis(weights, key, index, input="model_name", what=WHAT)
 
-    blocks = {int(key.split(".")[1]) for key in weights if key.startswith("blocks.")}
+    blocks = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
     return OviConfig(
         dim=size("patch_embedding.weight", 0),
         ffn_dim=size("blocks.0.ffn.0.weight", 0),
@@ -132,10 +132,8 @@ def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig) -> No
     A quantised layer may pack its weight in another shape and brings scales with it; both are the host's business.
     """
     expected = expected_weights(config)
-    quantised = {key.rsplit(".", 1)[0] + ".weight" for key in weights if key.endswith(QUANTISED)}
-    found = {
-        key: expected[key] if key in quantised and key in expected else value
-        for key, value in weights.items()
-        if not key.endswith(QUANTISED)
-    }
+    layers = {key: key.rsplit(".", 1)[0] + ".weight" for key in weights if key.endswith(QUANTISED)}
+    belonging = {key for key, weight in layers.items() if weight in expected}
+    packed = {layers[key] for key in belonging}
+    found = {key: expected[key] if key in packed else value for key, value in weights.items() if key not in belonging}
     check_weights(expected, found, input="model_name", what=WHAT)

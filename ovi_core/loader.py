@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 
 from . import checkpoint
 from .model import OviModelConfig, sample_hook
+from .patcher import patcher_class
 from .weight_files import Weights, read_weights
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -43,11 +44,9 @@ def load_model(
     options = WEIGHT_DTYPES[weight_dtype]
     config = _host_config(weights, options)
     model = config.get_model(weights)
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(
-        model,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
+    device = comfy.model_management.get_torch_device()
+    patcher = patcher_class(device, disable_dynamic)(
+        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
     )
     if not comfy.model_management.is_device_cpu(patcher.offload_device):
         model.to(patcher.offload_device)
@@ -59,12 +58,17 @@ def load_model(
 
 def _read(path: str, input: str) -> Weights:
     """Weights of one file, with older spellings of quantisation turned into the host's present one."""
-    weights = checkpoint.unwrapped(read_weights(path, input=input, accepted=checkpoint.ACCEPTED))
+    weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED)
     metadata = None
     if path.lower().endswith((".safetensors", ".sft")):
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-    return comfy.utils.convert_old_quants(weights, "", metadata=metadata)[0]
+    # What a file says about its quantised layers may name them with the prefix around the model or without.
+    weights, metadata = comfy.utils.convert_old_quants(weights, "", metadata=metadata)
+    inner = checkpoint.unwrapped(weights)
+    if inner is not weights:
+        inner, _ = comfy.utils.convert_old_quants(inner, "", metadata=metadata)
+    return {key: value for key, value in inner.items() if not key.startswith(checkpoint.WRAPPINGS)}
 
 
 def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
