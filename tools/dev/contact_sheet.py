@@ -39,7 +39,7 @@ def _draw_clip(title: str, file: Path) -> Image.Image:
     head, ticks = 26, 20
     row = Image.new("RGB", (WIDTH, head + thumbs[0].height + ticks + WAVE_HEIGHT), PAPER)
     pen = ImageDraw.Draw(row)
-    size = f"{frames[0].width}×{frames[0].height}"
+    size = f"{frames[0].width}x{frames[0].height}"
     pen.text((0, 0), f"{title}  ·  {size}  ·  {seconds:.2f} s", fill=INK, font=ImageFont.load_default(16))
     for index, thumb in enumerate(thumbs):
         left = round(index * cell)
