@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+# The tests' tensors are small: a second thread would wait longer than it computes. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS)]  # helper modules of the tests
