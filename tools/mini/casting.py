@@ -1,0 +1,218 @@
+"""Draws scenes from a seed, and keeps some combinations of facts out of the training split."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from ovi_native.ovi_core.spec import Clip
+
+from .things import HUES, MATERIALS, RADII, WORDS, Ball, Bar, Face, Lamp, Scene, Stage, Thing
+
+Split = Literal["train", "held_out"]
+
+COLOURS = tuple(HUES)
+# Share of each kind of scene, in percent.
+SHARES = {
+    "floor": 29,
+    "walls": 13,
+    "two balls": 12,
+    "float": 8,
+    "lamp": 9,
+    "bar": 9,
+    "face": 10,
+    "ball and lamp": 5,
+    "ball and bar": 5,
+}
+# Combinations that training never shows: every colour, material and word occurs there, in other company.
+HELD_OUT_BALLS = {("red", "metal"), ("blue", "wood"), ("green", "rubber"), ("purple", "metal")}
+HELD_OUT_LAMPS = {"cyan"}
+HELD_OUT_BARS = {"yellow"}
+HELD_OUT_FACES = {("red", "boo"), ("green", "ba"), ("blue", "bee"), ("yellow", "bo")}
+
+TONES = {  # hue in degrees, saturation, brightness of the wall: pale enough not to pass for a thing's colour
+    "light grey": (0, 0.0, 0.78),
+    "dark grey": (0, 0.0, 0.3),
+    "beige": (38, 0.13, 0.74),
+    "slate": (215, 0.16, 0.42),
+    "white": (60, 0.02, 0.93),
+}
+
+
+def is_held_out(thing: Thing) -> bool:
+    """Whether the combination of this thing's facts is kept out of training."""
+    if isinstance(thing, Ball):
+        return (thing.colour, thing.material) in HELD_OUT_BALLS
+    if isinstance(thing, Lamp):
+        return thing.colour in HELD_OUT_LAMPS
+    if isinstance(thing, Bar):
+        return thing.colour in HELD_OUT_BARS
+    return (thing.colour, thing.word) in HELD_OUT_FACES
+
+
+def draw_scene(seed: int, clip: Clip, split: Split = "train", kind: str | None = None) -> Scene:
+    """The scene of ``seed``: the same for every call and machine.
+
+    Args:
+        clip: size and length of the picture.
+        split: ``train`` holds no thing that :func:`is_held_out`; every scene of ``held_out`` has one.
+        kind: a key of :data:`SHARES`, to draw only such scenes; ``float`` has nothing to hold out but its ball.
+    """
+    rng = np.random.default_rng([seed, split == "held_out"])
+    kinds = list(SHARES)
+    shares = np.array(list(SHARES.values()), dtype=float)
+    kind = kind or kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    while True:
+        scene = _draw(rng, seed, clip, kind)
+        if any(map(is_held_out, scene.things)) == (split == "held_out"):
+            return scene
+
+
+def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
+    side = min(clip.width, clip.height)
+    width, height = clip.width / side, clip.height / side
+    stage = _stage(rng, width, height, walled=kind == "walls")
+    colours = [str(colour) for colour in rng.permutation(COLOURS)]
+    things: list[Thing]
+    if kind in ("floor", "walls", "float"):
+        things = [_ball(rng, colours[0], kind, stage, width)]
+    elif kind == "two balls":
+        things = _two_balls(rng, colours[0], stage, width)
+    elif kind == "lamp":
+        things = [_lamp(rng, colours[0], width, stage)]
+    elif kind == "bar":
+        things = [_bar(rng, colours[0], stage)]
+    elif kind == "face":
+        things = [_face(rng, colours[0], width, height, clip.seconds)]
+    else:
+        second = _lamp(rng, colours[1], width, stage) if kind == "ball and lamp" else _bar(rng, colours[1], stage)
+        ball = _ball(rng, colours[0], "floor", stage, width)
+        if isinstance(second, Lamp):  # beside each other, the lamp high up
+            left = bool(rng.integers(2))
+            second = replace(second, x=(0.2 if left else 0.8) * width, y=0.24)
+            ball = replace(ball, x=(0.7 if left else 0.3) * width, reach=min(ball.reach, 0.42))
+        things = [second, ball]
+    return Scene(clip, tuple(things), stage, seed)
+
+
+def _stage(rng: np.random.Generator, width: float, height: float, walled: bool) -> Stage:
+    tone = str(rng.choice(list(TONES)))
+    hue, saturation, value = TONES[tone]
+    value = value * rng.uniform(0.93, 1.07)
+    wall = colorsys.hsv_to_rgb(hue / 360, saturation, min(value, 1.0))
+    ground = colorsys.hsv_to_rgb(hue / 360, saturation * 0.7, value * rng.uniform(0.55, 0.72))
+    spots = tuple(
+        (
+            rng.uniform(0, width),
+            rng.uniform(0, 0.8 * height),
+            rng.uniform(0.15, 0.4),
+            rng.uniform(-0.08, 0.08),
+        )
+        for _ in range(rng.integers(0, 4))
+    )
+    camera = (0.0, 0.0, 1.0, 0.0)
+    if rng.random() < 0.5:
+        camera = (rng.uniform(0.01, 0.04), rng.uniform(0.0, 0.02), rng.uniform(4, 8), rng.random())
+    return Stage(
+        tone=tone,
+        wall=wall,
+        ground=ground,
+        shade=rng.uniform(0.0, 0.25),
+        spots=spots,
+        floor=height - rng.uniform(0.08, 0.18),
+        walls=rng.uniform(0.06, 0.1) if walled else 0.0,
+        camera=camera,
+    )
+
+
+def _ball(rng: np.random.Generator, colour: str, motion: str, stage: Stage, width: float) -> Ball:
+    size = str(rng.choice(list(RADII)))
+    radius = RADII[size] * rng.uniform(0.94, 1.06)
+    x, y, drift, reach, period = 0.5 * width, 0.5, 0.0, 0.2, 3.0
+    if motion == "floor":
+        reach = rng.uniform(0.24, min(0.56, stage.floor - 2 * radius - 0.06))
+        period = float(np.sqrt(8 * reach / rng.uniform(4.5, 6.5)))  # a fall of this height under a like gravity
+        drift = rng.uniform(-0.1, 0.1)
+        margin = radius + 0.12
+        x = rng.uniform(margin, width - margin)
+        drift *= 2 * min(x - radius, width - radius - x) / width
+    elif motion == "walls":
+        y = rng.uniform(0.3, stage.floor - radius - 0.08)
+        period = (width - 2 * stage.walls - 2 * radius) / rng.uniform(0.75, 1.3)
+    else:
+        reach = rng.uniform(0.1, 0.2)
+        period = rng.uniform(3.0, 5.0)
+        x = rng.uniform(0.35, width - 0.35)
+        y = rng.uniform(0.35, 0.55)
+    material = str(rng.choice(MATERIALS))
+    phase = rng.uniform(0, period)
+    return Ball(colour, material, size, motion, radius, x, y, drift, reach, period, phase)  # type: ignore[arg-type]
+
+
+def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float) -> list[Thing]:
+    """Two balls of one kind in lanes of their own; never in step, so that their contacts can be told apart."""
+    first = _ball(rng, colour, "floor", stage, width)
+    radius = min(first.radius, RADII["medium"])
+    size = first.size if first.radius == radius else "medium"
+    balls = []
+    for lane in (0.28, 0.72):
+        reach = rng.uniform(0.3, min(0.56, stage.floor - 2 * radius - 0.06))
+        period = float(np.sqrt(8 * reach / rng.uniform(2.4, 3.4)))
+        x = width * lane + rng.uniform(-0.04, 0.04)
+        balls.append(
+            replace(
+                first,
+                size=size,
+                radius=radius,
+                x=x,
+                drift=rng.uniform(-0.03, 0.03),
+                reach=reach,
+                period=period,
+                phase=rng.uniform(0, period),
+            )
+        )
+    return list(balls)
+
+
+def _lamp(rng: np.random.Generator, colour: str, width: float, stage: Stage) -> Lamp:
+    size = str(rng.choice(["small", "large"]))
+    radius = (0.11 if size == "small" else 0.17) * rng.uniform(0.95, 1.05)
+    return Lamp(
+        colour=colour,
+        size=size,
+        radius=radius,
+        x=rng.uniform(0.3, width - 0.3),
+        y=rng.uniform(0.28, stage.floor - radius - 0.1),
+        period=rng.uniform(0.8, 1.6),
+        phase=rng.uniform(0, 1.6),
+    )
+
+
+def _bar(rng: np.random.Generator, colour: str, stage: Stage) -> Bar:
+    return Bar(
+        colour=colour,
+        thickness=rng.uniform(0.08, 0.13),
+        top=rng.uniform(0.06, 0.16),
+        bottom=stage.floor - rng.uniform(0.0, 0.04),
+        period=rng.uniform(1.8, 3.2),
+        phase=rng.uniform(0, 3.2),
+    )
+
+
+def _face(rng: np.random.Generator, colour: str, width: float, height: float, seconds: float) -> Face:
+    radius = rng.uniform(0.27, 0.34)
+    length = rng.uniform(0.2, 0.3)
+    gap = rng.uniform(0.22, 0.4)
+    times = np.arange(rng.uniform(0.12, 0.5), seconds - length - 0.12, length + gap)
+    return Face(
+        colour=colour,
+        word=str(rng.choice(WORDS)),
+        radius=radius,
+        x=width / 2 + rng.uniform(-0.1, 0.1),
+        y=height / 2 + rng.uniform(-0.08, 0.04),
+        pitch=150 * (0.3 / radius) ** 3 * rng.uniform(0.92, 1.08),
+        starts=tuple(float(time) for time in times[: rng.integers(2, 4) if seconds < 3 else None]),
+        length=length,
+    )
