@@ -17,11 +17,9 @@ from comfy.ldm.mmaudio.vae.vae import VAE as SpectrogramVAE
 from .errors import OviError
 from .host_vae import SizedVAE
 from .mmaudio_weights import INPUT, KIND, MEL_BANDS, MEL_HOP, VOCODER_INPUT, AudioSizes, audio_weights
+from .spec import AUDIO_CHANNELS, SAMPLE_RATE, SAMPLES_PER_STEP
 from .weight_files import check_weights, read_weights, without_prefix
 
-SAMPLE_RATE = 16_000  # Hz
-SAMPLES_PER_STEP = 512  # samples of sound per latent step: 31.25 steps a second
-LATENT_CHANNELS = 20
 WINDOW = 1024  # samples of one spectrogram column
 MEL = {"sampling_rate": SAMPLE_RATE, "n_fft": WINDOW, "num_mels": MEL_BANDS, "hop_size": MEL_HOP, "win_size": WINDOW}
 MEL_RANGE = {"fmin": 0, "fmax": 8_000}  # Hz
@@ -33,7 +31,7 @@ class AudioAutoencoder(torch.nn.Module):
     def __init__(self, sizes: AudioSizes):
         super().__init__()
         self.mel_converter = mmaudio.MelConverter(**MEL, **MEL_RANGE, norm_fn=torch.log10)
-        self.vae = SpectrogramVAE(data_dim=MEL_BANDS, embed_dim=LATENT_CHANNELS, hidden_dim=sizes.hidden)
+        self.vae = SpectrogramVAE(data_dim=MEL_BANDS, embed_dim=AUDIO_CHANNELS, hidden_dim=sizes.hidden)
         self.vocoder = BigVGANVocoder(sizes.vocoder_config())
 
     @torch.no_grad()

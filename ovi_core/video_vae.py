@@ -11,9 +11,9 @@ import torch
 
 from .errors import OviError
 from .host_vae import SizedVAE
+from .spec import VIDEO_CHANNELS
 from .weight_files import axis, check_weights, read_weights, without_prefix, wrong_file
 
-LATENT_CHANNELS = 48
 LEVELS = 4  # three halvings and the 2x2 patch make the 16x of the latent grid
 TEMPORAL_DOWNSAMPLE = [False, True, True]  # four frames per latent step
 PUBLISHED = {"dim": 160, "dec_dim": 256, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
@@ -25,7 +25,7 @@ ACCEPTED = "the Wan 2.2 video VAE, with 48 latent channels (wan2.2_vae.safetenso
 
 def build_network(sizes: Mapping) -> comfy.ldm.wan.vae2_2.WanVAE:
     """The host's network of ``sizes``: ``dim``, ``dec_dim``, ``dim_mult`` (channels per level), ``num_res_blocks``."""
-    return comfy.ldm.wan.vae2_2.WanVAE(z_dim=LATENT_CHANNELS, temperal_downsample=TEMPORAL_DOWNSAMPLE, **sizes)
+    return comfy.ldm.wan.vae2_2.WanVAE(z_dim=VIDEO_CHANNELS, temperal_downsample=TEMPORAL_DOWNSAMPLE, **sizes)
 
 
 def load_video_vae(weights: Mapping[str, torch.Tensor], disable_dynamic: bool = False) -> SizedVAE:
@@ -62,7 +62,7 @@ def _reload(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.Mod
 def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
     nested = any(key.startswith("decoder.upsamples.0.upsamples.") for key in weights)
     channels = weights["conv2.weight"].shape[0] if "conv2.weight" in weights else 0
-    if not nested or channels != LATENT_CHANNELS:
+    if not nested or channels != VIDEO_CHANNELS:
         remedy = "Pick wan2.2_vae.safetensors: Ovi's pictures live in the latents of Wan 2.2 5B."
         raise wrong_file(weights, input=INPUT, accepted=ACCEPTED, remedy=remedy)
 

@@ -2,8 +2,6 @@
 
 import math
 import re
-import sys
-from pathlib import Path
 
 import comfy.sd
 import numpy as np
@@ -14,8 +12,6 @@ from comfy_extras.nodes_audio import VAEDecodeAudio, VAEDecodeAudioTiled, VAEEnc
 from ovi_native.ovi_core.audio_vae import AudioAutoencoder, load_audio_vae, mel_filters, read_audio_vae
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.mmaudio_weights import AudioSizes
-
-sys.path.insert(0, str(Path(__file__).parent))
 from seeded_weights import GOLDEN, draw_weights, golden_json, relative_error
 
 SEED = 11

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.text_encoder import read_text_encoder
 from ovi_native.ovi_core.video_vae import read_video_vae
 
+from tools.dev import standins
+
 ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "tools" / "dev" / "standins.py"
-standins = runpy.run_path(str(SCRIPT))
 TRANSFORMER = "diffusion_models/ovi_mini.safetensors"
 VIDEO_VAE = "vae/ovi_mini_video_vae.safetensors"
 AUDIO_VAE = "vae/ovi_mini_audio_vae.safetensors"
@@ -31,7 +30,7 @@ NAMES = {TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    standins["make"](folder)
+    standins.make(folder)
     return folder
 
 
@@ -60,8 +59,8 @@ def test_four_small_files_that_say_what_they_are(models):
 
 
 def test_a_separate_run_makes_the_same_files_and_another_seed_other_noise(models, tmp_path):
-    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "a")], check=True)
-    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "b"), "--seed", "1"], check=True)
+    subprocess.run([sys.executable, standins.__file__, str(tmp_path / "a")], check=True)
+    subprocess.run([sys.executable, standins.__file__, str(tmp_path / "b"), "--seed", "1"], check=True)
     for name in NAMES:
         assert same(tmp_path / "a" / name, models / name)
     ours, others = (safetensors.torch.load_file(folder / VIDEO_VAE) for folder in (models, tmp_path / "b"))
@@ -76,7 +75,7 @@ def test_a_second_run_writes_nothing_and_a_stale_file_is_made_again(models, tmp_
         os.utime(folder / name, (1, 1))
     older = metadata(folder / VIDEO_VAE) | {"recipe": "older"}
     safetensors.torch.save_file({"older": torch.ones(1)}, folder / VIDEO_VAE, metadata=older)
-    standins["make"](folder)
+    standins.make(folder)
     assert same(folder / VIDEO_VAE, models / VIDEO_VAE)
     assert {(folder / name).stat().st_mtime for name in NAMES - {VIDEO_VAE}} == {1}
 
@@ -85,7 +84,7 @@ def test_a_trained_file_of_the_same_name_is_kept(models, tmp_path):
     trained = tmp_path / VIDEO_VAE
     trained.parent.mkdir()
     safetensors.torch.save_file({"trained": torch.ones(1)}, trained, metadata={"format": "pt"})
-    standins["make"](tmp_path)
+    standins.make(tmp_path)
     assert list(safetensors.torch.load_file(trained)) == ["trained"]
     assert (tmp_path / AUDIO_VAE).is_file()
 

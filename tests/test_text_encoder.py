@@ -1,8 +1,6 @@
 """The text encoder: the host's UMT5 at any size, and what an artist is told about another file."""
 
 import io
-import sys
-from pathlib import Path
 
 import comfy.ops
 import comfy.sd
@@ -13,8 +11,6 @@ import torch
 from comfy.text_encoders.t5 import T5
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.text_encoder import load_text_encoder, read_text_encoder
-
-sys.path.insert(0, str(Path(__file__).parent))
 from seeded_weights import draw_weights, relative_error, shapes_of
 
 SIZES = {"d_model": 48, "d_ff": 80, "d_kv": 8, "num_heads": 6, "num_layers": 3, "vocab_size": 300}

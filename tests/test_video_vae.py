@@ -1,8 +1,5 @@
 """The video VAE: the host's own network and settings at any width, errors an artist can read."""
 
-import sys
-from pathlib import Path
-
 import comfy.sd
 import pytest
 import safetensors.torch
@@ -10,11 +7,9 @@ import torch
 from comfy.ldm.wan.vae2_2 import WanVAE
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.video_vae import load_video_vae, read_video_vae
+from seeded_weights import draw_weights, relative_error, shapes_of
 
 from nodes import VAEDecode, VAEDecodeTiled, VAEEncode
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seeded_weights import draw_weights, relative_error, shapes_of
 
 FIRST_CONV = "encoder.downsamples.{}.downsamples.0.residual.2.weight"
 TEMPORAL = [False, True, True]
