@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from .problems import DevError
 
 LINE_SECONDS = 5.0
+BAR = "    {percentage:3.0f}%|{bar}| {n:g} of {total:g} [{elapsed}<{remaining}]"
 
 
 class ConnectionLost(DevError):
@@ -161,7 +163,8 @@ class Progress:
             return
         if self._out.isatty():
             if self._bar is None:
-                self._bar = tqdm(total=maximum, file=self._out, leave=True, desc=f"  {self._name(node)}", unit="step")
+                columns, rows = shutil.get_terminal_size()  # tqdm itself shows nothing where a terminal says 0
+                self._bar = tqdm(total=maximum, file=self._out, bar_format=BAR, ncols=columns, nrows=rows)
             self._bar.n = value
             self._bar.refresh()
         elif value != self._said and (self._clock() >= self._next_line or value == maximum):
