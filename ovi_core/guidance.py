@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_patcher
@@ -74,6 +74,7 @@ class OviGuider(comfy.samplers.CFGGuider):
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
         latents.split(latent_image, "latent_image")
+        latents.check_mask(kwargs.get("denoise_mask"), "latent_image")
         return super().sample(noise, latent_image, *args, **kwargs)
 
     def inner_sample(self, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -110,7 +111,7 @@ class OviGuider(comfy.samplers.CFGGuider):
 def _skip_negative(inner: Any) -> Any:
     """A block replacement that runs the pair for the positive rows only and leaves the negative rows as they are."""
 
-    def replace(args: dict, extra: dict) -> dict:
+    def patch(args: dict, extra: dict) -> dict:
         def run(args: dict) -> dict:
             return inner(args, extra) if inner else extra["original_block"](args)
 
@@ -121,7 +122,7 @@ def _skip_negative(inner: Any) -> Any:
         if not positive:
             return args
         kept = tuple(
-            _rows(stream._replace(tokens=t), positive, len(roles))
+            _rows(replace(stream, tokens=t), positive, len(roles))
             for stream, t in zip(args["streams"], args["img"], strict=True)
         )
         done = run({**args, "img": tuple(stream.tokens for stream in kept), "streams": kept})["img"]
@@ -130,7 +131,7 @@ def _skip_negative(inner: Any) -> Any:
             "img": tuple(_put(old, new, positive, len(roles)) for old, new in zip(args["img"], done, strict=True)),
         }
 
-    return replace
+    return patch
 
 
 def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
@@ -140,12 +141,13 @@ def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
         chunks = x.chunk(of)
         return chunks[wanted[0]] if len(wanted) == 1 else torch.cat([chunks[i] for i in wanted])
 
-    time = stream.time._replace(
+    time = replace(
+        stream.time,
         embedding=pick(stream.time.embedding),
         projection=pick(stream.time.projection),
         index=None if stream.time.index is None else pick(stream.time.index),
     )
-    return stream._replace(tokens=pick(stream.tokens), time=time, text=(pick(stream.text[0]), pick(stream.text[1])))
+    return replace(stream, tokens=pick(stream.tokens), time=time, text=(pick(stream.text[0]), pick(stream.text[1])))
 
 
 def _put(old: Tensor, new: Tensor, at: list[int], of: int) -> Tensor:

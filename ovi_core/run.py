@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-import torch
-
 T = TypeVar("T")
 
 
@@ -22,7 +20,6 @@ class Run:
     def __init__(self) -> None:
         self._results: dict[Hashable, Any] = {}
 
-    @torch.compiler.disable
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of ``compute()``, from the first call with this ``key``."""
         if key not in self._results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,8 @@ class Waves(NamedTuple):
         return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-class TimestepShares(NamedTuple):
+@dataclass(frozen=True, eq=False)  # the host compares conditionings in every step: by identity, not by content
+class TimestepShares:
     """How much of the sampler's timestep each of ``n`` equal stretches of a tower's tokens has.
 
     A kept latent (noise mask 0: the first frame of image-to-video) is clean and has timestep 0; a free one has the

@@ -7,7 +7,7 @@ and merges made for Wan 2.2 5B then meet the video tower under the names they kn
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import comfy.ldm.common_dit
@@ -40,7 +40,8 @@ class OviConfig:
         return asdict(self)
 
 
-class TimeCode(NamedTuple):
+@dataclass(frozen=True)
+class TimeCode:
     """The time embedding of a tower's distinct timesteps, float32.
 
     embedding: [B, K, D], for the head. projection: [B, K, 6, D], for the blocks. index: [B, n] or None, see
@@ -52,13 +53,39 @@ class TimeCode(NamedTuple):
     index: Tensor | None
 
 
-class Stream(NamedTuple):
+@dataclass(frozen=True)
+class Stream:
     """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D]."""
 
     tokens: Tensor
     table: Tensor
     time: TimeCode
     text: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One tower's text: key and value of every block where the run keeps them, else the embedded text [B, S, D]."""
+
+    keys: list[tuple[Tensor, Tensor]] | None
+    embedded: Tensor | None
+
+    def of_block(self, i: int, block: Block) -> tuple[Tensor, Tensor]:
+        """Key and value [B, S, D] for ``block``, the ``i``-th; where memory is short, no more than one at a time."""
+        return self.keys[i] if self.keys is not None else block.cross_attn.text_keys(self.embedded)
+
+
+class Setup(NamedTuple):
+    """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
+
+    options: a copy of the host's transformer options. tables: rope of video and audio. text_keys: of each tower key
+    and value [B, S, D] for every block, or None.
+    """
+
+    options: dict
+    waves: Waves
+    tables: tuple[Tensor, Tensor]
+    text_keys: list
 
 
 class Block(nn.Module):
@@ -90,7 +117,7 @@ def fused_blocks(
     for (block, stream), (shift, scale, gate, *_) in zip(pairs, parts, strict=True):
         index = stream.time.index
         y = block.self_attn(modulate(plain_norm(stream.tokens), shift, scale, index), stream.table, options)
-        after.append(stream._replace(tokens=add_gated(stream.tokens, y, gate, index)))
+        after.append(replace(stream, tokens=add_gated(stream.tokens, y, gate, index)))
     new = []
     for (block, _), own, other, (*_, shift, scale, gate) in zip(pairs, after, reversed(after), parts, strict=True):
         x = own.tokens + block.cross_attn(
@@ -157,6 +184,7 @@ class OviTransformer(Tower):
             layers.conv1d(config.audio_channels, config.dim), nn.SiLU(), GatedConv(config.dim, layers)
         )
 
+    @torch.compiler.disable(recursive=False)  # what it calls is compiled; for the reason see _set_up
     def forward(
         self, x: list[Tensor], timestep: Tensor, context: Tensor, transformer_options: dict | None = None, **kwargs: Any
     ) -> list[Tensor]:
@@ -169,6 +197,8 @@ class OviTransformer(Tower):
             transformer_options: the host's; wrappers, patches and the current :class:`Run`.
         """
         options = {} if transformer_options is None else transformer_options
+        if options.get("ovi_whole_timesteps"):
+            timestep = timestep.floor()
         # Caches keep and change what they are given, which must not be the sampler's own latent.
         x = [latent.clone() for latent in x]
         return WrapperExecutor.new_class_executor(
@@ -188,32 +218,24 @@ class OviTransformer(Tower):
         **kwargs: Any,
     ) -> list[Tensor]:
         video, audio = x
-        run = transformer_options.get(Run.KEY) or Run()
-        if transformer_options.get("ovi_whole_timesteps"):
-            timestep = timestep.floor()
         height, width = video.shape[-2:]
         padded = comfy.ldm.common_dit.pad_to_patch_size(video, PATCH)
         grid = (padded.shape[2], padded.shape[3] // PATCH[1], padded.shape[4] // PATCH[2])
-        device = video.device
-        tables = (
-            run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device)),
-            run.once(
-                ("audio rope", audio.shape[-1], device), lambda: rope.audio_table(audio.shape[-1], HEAD_DIM, device)
-            ),
-        )
+        contexts = (context, context if audio_context is None else audio_context)
+        setup = self._set_up(grid, audio.shape[-1], contexts, keep_text_keys, transformer_options)
         tokens = (
             rearrange(self.patch_embedding(padded.float()).to(video.dtype), "b d t h w -> b (t h w) d"),
             rearrange(self.audio_model.patch_embedding(audio), "b d l -> b l d"),
         )
-        waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
         times = (
-            self.time_code(timestep, video_shares, waves),
-            self.audio_model.time_code(timestep, audio_shares, waves),
+            self.time_code(timestep, video_shares, setup.waves),
+            self.audio_model.time_code(timestep, audio_shares, setup.waves),
         )
-        contexts = (context, context if audio_context is None else audio_context)
-        tokens = self._run_blocks(
-            tokens, tables, times, self._texts(run, contexts, keep_text_keys, transformer_options), transformer_options
-        )
+        texts = [
+            Text(keys, None if keys else tower.text_embedding(context))
+            for tower, keys, context in zip((self, self.audio_model), setup.text_keys, contexts, strict=True)
+        ]
+        tokens = self._run_blocks(tokens, setup.tables, times, texts, setup.options)
         video_out = self.head(tokens[0], times[0].embedding, times[0].index)
         audio_out = self.audio_model.head(tokens[1], times[1].embedding, times[1].index)
         t, h, w = grid
@@ -223,32 +245,45 @@ class OviTransformer(Tower):
         )  # fmt: skip
         return [video_out[..., :height, :width], rearrange(audio_out, "b l c -> b c l")]
 
-    def _texts(self, run: Run, contexts: tuple[Tensor, Tensor], keep: bool, options: dict) -> list:
-        """Text keys of all blocks for both towers: (video list, audio list)."""
-        texts = []
-        for name, tower, context in zip(("video", "audio"), (self, self.audio_model), contexts, strict=True):
-            conditionings = tuple(options.get("uuids", ()))
-            if keep and conditionings:
-                key = (name, conditionings, context.shape, context.device)
-                texts.append(run.once(key, lambda tower=tower, context=context: tower.text_keys(context)))
-            else:
-                texts.append(tower.text_keys(context))
-        return texts
+    @torch.compiler.disable
+    def _set_up(
+        self, grid: tuple[int, int, int], steps: int, contexts: tuple[Tensor, Tensor], keep: bool, options: dict
+    ) -> Setup:
+        """Look up what the run has already computed, compute what it has not.
 
-    def _run_blocks(self, tokens: Any, tables: Any, times: Any, texts: Any, options: dict) -> tuple[Tensor, Tensor]:
+        Not compiled: the host's TorchCompileModel takes everything it reads from ``transformer_options`` for constant,
+        so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
+        """
+        run, device = options.get(Run.KEY) or Run(), contexts[0].device
+        tables = (
+            run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device)),
+            run.once(("audio rope", steps, device), lambda: rope.audio_table(steps, HEAD_DIM, device)),
+        )
+        waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
+        text_keys: list = [None, None]
+        conditionings = tuple(options.get("uuids", ()))
+        if keep and conditionings:
+            for i, (tower, context) in enumerate(zip((self, self.audio_model), contexts, strict=True)):
+                key = ("text keys", i, conditionings, context.shape, device)
+                text_keys[i] = run.once(key, lambda tower=tower, context=context: tower.text_keys(context))
+        return Setup(dict(options), waves, tables, text_keys)
+
+    def _run_blocks(
+        self, tokens: Any, tables: Any, times: Any, texts: list[Text], options: dict
+    ) -> tuple[Tensor, Tensor]:
         """All block pairs in order, with the host's per-block patches."""
         replacements = options.get("patches_replace", {}).get("dit", {})
         after_block = options.get("patches", {}).get("double_block", [])
         options["total_blocks"], options["block_type"] = len(self.blocks), "double"
-        for i, (video_block, audio_block) in enumerate(zip(self.blocks, self.audio_model.blocks, strict=True)):
+        for i, pair in enumerate(zip(self.blocks, self.audio_model.blocks, strict=True)):
             options["block_index"] = i
             streams = tuple(
-                Stream(t, table, time, text[i])
-                for t, table, time, text in zip(tokens, tables, times, texts, strict=True)
+                Stream(t, table, time, text.of_block(i, block))
+                for t, table, time, text, block in zip(tokens, tables, times, texts, pair, strict=True)
             )
 
-            def run_pair(args: dict, blocks: tuple = (video_block, audio_block)) -> dict:
-                now = (s._replace(tokens=t) for s, t in zip(args["streams"], args["img"], strict=True))
+            def run_pair(args: dict, blocks: tuple = pair) -> dict:
+                now = (replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True))
                 return {"img": fused_blocks(*blocks, *now, args["transformer_options"])}
 
             args = {"img": tokens, "streams": streams, "transformer_options": options}
