@@ -12,6 +12,7 @@ from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip
 
 from tools.mini.captions import caption
 from tools.mini.casting import COLOURS, SHARES, draw_scene, is_held_out
+from tools.mini.picture import draw_frames
 from tools.mini.sound import bar_tone, make_sound, tick_pitch
 from tools.mini.things import MATERIALS, WORDS, Ball, Bar, Face, Lamp
 from tools.mini.world import render
@@ -154,3 +155,10 @@ def test_edges_are_smooth() -> None:
     frames = render(scene).frames
     assert (np.abs(np.diff(frames, axis=0)).max(axis=(1, 2, 3)) > 0).mean() > 0.9
     assert scene.frame_times()[1] == 1 / FPS
+
+
+def test_single_frames_are_those_of_the_clip() -> None:
+    for kind in SHARES:
+        scene = draw_scene(8, CLIP, kind=kind)
+        times = scene.frame_times()[[3, 30]]
+        np.testing.assert_allclose(draw_frames(scene, times), draw_frames(scene)[[3, 30]], atol=1e-5)

@@ -77,9 +77,9 @@ def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
     colours = [str(colour) for colour in rng.permutation(COLOURS)]
     things: list[Thing]
     if kind in ("floor", "walls", "float"):
-        things = [_ball(rng, colours[0], kind, stage, width)]
+        things = [_ball(rng, colours[0], kind, stage, width, clip.seconds)]
     elif kind == "two balls":
-        things = _two_balls(rng, colours[0], stage, width)
+        things = _two_balls(rng, colours[0], stage, width, clip.seconds)
     elif kind == "lamp":
         things = [_lamp(rng, colours[0], width, stage)]
     elif kind == "bar":
@@ -88,11 +88,11 @@ def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
         things = [_face(rng, colours[0], width, height, clip.seconds)]
     else:
         second = _lamp(rng, colours[1], width, stage) if kind == "ball and lamp" else _bar(rng, colours[1], stage)
-        ball = _ball(rng, colours[0], "floor", stage, width)
+        ball = _ball(rng, colours[0], "floor", stage, width, clip.seconds)
         if isinstance(second, Lamp):  # beside each other, the lamp high up
             left = bool(rng.integers(2))
             second = replace(second, x=(0.2 if left else 0.8) * width, y=0.24)
-            ball = replace(ball, x=(0.7 if left else 0.3) * width, reach=min(ball.reach, 0.42))
+            ball = replace(ball, x=(0.7 if left else 0.3) * width, drift=0.5 * ball.drift / clip.seconds)
         things = [second, ball]
     return Scene(clip, tuple(things), stage, seed)
 
@@ -127,17 +127,16 @@ def _stage(rng: np.random.Generator, width: float, height: float, walled: bool) 
     )
 
 
-def _ball(rng: np.random.Generator, colour: str, motion: str, stage: Stage, width: float) -> Ball:
+def _ball(rng: np.random.Generator, colour: str, motion: str, stage: Stage, width: float, seconds: float) -> Ball:
     size = str(rng.choice(list(RADII)))
     radius = RADII[size] * rng.uniform(0.94, 1.06)
     x, y, drift, reach, period = 0.5 * width, 0.5, 0.0, 0.2, 3.0
     if motion == "floor":
         reach = rng.uniform(0.24, min(0.56, stage.floor - 2 * radius - 0.06))
         period = float(np.sqrt(8 * reach / rng.uniform(4.5, 6.5)))  # a fall of this height under a like gravity
-        drift = rng.uniform(-0.1, 0.1)
-        margin = radius + 0.12
-        x = rng.uniform(margin, width - margin)
-        drift *= 2 * min(x - radius, width - radius - x) / width
+        margin = radius + 0.06
+        x, end = rng.uniform(margin, width - margin, size=2)
+        drift = float(np.clip((end - x) / seconds, -0.1, 0.1))
     elif motion == "walls":
         y = rng.uniform(0.3, stage.floor - radius - 0.08)
         period = (width - 2 * stage.walls - 2 * radius) / rng.uniform(0.75, 1.3)
@@ -151,9 +150,9 @@ def _ball(rng: np.random.Generator, colour: str, motion: str, stage: Stage, widt
     return Ball(colour, material, size, motion, radius, x, y, drift, reach, period, phase)  # type: ignore[arg-type]
 
 
-def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float) -> list[Thing]:
+def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float, seconds: float) -> list[Thing]:
     """Two balls of one kind in lanes of their own; never in step, so that their contacts can be told apart."""
-    first = _ball(rng, colour, "floor", stage, width)
+    first = _ball(rng, colour, "floor", stage, width, seconds)
     radius = min(first.radius, RADII["medium"])
     size = first.size if first.radius == radius else "medium"
     balls = []
@@ -167,7 +166,7 @@ def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float
                 size=size,
                 radius=radius,
                 x=x,
-                drift=rng.uniform(-0.03, 0.03),
+                drift=rng.uniform(-0.1, 0.1) / seconds,
                 reach=reach,
                 period=period,
                 phase=rng.uniform(0, period),

@@ -22,9 +22,9 @@ def rgb(colour: str, saturation: float = 0.9, value: float = 0.95) -> Array:
     return np.array(colorsys.hsv_to_rgb(HUES[colour] / 360, saturation, value), dtype=np.float32)
 
 
-def draw_frames(scene: Scene) -> Array:
-    """Frames [F, H, W, 3], float32 in 0..1."""
-    canvas = Canvas(scene)
+def draw_frames(scene: Scene, times: Array | None = None) -> Array:
+    """Frames [F, H, W, 3], float32 in 0..1: all of the clip, or those at ``times`` (seconds)."""
+    canvas = Canvas(scene, scene.frame_times() if times is None else times)
     for thing in scene.things:
         if isinstance(thing, Ball):
             _ball(canvas, thing, scene)
@@ -40,10 +40,9 @@ def draw_frames(scene: Scene) -> Array:
 class Canvas:
     """The frames being drawn, and what converts the scene's units to pixels."""
 
-    def __init__(self, scene: Scene):
-        self.side, self.stage = scene.side, scene.stage
-        self.times = scene.frame_times()
-        sway_x, sway_y = scene.stage.sway(self.times)
+    def __init__(self, scene: Scene, times: Array):
+        self.side, self.times = scene.side, times
+        sway_x, sway_y = scene.stage.sway(times)
         self.sway = sway_x.astype(np.float32)[:, None], sway_y.astype(np.float32)[:, None]
         self.columns = ((np.arange(scene.clip.width) + 0.5) / self.side).astype(np.float32)
         self.rows = ((np.arange(scene.clip.height) + 0.5) / self.side).astype(np.float32)

@@ -30,8 +30,8 @@ class Ball:
     """A ball that bounces on the floor, flies between two walls, or floats without touching anything.
 
     Attributes:
-        x: centre, of its lane where it moves up and down.
-        y: centre's height where it flies between walls or floats.
+        x: its centre at the start where it bounces on the floor, the middle of its way where it floats.
+        y: its height where it flies between walls or floats.
         drift: sideways speed while it bounces on the floor, per second.
         reach: height of a bounce, or how far a floating ball moves to each side.
         period: seconds from one contact to the next (floor, walls), or of one round (float).
@@ -68,7 +68,7 @@ class Ball:
             return left + (right - left) * from_right, np.full_like(t, self.y)
         part = turns % 1.0
         rest = stage.floor - self.radius
-        return self.x + self.drift * (t - t.mean()), rest - self.reach * 4 * part * (1 - part)
+        return self.x + self.drift * t, rest - self.reach * 4 * part * (1 - part)
 
 
 @dataclass(frozen=True)
