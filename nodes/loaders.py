@@ -127,13 +127,17 @@ class OviPipelineLoader(io.ComfyNode):
     @classmethod
     @reported_by("Load Ovi (all in one)")
     def execute(cls, variant: str, precision: str = "bf16") -> io.NodeOutput:
-        files = hub.find_files(VARIANTS[variant])
-        return io.NodeOutput(
-            load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default"),
-            read_text_encoder(files.text_encoder),
-            read_video_vae(files.video_vae),
-            read_audio_vae(files.audio_vae, files.vocoder),
-        )
+        chosen = VARIANTS[variant]
+        files = hub.find_files(chosen)
+        with hub.found_for(chosen, model_name=files.model):
+            model = load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default")
+        with hub.found_for(chosen, text_encoder=files.text_encoder):
+            clip = read_text_encoder(files.text_encoder)
+        with hub.found_for(chosen, vae_name=files.video_vae):
+            vae = read_video_vae(files.video_vae)
+        with hub.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
+            audio_vae = read_audio_vae(files.audio_vae, files.vocoder)
+        return io.NodeOutput(model, clip, vae, audio_vae)
 
 
 NODES = [OviModelLoader, OviAudioVAELoader, OviPipelineLoader]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -20,14 +22,16 @@ class Part:
     Attributes:
         what: its role, for the error.
         folder: the host's folder it is looked up in.
+        file: the published file.
         names: accepted file names, the preferred first; compared without folder, extension and case.
-        source: where to get the first of them.
+        source: where to get ``file``; empty if it is not published.
     """
 
     what: str
     folder: str
+    file: str
     names: tuple[str, ...]
-    source: str
+    source: str = ""
 
     def find(self) -> str | None:
         """Path of the first of ``names`` that exists in the host's folder or below it, or None."""
@@ -40,19 +44,22 @@ class Part:
         return None
 
 
+OVI = "huggingface.co/chetwinlow1/Ovi"
 WAN = "huggingface.co/Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
 MMAUDIO = "huggingface.co/hkchengrex/MMAudio (ext_weights)"
+UMT5_NAMES = ("umt5_xxl_fp16", "umt5_xxl_bf16", "umt5_xxl_fp8_e4m3fn_scaled")
+VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")
 
 SHARED = (
-    Part("text encoder", TEXT_FOLDER, ("umt5_xxl_fp16", "umt5_xxl_bf16", "umt5_xxl_fp8_e4m3fn_scaled"), WAN),
-    Part("video VAE", VAE_FOLDER, ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae"), WAN),
-    Part("audio VAE", VAE_FOLDER, ("v1-16", "mmaudio_vae_16k_bf16"), MMAUDIO),
-    Part("vocoder", VAE_FOLDER, ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16"), MMAUDIO),
+    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, WAN),
+    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae"), WAN),
+    Part("audio VAE", VAE_FOLDER, "v1-16.pth", ("v1-16", "mmaudio_vae_16k_bf16"), MMAUDIO),
+    Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, MMAUDIO),
 )
 MINI = (
-    Part("text encoder", TEXT_FOLDER, ("ovi_mini_umt5",), ""),
-    Part("video VAE", VAE_FOLDER, ("ovi_mini_video_vae",), ""),
-    Part("audio VAE", VAE_FOLDER, ("ovi_mini_audio_vae",), ""),
+    Part("text encoder", TEXT_FOLDER, "ovi_mini_umt5.safetensors", ("ovi_mini_umt5",)),
+    Part("video VAE", VAE_FOLDER, "ovi_mini_video_vae.safetensors", ("ovi_mini_video_vae",)),
+    Part("audio VAE", VAE_FOLDER, "ovi_mini_audio_vae.safetensors", ("ovi_mini_audio_vae",)),
 )
 OTHER_MODEL_NAMES = {
     "720x720_5s": ("ovi-11b-bf16", "model_fp8_e4m3fn", "ovi-11b-fp8"),
@@ -78,10 +85,12 @@ def find_files(variant: Variant) -> Files:
     Raises:
         OviError: files that are missing, each with its folder and where to get it.
     """
-    stem = PurePath(variant.file).stem.lower()
-    source = "huggingface.co/chetwinlow1/Ovi" if variant.name != "mini" else ""
-    model = Part("model", MODEL_FOLDER, (f"ovi_{variant.name}", stem, *OTHER_MODEL_NAMES.get(variant.name, ())), source)
-    parts = (model, *(MINI if variant.name == "mini" else SHARED))
+    mini = variant.name == "mini"
+    # The published name comes last: one of them is plain model.safetensors, which may be anything.
+    others = OTHER_MODEL_NAMES.get(variant.name, ())
+    names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
+    model = Part("model", MODEL_FOLDER, variant.file, names, "" if mini else OVI)
+    parts = (model, *(MINI if mini else SHARED))
     found = {part.what: part.find() for part in parts}
     missing = [part for part in parts if found[part.what] is None]
     if missing:
@@ -101,5 +110,22 @@ def find_files(variant: Variant) -> Files:
 
 
 def _wanted(part: Part) -> str:
-    place = f"{part.what} '{part.names[-1] if part.what == 'model' else part.names[0]}' in models/{part.folder}"
+    place = f"{part.what} '{part.file}' in models/{part.folder}"
     return f"{place} (from {part.source})" if part.source else place
+
+
+@contextmanager
+def found_for(variant: Variant, **paths: str | None) -> Iterator[None]:
+    """While files are read that were found, not chosen: an OviError tells which it was and how to choose another.
+
+    Args:
+        paths: the files by the name of the input that their own loaders complain of.
+    """
+    try:
+        yield
+    except OviError as error:
+        name = f"'{PurePath(paths.get(error.input) or '').name}'"
+        what = error.found.removeprefix(f"{name}, ")
+        error.input, error.found = "variant", f"for {variant.name} the file {name}, which is {what}"
+        error.remedy = f"Put the right file in the place of {name}, or load each part with a loader of its own."
+        raise

@@ -72,7 +72,7 @@ def check_video_vae(vae: Any, input: str = "vae") -> None:
     if channels != VIDEO_CHANNELS or getattr(vae, "latent_dim", None) != 3:
         raise OviError(
             input=input,
-            found=f"a VAE of {channels} latent channels" if vae is not None else "no VAE",
+            found="no VAE" if vae is None else f"a VAE of {channels} latent channels",
             accepted=f"the Wan 2.2 VAE ({VIDEO_CHANNELS} channels)",
             remedy="Load wan2.2_vae with Load VAE, or take the first VAE of Load Ovi (all in one).",
         )
@@ -88,6 +88,7 @@ def keep_start(vae: Any, latent: dict, image: Tensor, how: str) -> dict:
         OviError: a picture, VAE or latent that does not fit.
     """
     video, audio = latents.split(latent["samples"], "latent")
+    latents.check_mask(latent.get("noise_mask"), "latent")
     check_video_vae(vae)
     check_picture(image, "start_image")
     if image.shape[0] not in (1, video.shape[0]):
@@ -104,9 +105,6 @@ def keep_start(vae: Any, latent: dict, image: Tensor, how: str) -> dict:
         # The sampler shifts a latent that holds anything: what is to stay free must be the shift's zero.
         video = comfy.latent_formats.Wan22().process_out(torch.zeros_like(video))
     video = torch.cat((first[:, :, :1].expand(video.shape[0], -1, -1, -1, -1), video[:, :, 1:]), dim=2)
-    mask = video.new_ones(video.shape[0], 1, *video.shape[2:])
-    old = latent.get("noise_mask")
-    if getattr(old, "is_nested", False):
-        mask = mask * old.unbind()[0].to(mask)
+    mask = latents.video_mask(latent).clone()
     mask[:, :, 0] = 0
     return latents.with_parts(latent, video, audio, mask)

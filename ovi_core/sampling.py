@@ -78,6 +78,7 @@ def sample(
     """
     samples = latent["samples"]
     latents.split(samples, "latent")
+    latents.check_mask(latent.get("noise_mask"), "latent")
     guider = OviGuider(patcher, guidance)
     guider.set_conds(positive, negative)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))

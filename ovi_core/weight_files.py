@@ -171,6 +171,7 @@ _KINDS: tuple[Callable[[Mapping[str, torch.Tensor]], str], ...] = (
     _ovi,
     _has("blocks.0.cross_attn.k_fusion.weight", kind="one tower of an Ovi transformer"),
     _under("model.diffusion_model.input_blocks.", "a Stable Diffusion checkpoint"),
+    _under("input_blocks.", "a Stable Diffusion model"),
     _under("model.diffusion_model.", "a diffusion checkpoint"),
     _has("blocks.0.self_attn.q.weight", kind="a Wan transformer"),
     _under("double_blocks.", "a diffusion transformer of the Flux or Hunyuan family"),
