@@ -6,12 +6,16 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import comfy.ldm.wan.model
 import comfy.model_management
 import comfy.sd
 import torch
 from fusion_cases import published_weights, write_model
 from ovi_native.nodes.sampling import OviSampler
 from ovi_native.ovi_core import latents
+from ovi_native.ovi_core.audio_vae import load_audio_vae
+from ovi_native.ovi_core.video_vae import load_video_vae
+from ovi_native.tools.dev import standins
 from torch import Tensor
 
 TINY = {"dim": 128, "ffn_dim": 256, "num_layers": 2, "text_dim": 64}
@@ -26,6 +30,22 @@ def tiny_weights(seed: int = 11, **sizes: int) -> dict[str, Tensor]:
 
 def write_tiny(folder: Path, seed: int = 11, name: str = "tiny.safetensors", **sizes: int) -> str:
     return str(write_model(folder, tiny_weights(seed, **sizes), name))
+
+
+def tiny_wan(seed: int = 100) -> dict[str, Tensor]:
+    """A plain Wan 2.2 5B of the tiny model's size, but text of 4096: the host gives every Wan that one."""
+    sizes = {"dim": TINY["dim"], "ffn_dim": TINY["ffn_dim"], "num_layers": TINY["num_layers"], "num_heads": 1}
+    network = comfy.ldm.wan.model.WanModel(
+        model_type="t2v", in_dim=48, out_dim=48, operations=torch.nn, device="meta", **sizes
+    )
+    shapes = {key: weight.shape for key, weight in network.state_dict().items()}
+    return {key: drawn(*shape, seed=seed + i) / 16 for i, (key, shape) in enumerate(shapes.items())}
+
+
+@functools.cache
+def small_vaes() -> tuple[Any, Any]:
+    """The stand-ins for the video and the audio VAE. Shared between tests."""
+    return load_video_vae(standins.video_vae(0)), load_audio_vae(standins.audio_vae(0))
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
