@@ -8,6 +8,7 @@ guidance) needs the shapes to take the pack apart.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import comfy.conds
@@ -21,7 +22,7 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from . import checkpoint
+from . import checkpoint, latents
 from .errors import OviError
 from .run import Run
 from .spec import TEXT_LENGTH
@@ -66,6 +67,7 @@ class Ovi(comfy.model_base.BaseModel):
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=OviTransformer)
         self.latent_shapes: list = []
         self.current_run: Run | None = None
+        self.retained_frames: list[int] = []
 
     @property
     def num_layers(self) -> int:
@@ -175,29 +177,41 @@ class Ovi(comfy.model_base.BaseModel):
         if len(latent_shapes) < 2:
             return [primary_indices]
         frames, steps = latent_shapes[0][dim], latent_shapes[1][-1]
-        sounding = {
-            step
+        sounding = (
+            range(math.floor(frame * steps / frames), math.ceil((frame + 1) * steps / frames))
             for frame in primary_indices
-            for step in range(math.floor(frame * steps / frames), math.ceil((frame + 1) * steps / frames))
-        }
-        return [primary_indices, sorted(sounding)]
+        )
+        # in the order of the frames, which may run over the end to the beginning
+        return [primary_indices, list(dict.fromkeys(chain.from_iterable(sounding)))]
+
+    def resize_cond_for_context_window(self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kw: Any) -> Any:
+        """For the host's context windows: the timestep shares of what a window shows; None for everything else."""
+        if cond_key == "video_shares":
+            anchor = getattr(window, "causal_anchor_index", None)
+            shown = [*([] if anchor is None else [anchor]), *window.index_list]
+            for frame in self.retained_frames:
+                shown[frame] = frame
+        elif cond_key == "audio_shares":
+            window = window.modality_windows[1]
+            shown = window.index_list
+        else:
+            return None
+        shares, run = cond_value.cond, self.current_run or Run()
+        part = run.once((cond_key, id(shares), tuple(shown)), lambda: shares.of_stretches(shown, window.total_frames))
+        return comfy.conds.CONDConstant(part)
 
 
 def sample_hook(executor: Any, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
     """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`."""
     guider, shapes = executor.class_obj, kwargs["latent_shapes"]
-    if len(shapes) != 2:
-        raise OviError(
-            input="latent_image",
-            found=f"a latent of {len(shapes)} part(s), shape {tuple(shapes[0])}",
-            accepted="a joint latent of video and audio",
-            remedy="Use Empty Ovi Latent, or join both parts with Concat AV Latent.",
-        )
+    latents.check_shapes(shapes, "latent_image")
     if noise.shape != latent_image.shape and not noise.any():
         # "add noise: disable" makes zeros of the first part's shape only
         noise = torch.zeros_like(latent_image)
     model, run = guider.model_patcher.model, Run()
     model.latent_shapes, model.current_run = shapes, run
+    windows = guider.model_options.get("context_handler")
+    model.retained_frames = getattr(windows, "latent_retain_index_list", [])
     guider.model_options.setdefault("transformer_options", {})[Run.KEY] = run
     try:
         return executor(noise, latent_image, *args, **kwargs)

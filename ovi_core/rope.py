@@ -6,6 +6,8 @@ layout of the host's ``apply_rope1``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -41,9 +43,23 @@ def video_table(frames: int, height: int, width: int, head_dim: int, device: tor
     return _rotations(torch.cat([_angles(axis.flatten(), dim) for axis, dim in axes], dim=-1), device)
 
 
-def audio_table(steps: int, head_dim: int, device: torch.device) -> Tensor:
-    """Table of ``steps`` audio latent steps: the time dimensions turn, the others pass through (angle 0)."""
+def audio_table(steps: int, head_dim: int, device: torch.device, start: float = 0.0) -> Tensor:
+    """Table of ``steps`` audio latent steps: the time dimensions turn, the others pass through (angle 0).
+
+    start: how many steps after the first latent frame the first audio step sounds.
+    """
     time_dim = axis_dims(head_dim)[0]
-    turning = _angles(torch.arange(steps) * AUDIO_TIME_SCALE, time_dim)
+    turning = _angles((torch.arange(steps) + start) * AUDIO_TIME_SCALE, time_dim)
     still = turning.new_zeros(steps, (head_dim - time_dim) // 2)
     return _rotations(torch.cat((turning, still), dim=-1), device)
+
+
+def window_start(window: Any) -> float:
+    """Audio steps from the first picture of one of the host's context windows to its first sound.
+
+    A window may begin with a picture from before it, which is dropped afterwards, and for which there is no sound.
+    """
+    sound = window.modality_windows[1]
+    anchor = getattr(window, "causal_anchor_index", None)
+    first = window.index_list[0] if anchor is None else anchor
+    return sound.index_list[0] - first * sound.total_frames / window.total_frames

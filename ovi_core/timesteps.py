@@ -62,3 +62,7 @@ class TimestepShares:
         constant = bool((per_frame == per_frame[..., :1]).all())
         values, index = torch.unique(per_frame[..., 0] if constant else mask, return_inverse=True)
         return cls(values.float(), index)
+
+    def of_stretches(self, wanted: list[int], total: int) -> TimestepShares:
+        """The shares of a part: those of ``wanted`` out of ``total`` latent frames or audio steps."""
+        return TimestepShares(self.values, self.index.unflatten(1, (total, -1))[:, wanted].flatten(1))

@@ -255,9 +255,10 @@ class OviTransformer(Tower):
         so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
         """
         run, device = options.get(Run.KEY) or Run(), contexts[0].device
+        start = rope.window_start(options["context_window"]) if "context_window" in options else 0.0
         tables = (
             run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device)),
-            run.once(("audio rope", steps, device), lambda: rope.audio_table(steps, HEAD_DIM, device)),
+            run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start)),
         )
         waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
         text_keys: list = [None, None]

@@ -1,0 +1,199 @@
+"""Stock samplers, guiders and schedules run Ovi: each of them with its effect on both parts of the joint latent."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import native_host as host
+import pytest
+import torch
+from comfy.cli_args import LatentPreviewMethod
+from comfy.nested_tensor import NestedTensor
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import BasicGuider, BasicScheduler, CFGGuider, KSamplerSelect
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+from native_host import both_differ, finite, same
+from ovi_native.nodes.sampling import OviSampler
+
+import nodes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with host.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return host.load(tmp_path_factory.mktemp("sampling"))
+
+
+def ksampler(model, sampler: str, steps: int, scheduler: str = "simple", cfg: float = 1.0, latent=None) -> tuple:
+    latent = latent or host.empty_latent()
+    out = nodes.KSampler().sample(
+        model, 1, steps, cfg, sampler, scheduler, host.positive(), host.negative(), latent, denoise=1.0
+    )[0]
+    return tuple(out["samples"].unbind())
+
+
+def stock_guider(model, cfg: float):
+    return CFGGuider.execute(model, host.positive(), host.negative(), cfg).result[0]
+
+
+# -- samplers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exact(model):
+    """Close to where every solver ends when its steps get smaller."""
+    return ksampler(model, "euler", 80)
+
+
+@pytest.mark.parametrize("scheduler", ["simple", "normal"])
+@pytest.mark.parametrize("sampler", ["euler", "uni_pc", "dpmpp_2m"])
+def test_ksampler_converges_in_both_parts(model, exact, sampler, scheduler):
+    few, many = (ksampler(model, sampler, steps, scheduler) for steps in (8, 32))
+    assert finite(few)
+    for coarse, fine in zip(host.differences(few, exact), host.differences(many, exact), strict=True):
+        assert fine < 0.5
+        assert fine < 0.75 * coarse
+
+
+@pytest.mark.parametrize("sampler", ["euler", "uni_pc", "dpmpp_2m"])
+def test_ksampler_guides_both_parts(model, sampler):
+    plain, guided = (ksampler(model, sampler, 4, cfg=cfg) for cfg in (1.0, 4.0))
+    assert finite(guided)
+    assert both_differ(guided, plain, by=0.05)
+
+
+def test_stock_euler_with_the_stock_guider_equals_the_packs_euler_with_equal_strengths(model):
+    stock = host.run(stock_guider(model, 4.0), sampler=KSamplerSelect.execute("euler").result[0])
+    own = host.run(host.guider(model, 4.0, 4.0, skip_layers=""))
+    assert same(stock, own)
+
+
+def test_the_packs_guider_drives_a_stock_sampler(model):
+    stock = host.run(host.guider(model), sampler=KSamplerSelect.execute("euler").result[0])
+    assert same(stock, host.run(host.guider(model)))
+
+
+def test_basic_guider_equals_the_stock_guider_without_guidance(model):
+    basic = BasicGuider.execute(model, host.positive()).result[0]
+    assert same(host.run(basic), host.run(stock_guider(model, 1.0)))
+    assert both_differ(host.run(basic), host.run(stock_guider(model, 4.0)))
+
+
+@pytest.mark.parametrize("make", [stock_guider, lambda model, cfg: host.guider(model, cfg, cfg)])
+def test_the_denoised_output_is_scaled_as_the_output(model, make):
+    """The last step goes to sigma 0, where the state is the prediction itself."""
+    output, denoised = host.run_both(make(model, 4.0))
+    assert same(denoised["samples"], output["samples"])
+
+
+def test_the_denoised_output_of_a_run_cut_short_differs_from_the_noisy_output(model, monkeypatch):
+    whole = host.sigmas()
+    monkeypatch.setattr(host, "sigmas", lambda *args: whole[:-1])
+    output, denoised = host.run_both(host.guider(model))
+    assert both_differ(denoised["samples"], output["samples"], by=0.01)
+    assert finite(denoised["samples"].unbind())
+
+
+def test_model_sampling_sd3_moves_the_sigmas_and_with_them_the_result(model):
+    results = []
+    for shift in (1.0, 8.0):
+        shifted = ModelSamplingSD3().patch(model, shift)[0]
+        sigmas = BasicScheduler.execute(shifted, "simple", 4, 1.0).result[0]
+        levels = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
+        assert torch.allclose(sigmas, shift * levels / (1 + (shift - 1) * levels), atol=1e-5)
+        results.append(ksampler(shifted, "euler", 4))
+    assert both_differ(*results, by=0.05)
+
+
+def test_two_stages_of_ksampler_advanced_equal_one_run(model):
+    settings = (3, 6, 4.0, "euler", "simple", host.positive(), host.negative())  # seed, steps, cfg, ...
+
+    def stage(latent, add_noise, start, end, leftover):
+        return nodes.KSamplerAdvanced().sample(model, add_noise, *settings, latent, start, end, leftover)[0]
+
+    for batch in (1, 2):
+        latent = host.empty_latent(batch)
+        one = stage(latent, "enable", 0, 10000, "disable")["samples"]
+        first = stage(latent, "enable", 0, 3, "enable")
+        two = stage(first, "disable", 3, 10000, "disable")["samples"]
+        assert both_differ(first["samples"], one, by=0.05)
+        assert same(two, one)
+
+
+# -- what goes on around a run ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def previews(monkeypatch):
+    """What the server would send while sampling: (step, preview)."""
+    seen: list = []
+    monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.Latent2RGB)
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, preview, node_id=None: seen.append((value, preview))
+    )
+    return seen
+
+
+def own_sampler(model, latent=None, **more) -> tuple:
+    settings = {"seed": 1, "steps": 4, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc"}
+    out = OviSampler.execute(
+        model, host.positive(), host.negative(), latent or host.empty_latent(), skip_layers="1", **{**settings, **more}
+    )
+    return tuple(out.result[0]["samples"].unbind())
+
+
+@pytest.mark.parametrize("sample", [lambda model: ksampler(model, "euler", 4), own_sampler])
+def test_every_step_shows_a_preview_of_the_video(model, previews, sample):
+    sample(model)
+    assert [step for step, _ in previews] == [1, 2, 3, 4]
+    for _, (kind, image, _) in previews:
+        assert kind == "JPEG"
+        assert image.size == (6, 4)  # latent cells of a video of 96x64
+        darkest, brightest = image.convert("L").getextrema()
+        assert brightest - darkest > 20
+
+
+def test_an_interrupted_run_leaves_nothing_behind(model):
+    whole = own_sampler(model)
+    counted = host.Forwards(model)
+
+    def interrupt(executor, *args, **more):
+        if len(counted.rows) == 2:
+            comfy.model_management.interrupt_current_processing()
+        return executor(*args, **more)
+
+    counted.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "interrupt", interrupt)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        own_sampler(counted.model)
+    assert len(counted.rows) == 2
+    assert model.model.current_run is None
+    assert same(own_sampler(model), whole, 0)
+
+
+def item(batch: NestedTensor, i: int) -> NestedTensor:
+    return NestedTensor([part[i : i + 1] for part in batch.unbind()])
+
+
+@pytest.mark.parametrize("kept", [None, (True, True), (True, False)])
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_a_batch_of_two_equals_two_runs_of_one(model, solver, kept):
+    """In image-to-video each clip has a first frame, and a mask, of its own."""
+    latent = host.empty_latent(2) if kept is None else host.first_frame_kept(host.drawn_latent(7, 2), kept)
+    noise = host.noise_for(latent)
+
+    together = host.run(host.guider(model), latent, noise, solver=solver)
+    for i in range(2):
+        single = {"samples": item(latent["samples"], i)}
+        if kept is not None:
+            single = host.first_frame_kept(single, (kept[i],))
+        alone = host.run(host.guider(model), single, item(noise, i), solver=solver)
+        assert same([part[i : i + 1] for part in together], alone)
+    assert both_differ([part[:1] for part in together], [part[1:] for part in together], by=0.1)
