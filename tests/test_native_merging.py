@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.ldm.wan.model
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -11,7 +10,7 @@ import pytest
 import torch
 from comfy_extras.nodes_model_merging import ModelAdd, ModelMergeSimple, ModelSubtract
 from comfy_extras.nodes_model_merging_model_specific import ModelMergeWAN2_1
-from native_cases import TINY, drawn, error, finite, forward, loaded, sample, text, write_tiny
+from native_cases import error, finite, forward, loaded, sample, text, tiny_wan, write_tiny
 from ovi_native.ovi_core.loader import load_model
 
 WAN_TEXT_DIM = 4096  # the host gives every Wan this one
@@ -28,20 +27,14 @@ def ovi(tmp_path_factory):
     return load_model(write_tiny(tmp_path_factory.mktemp("merge"), text_dim=WAN_TEXT_DIM))
 
 
-def make_wan(seed):
+def make_wan(seed=100):
     """A plain Wan 2.2 5B of tiny size, detected and loaded by the host."""
-    sizes = {"dim": TINY["dim"], "ffn_dim": TINY["ffn_dim"], "num_layers": TINY["num_layers"], "num_heads": 1}
-    network = comfy.ldm.wan.model.WanModel(
-        model_type="t2v", in_dim=48, out_dim=48, operations=torch.nn, device="meta", **sizes
-    )
-    shapes = {key: weight.shape for key, weight in network.state_dict().items()}
-    weights = {key: drawn(*shape, seed=seed + i) / 16 for i, (key, shape) in enumerate(shapes.items())}
-    return comfy.sd.load_diffusion_model_state_dict(weights)
+    return comfy.sd.load_diffusion_model_state_dict(tiny_wan(seed))
 
 
 @pytest.fixture(scope="module")
 def wan():
-    return make_wan(100)
+    return make_wan()
 
 
 def weights_of(model):
