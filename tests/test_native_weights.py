@@ -245,6 +245,17 @@ def test_scaled_fp8_means_what_its_scales_say(spelling, prefix, exact, tmp_path)
     assert finite(sample(model))
 
 
+def test_scaled_fp8_where_bf16_computes_keeps_norms_and_modulation_in_float32(bf16_hardware, exact, tmp_path):
+    model = load_model(written_quantised("scaled_fp8", "", tmp_path)[0])
+    assert error(forward(loaded(model)), exact) <= 0.1
+    assert finite(sample(model))
+    weights = model.model.diffusion_model.state_dict()
+    kept = {key: weights[key].dtype for key in weights if precision(key) == "float32" and not key.count("time_")}
+    assert set(kept.values()) == {F32}
+    # The host's layers for quantised files hold what is not quantised in the type of computation.
+    assert weights["time_embedding.0.weight"].dtype == BF16
+
+
 def test_scaled_fp8_takes_a_lora_and_is_saved_and_read_back(tmp_path):
     path, _ = written_quantised("scaled_fp8", "", tmp_path)
     model = load_model(path)
