@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_patcher
 import comfy.samplers
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -78,19 +79,13 @@ class OviGuider(comfy.samplers.CFGGuider):
         return super().sample(noise, latent_image, *args, **kwargs)
 
     def inner_sample(self, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if "sampler_cfg_function" not in self.model_options and not self.guidance.off:
+        if not self.guidance.off:
+            strengths, shapes = (self.guidance.video_cfg, self.guidance.audio_cfg), kwargs["latent_shapes"]
+            other = self.model_options.get("sampler_cfg_function")
+            blend = _blend(noise, strengths, shapes) if other is None else _in_each_tower(other, strengths, shapes)
             self.model_options["disable_cfg1_optimization"] = True
-            self.model_options["sampler_cfg_function"] = self._blend(noise, kwargs["latent_shapes"])
+            self.model_options["sampler_cfg_function"] = blend
         return super().inner_sample(noise, *args, **kwargs)
-
-    def _blend(self, noise: Tensor, shapes: list) -> Any:
-        """The host's hook that joins both predictions, with one strength for every value of the pack [1, 1, N]."""
-        strengths = (self.guidance.video_cfg, self.guidance.audio_cfg)
-        strength = torch.cat(
-            [noise.new_full((1, 1, math.prod(shape[1:])), g) for shape, g in zip(shapes, strengths, strict=True)],
-            dim=-1,
-        )
-        return lambda args: torch.lerp(args["uncond"], args["cond"], strength)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
         options = model_options or {}
@@ -106,6 +101,33 @@ class OviGuider(comfy.samplers.CFGGuider):
     def _guided_at(self, sigma: float) -> bool:
         percent = self.inner_model.model_sampling.percent_to_sigma
         return percent(self.guidance.end) <= sigma <= percent(self.guidance.start)
+
+
+def _blend(noise: Tensor, strengths: tuple[float, float], shapes: list) -> Any:
+    """The host's hook that joins both predictions, with one strength for every value of the pack [1, 1, N]."""
+    strength = torch.cat(
+        [noise.new_full((1, 1, math.prod(shape[1:])), g) for shape, g in zip(shapes, strengths, strict=True)], dim=-1
+    )
+    return lambda args: torch.lerp(args["uncond"], args["cond"], strength)
+
+
+def _in_each_tower(function: Any, strengths: tuple[float, float], shapes: list) -> Any:
+    """Another node's hook that joins both predictions, used on video and audio apart, with the strength of each.
+
+    It finds what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
+    """
+    packed = ("cond", "uncond", "input", "cond_denoised", "uncond_denoised")
+
+    def joined(args: dict) -> Tensor:
+        parts = {name: comfy.utils.unpack_latents(args[name], shapes) for name in packed}
+        results = []
+        for i, (strength, shape) in enumerate(zip(strengths, shapes, strict=True)):
+            as_video = (*shape[1:], 1, 1)[:4]
+            own = {name: values[i].reshape(-1, *as_video) for name, values in parts.items()}
+            results.append(function({**args, **own, "cond_scale": strength}))
+        return comfy.utils.pack_latents(results)[0]
+
+    return joined
 
 
 def _skip_negative(inner: Any) -> Any:

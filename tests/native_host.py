@@ -12,7 +12,7 @@ import comfy.sample
 import torch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
-from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
+from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
 from fusion_cases import published_weights, seeded, write_model
 from ovi_native.nodes.conditioning import OviDualConditioning
 from ovi_native.nodes.latents import EmptyOviLatent
@@ -99,6 +99,11 @@ class GivenNoise:
 def guider(model: Any, video_cfg: float = 4.0, audio_cfg: float = 3.0, skip_layers: str = "1", **more: Any) -> Any:
     conditionings = more.pop("positive", positive()), more.pop("negative", negative())
     return OviGuider.execute(model, *conditionings, video_cfg, audio_cfg, skip_layers, **more).result[0]
+
+
+def stock_guider(model: Any, cfg: float = 4.0) -> Any:
+    """The host's own guider for positive and negative."""
+    return CFGGuider.execute(model, positive(), negative(), cfg).result[0]
 
 
 def sigmas(solver: str = "euler", steps: int = STEPS) -> Tensor:

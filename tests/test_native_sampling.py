@@ -13,7 +13,7 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
-from comfy_extras.nodes_custom_sampler import BasicGuider, BasicScheduler, CFGGuider, KSamplerSelect
+from comfy_extras.nodes_custom_sampler import BasicGuider, BasicScheduler, KSamplerSelect
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from native_host import both_differ, finite, same
 from ovi_native.nodes.sampling import OviSampler
@@ -38,10 +38,6 @@ def ksampler(model, sampler: str, steps: int, scheduler: str = "simple", cfg: fl
         model, 1, steps, cfg, sampler, scheduler, host.positive(), host.negative(), latent, denoise=1.0
     )[0]
     return tuple(out["samples"].unbind())
-
-
-def stock_guider(model, cfg: float):
-    return CFGGuider.execute(model, host.positive(), host.negative(), cfg).result[0]
 
 
 # -- samplers -------------------------------------------------------------------------------------------------------
@@ -71,7 +67,7 @@ def test_ksampler_guides_both_parts(model, sampler):
 
 
 def test_stock_euler_with_the_stock_guider_equals_the_packs_euler_with_equal_strengths(model):
-    stock = host.run(stock_guider(model, 4.0), sampler=KSamplerSelect.execute("euler").result[0])
+    stock = host.run(host.stock_guider(model, 4.0), sampler=KSamplerSelect.execute("euler").result[0])
     own = host.run(host.guider(model, 4.0, 4.0, skip_layers=""))
     assert same(stock, own)
 
@@ -83,11 +79,11 @@ def test_the_packs_guider_drives_a_stock_sampler(model):
 
 def test_basic_guider_equals_the_stock_guider_without_guidance(model):
     basic = BasicGuider.execute(model, host.positive()).result[0]
-    assert same(host.run(basic), host.run(stock_guider(model, 1.0)))
-    assert both_differ(host.run(basic), host.run(stock_guider(model, 4.0)))
+    assert same(host.run(basic), host.run(host.stock_guider(model, 1.0)))
+    assert both_differ(host.run(basic), host.run(host.stock_guider(model, 4.0)))
 
 
-@pytest.mark.parametrize("make", [stock_guider, lambda model, cfg: host.guider(model, cfg, cfg)])
+@pytest.mark.parametrize("make", [host.stock_guider, lambda model, cfg: host.guider(model, cfg, cfg)])
 def test_the_denoised_output_is_scaled_as_the_output(model, make):
     """The last step goes to sigma 0, where the state is the prediction itself."""
     output, denoised = host.run_both(make(model, 4.0))
