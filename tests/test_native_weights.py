@@ -297,13 +297,14 @@ def test_the_stock_loader_does_not_take_a_saved_model_for_wan(path, tmp_path):
 # -- partial loading and copies -----------------------------------------------------------------------------------
 
 
-def test_a_partly_loaded_model_applies_patches_on_the_fly_with_the_same_result(path):
+@pytest.mark.parametrize(("share", "on_the_fly"), [(1 / 3, 1), (0, len({key.split(".lora_")[0] for key in LORA}))])
+def test_a_partly_loaded_model_applies_patches_on_the_fly_with_the_same_result(share, on_the_fly, path):
     whole, partly = (with_lora(load_model(path), LORA) for _ in range(2))
     expected = forward(loaded(whole))
-    partly.patch_model(CPU, lowvram_model_memory=partly.model_size() // 3)
+    partly.patch_model(CPU, lowvram_model_memory=1 + int(share * partly.model_size()))
     try:
         assert partly.model.model_lowvram
-        assert partly.model.lowvram_patch_counter > 0
+        assert partly.model.lowvram_patch_counter >= on_the_fly
         assert error(forward(partly), expected) <= 1e-6
     finally:
         partly.unpatch_model(CPU)
