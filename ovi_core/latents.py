@@ -88,7 +88,7 @@ def with_parts(latent: dict, video: Tensor, audio: Tensor, video_mask: Tensor | 
     """
     out = {**latent, "samples": join(video, audio)}
     if video_mask is not None:
-        old = latent.get("noise_mask")
+        old: Any = latent.get("noise_mask")
         audio_mask = old.unbind()[1:] if getattr(old, "is_nested", False) else []
         out["noise_mask"] = join(video_mask, audio_mask[0] if audio_mask else audio.new_ones(1, 1, audio.shape[-1]))
     return out

@@ -36,7 +36,7 @@ class OviConfig:
     video_channels: int = 48
     audio_channels: int = 20
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
