@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import comfy.sample
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
@@ -26,15 +26,17 @@ STEPS = 4
 SHIFT = 5.0
 
 
-@functools.cache
-def weights() -> dict[str, Tensor]:
-    """The tiny model's weights under the published names."""
-    return published_weights(SIZES)
+def load(folder: Path, num_layers: int = SIZES["num_layers"]) -> Any:
+    """A MODEL of tiny weights."""
+    return load_model(str(write_model(folder, published_weights({**SIZES, "num_layers": num_layers}))))
 
 
-def load(folder: Path) -> Any:
-    """A MODEL of the tiny weights."""
-    return load_model(str(write_model(folder, weights())))
+def with_pytorch_attention(model: Any) -> Any:
+    """The MODEL with the attention that graphics cards use; the CPU's asks for free memory in every call."""
+    model = model.clone()
+    options = model.model_options["transformer_options"]
+    options["optimized_attention_override"] = lambda function, *args, **more: attention_pytorch(*args, **more)
+    return model
 
 
 @contextmanager

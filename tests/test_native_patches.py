@@ -8,7 +8,7 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from native_host import both_differ, finite, same
+from native_host import both_differ, same
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,21 +44,15 @@ class Blocks:
 
 @pytest.mark.parametrize("node", [EasyCacheNode, LazyCacheNode])
 def test_a_cache_spares_forwards_and_keeps_both_towers(model, node):
-    steps = 12
-    whole = host.run(host.guider(model), steps=steps)
-    few = host.run(host.guider(model), steps=steps // 2)
-    for threshold in (0.0, 1.0):
-        counted = Blocks(node.execute(model, threshold, 0.1, 0.95, False).result[0])
-        cached = host.run(host.guider(counted.model), steps=steps)
-        if threshold == 0.0:
-            assert counted.runs == steps
-            assert same(cached, whole)
-            continue
-        assert counted.runs <= steps * 0.75
-        assert finite(cached)
-        # nearer to the whole run than one of half the steps; a tower left out would be far off
-        for cached_off, few_off in zip(host.differences(cached, whole), host.differences(few, whole), strict=True):
-            assert 0 < cached_off < 2 * few_off
+    idle, busy = (Blocks(node.execute(model, threshold, 0.1, 0.95, False).result[0]) for threshold in (0.0, 1.0))
+    whole = host.run(host.guider(model), steps=12)
+    assert same(host.run(host.guider(idle.model), steps=12), whole)
+    assert idle.runs == 12
+    cached = host.run(host.guider(busy.model), steps=12)
+    assert busy.runs <= 9
+    fewer = host.run(host.guider(model), steps=6)
+    for off, off_with_fewer in zip(host.differences(cached, whole), host.differences(fewer, whole), strict=True):
+        assert 0 < off < off_with_fewer  # a tower that was left out would be far off
 
 
 def test_a_cache_does_not_write_into_the_latent_of_the_sampler(model):
