@@ -62,7 +62,7 @@ class OviGuider(comfy.samplers.CFGGuider):
         super().__init__(model_patcher)
         self.guidance = guidance
         self.cfg = 1.0 if guidance.off else guidance.video_cfg
-        self.model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
+        self.model_options: dict = comfy.model_patcher.create_model_options_clone(model_patcher.model_options)
         for layer in guidance.skip_layers:
             self._skip_in_negative(layer)
 

@@ -44,7 +44,7 @@ class OviModelConfig(comfy.supported_models_base.BASE):
 
     def __init__(self, unet_config: dict):
         super().__init__(unet_config)
-        self.memory_usage_factor = self.unet_config["dim"] / 2222  # the host's figure for Wan's build
+        self.memory_usage_factor = unet_config["dim"] / 2222  # the host's figure for Wan's build
 
     def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:
         return comfy.model_base.ModelType.FLOW

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import comfy.ldm.common_dit
@@ -266,7 +267,7 @@ class OviTransformer(Tower):
         if keep and conditionings:
             for i, (tower, context) in enumerate(zip((self, self.audio_model), contexts, strict=True)):
                 key = ("text keys", i, conditionings, context.shape, device)
-                text_keys[i] = run.once(key, lambda tower=tower, context=context: tower.text_keys(context))
+                text_keys[i] = run.once(key, partial(tower.text_keys, context))
         return Setup(dict(options), waves, tables, text_keys)
 
     def _run_blocks(
@@ -284,8 +285,8 @@ class OviTransformer(Tower):
             )
 
             def run_pair(args: dict, blocks: tuple = pair) -> dict:
-                now = (replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True))
-                return {"img": fused_blocks(*blocks, *now, args["transformer_options"])}
+                video, audio = (replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True))
+                return {"img": fused_blocks(blocks[0], blocks[1], video, audio, args["transformer_options"])}
 
             args = {"img": tokens, "streams": streams, "transformer_options": options}
             if ("double_block", i) in replacements:

@@ -88,7 +88,7 @@ class Case:
     """A transformer of given sizes with random weights, and inputs for a positive and a negative prompt."""
 
     def __init__(
-        self, model: dict[str, int], clip: tuple[int, int, int], device: str, dtype: torch.dtype, seed: int = 0
+        self, model: dict[str, Any], clip: tuple[int, int, int], device: str, dtype: torch.dtype, seed: int = 0
     ):
         import comfy.ops
         from ovi_native.ovi_core.spec import Clip

@@ -29,7 +29,7 @@ def load(*flags: str) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401  (reads the flags now, before torch devices are looked up)
+    import comfy.cli_args  # reads the flags now, before torch devices are looked up
 
     sys.argv = arguments
     spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
