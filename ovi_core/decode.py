@@ -53,7 +53,7 @@ def _memory_once_free(vae: Any) -> float:
 
 def decode_audio(vae: Any, audio: Tensor) -> Tensor:
     """Audio latent [B, 20, L] to sound [B, 1, 512 L] at 16 kHz, as the vocoder gives it."""
-    return vae.decode(audio).movedim(-1, 1)
+    return rearrange(vae.decode(audio), "b s c -> b c s")
 
 
 def decode(vae: Any, audio_vae: Any, samples: Any, tiled: str) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import comfy.latent_formats
 import comfy.utils
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from . import latents
@@ -54,16 +55,24 @@ def fit(image: Tensor, width: int, height: int, how: str) -> Tensor:
     old_height, old_width = image.shape[1:3]
     if (old_height, old_width) == (height, width):
         return image
-    planes = image.movedim(-1, 1)
-    if how != "pad":
+    planes = rearrange(image, "b h w c -> b c h w")
+    if how == "pad":
+        planes = _letterboxed(planes, width, height)
+    else:
         crop = "center" if how == "crop" else "disabled"
-        return comfy.utils.common_upscale(planes, width, height, "lanczos", crop).movedim(1, -1)
+        planes = comfy.utils.common_upscale(planes, width, height, "lanczos", crop)
+    return rearrange(planes, "b c h w -> b h w c")
+
+
+def _letterboxed(planes: Tensor, width: int, height: int) -> Tensor:
+    """Planes [B, C, H, W] scaled to fit into ``width`` x ``height`` px, between black bars."""
+    old_height, old_width = planes.shape[-2:]
     scale = min(width / old_width, height / old_height)
     inner_width, inner_height = max(1, round(old_width * scale)), max(1, round(old_height * scale))
     inner = comfy.utils.common_upscale(planes, inner_width, inner_height, "lanczos", "disabled")
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
     bars = (left, width - inner_width - left, top, height - inner_height - top)
-    return torch.nn.functional.pad(inner, bars).movedim(1, -1)
+    return torch.nn.functional.pad(inner, bars)
 
 
 def check_video_vae(vae: Any, input: str = "vae") -> None:
