@@ -132,7 +132,7 @@ class Face:
         since = t[..., None] - np.asarray(self.starts)
         rise = np.clip(since / 0.05, 0, 1)
         fall = np.clip((self.length - since) / 0.09, 0, 1)
-        return (rise * fall).max(axis=-1)
+        return (rise * fall).max(axis=-1, initial=0.0)
 
 
 Thing = Ball | Lamp | Bar | Face

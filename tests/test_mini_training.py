@@ -1,0 +1,301 @@
+"""Training: it learns, goes on after a kill as if nothing had happened, and its files load in the pack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_management
+import numpy as np
+import pytest
+import torch
+from comfy.text_encoders.t5 import T5
+from ovi_native.ovi_core.audio_vae import read_audio_vae
+from ovi_native.ovi_core.loader import load_model
+from ovi_native.ovi_core.spec import TEXT_LENGTH
+from ovi_native.ovi_core.text_encoder import read_text_encoder
+from ovi_native.ovi_core.video_vae import read_video_vae
+
+from tools.mini import networks
+from tools.mini.autoencoders import Autoencoders
+from tools.mini.config import AudioVAE, Bucket, Config, Crops, Learning, Text, Twin, VideoVAE, Vocoder, with_changes
+from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
+from tools.mini.flow import Model, Question, ask, mix
+from tools.mini.latents import encode_all
+from tools.mini.stage_audio import make_batch as make_sounds
+from tools.mini.stage_video_vae import fold_moments
+from tools.mini.tokenizer import Tokenizer, learn_pieces
+from tools.mini.train import make_stage
+from tools.mini.training import Options, rate_at, train
+from tools.mini.workers import made_ahead
+
+STEPS = 6
+
+
+def learning(rate: float) -> Learning:
+    return Learning(steps=STEPS, rate=rate, warm_up=2, descent=0.1, averaging=0.5)
+
+
+TINY = Config(
+    video_vae=VideoVAE(learning(3e-3), dim=8, dec_dim=8, crops=(Crops(0.5, 1, 32, 2), Crops(1.0, 5, 32, 1))),
+    audio_vae=AudioVAE(learning(3e-3), hidden=8, batch=2, columns=32),
+    vocoder=Vocoder(learning(2e-3), channels=16, resblock_kernels=(3,), batch=2, columns=8),
+    text=Text(d_model=32, d_ff=32, d_kv=8, num_heads=2, pieces=400, captions=300),
+    twin=Twin(
+        learning(1e-3), dim=128, ffn_dim=128, num_layers=2, buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),)
+    ),
+)
+STAGES = ("video-vae", "audio-vae", "vocoder", "twin")
+
+
+@pytest.fixture(autouse=True)
+def gradients_through_the_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As ``train.py`` sets it up; small tensors are computed faster by one thread."""
+    monkeypatch.setattr(comfy.model_management, "in_training", True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def quietly(folder: Path, **changes) -> Options:
+    return replace(Options(folder, workers=0, preview_minutes=float("inf"), save_minutes=float("inf")), **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage of the tiny configuration has run."""
+    folder = tmp_path_factory.mktemp("mini")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    comfy.model_management.in_training = True
+    for stage in STAGES:
+        if stage == "twin":
+            assert encode_all(TINY, quietly(folder))
+        assert train(TINY, make_stage(stage, TINY, "cpu", folder), quietly(folder))
+    comfy.model_management.in_training = False
+    torch.set_num_threads(before)
+    return folder
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_training_lowers_the_error_of_every_stage(name: str, trained: Path) -> None:
+    stage = make_stage(name, TINY, "cpu", trained)
+    before = average_loss(stage)
+    state = torch.load(trained / name / "checkpoint.pt", weights_only=True)
+    stage.module.load_state_dict(state["weights"])
+    assert state["step"] == STEPS
+    assert average_loss(stage) < 0.97 * before
+
+
+@torch.no_grad()
+def average_loss(stage) -> float:
+    """Over steps that training has not seen."""
+    return float(np.mean([float(stage.loss(step, stage.make_batch(step))[0]) for step in range(100, 104)]))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_weight_learns(name: str, trained: Path) -> None:
+    stage = make_stage(name, TINY, "cpu", trained)
+    for step in (0, STEPS - 1):  # the video VAE meets time only in the later steps
+        # A head that starts at zero passes nothing on, so one step is made first.
+        optimizer = torch.optim.SGD(stage.module.parameters(), lr=1e-3)
+        stage.loss(step, stage.make_batch(step))[0].backward()
+        optimizer.step()
+    stage.loss(STEPS - 1, stage.make_batch(STEPS - 1))[0].backward()
+    still = [name for name, weight in stage.module.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert still == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trained: Path, tmp_path: Path) -> None:
+    for part in ("video-vae", "audio-vae", "vocoder", "latents"):
+        if part != name:
+            (tmp_path / part).symlink_to(trained / part)
+    train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path, until=3))
+    killed = make_stage(name, TINY, "cpu", tmp_path)
+    loss = killed.loss
+
+    def die(step: int, batch):
+        if step == 4:
+            raise SystemError("killed")
+        return loss(step, batch)
+
+    killed.loss = die
+    with pytest.raises(SystemError):
+        train(TINY, killed, quietly(tmp_path))
+    assert train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path))
+    whole, resumed = (torch.load(folder / name / "checkpoint.pt", weights_only=True) for folder in (trained, tmp_path))
+    for part in ("weights", "average"):
+        assert all(torch.equal(value, resumed[part][key]) for key, value in whole[part].items())
+    one, other = (torch.load(folder / name / "trained.pt", weights_only=True) for folder in (trained, tmp_path))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_stage_that_lacks_an_earlier_one_says_which(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="train the stage 'audio-vae' first"):
+        make_stage("vocoder", TINY, "cpu", tmp_path)
+
+
+def test_batches_made_by_another_process_are_the_same() -> None:
+    make = partial(make_sounds, TINY, "audio-vae", 2, 8)
+    with made_ahead(make, range(3), workers=1) as batches:
+        ahead = dict(batches)
+    assert list(ahead) == [0, 1, 2]
+    for step, batch in ahead.items():
+        np.testing.assert_array_equal(batch, make(step))
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    plan = Learning(steps=1000, rate=1.0, warm_up=100, descent=0.2)
+    assert [rate_at(plan, step) for step in (0, 49, 99, 500, 799)] == [0.01, 0.5, 1.0, 1.0, 1.0]
+    assert rate_at(plan, 900) == pytest.approx(0.5)
+    assert rate_at(plan, 999) < 0.01
+
+
+def test_text_is_encoded_as_the_host_encodes_it() -> None:
+    text = networks.text_encoder(TINY, "cpu")
+    ids, mask = Tokenizer(learn_pieces(TINY))(["A red metal ball bounces.", "A face says <S>ba<E>. Audio: A voice."])
+    host = T5(TINY.text.sizes(), torch.float32, "cpu", networks.LAYERS)
+    host.load_state_dict(text.state_dict())
+    with torch.no_grad():
+        wanted = host(ids, mask)[0] * mask.unsqueeze(-1)
+        torch.testing.assert_close(networks.encode_text(text, ids, mask), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_short_text_counts_as_one_that_is_padded_to_all_its_positions() -> None:
+    twin = networks.twin(TINY, "cpu")
+    torch.nn.init.normal_(twin.head.head.weight, std=0.1)
+    torch.nn.init.normal_(twin.audio_model.head.head.weight, std=0.1)
+    model = Model(twin, networks.text_encoder(TINY, "cpu"), Tokenizer(learn_pieces(TINY)))
+    video, audio, timestep = torch.randn(2, 48, 3, 4, 4), torch.randn(2, 20, 10), torch.tensor([700.0, 30.0])
+    free = Question(timestep / 1000, torch.ones(2, 3), torch.ones(2, 1))
+    with torch.no_grad():
+        contexts = model.contexts(["A red ball bounces on the floor.", "No."], ["", "A hum."])
+        found = model.velocity(video, audio, timestep, contexts, free)
+        padded = [torch.nn.functional.pad(text, (0, 0, 0, TEXT_LENGTH - text.shape[1])) for text in contexts]
+        wanted = twin([video, audio], timestep, padded[0], audio_context=padded[1])
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_given_clean_is_neither_noised_nor_asked_for() -> None:
+    settings = replace(TINY.twin, video_clean=0.3, audio_clean=0.3, first_frame=0.5)
+    question = ask(settings, 400, 5, torch.Generator().manual_seed(1))
+    whole = question.video_free.sum(dim=1)
+    assert 80 < (whole == 0).sum() < 160
+    assert 80 < (question.audio_free == 0).sum() < 160
+    assert not ((whole == 0) & (question.audio_free[:, 0] == 0)).any()
+    assert (whole == 4).sum() > 80
+    clean, noise = torch.zeros(400, 48, 5, 2, 2), torch.ones(400, 48, 5, 2, 2)
+    mixed = mix(clean, noise, question.level, question.video_free)
+    assert not mixed[whole == 0].any()
+    assert not mixed[whole == 4][:, :, 0].any()
+    torch.testing.assert_close(mixed[whole == 5][:, 0, 1, 0, 0], question.level[whole == 5])
+
+
+def test_levels_follow_the_shifted_schedule_from_clean_to_noise() -> None:
+    level = ask(TINY.twin, 1000, 2, torch.Generator().manual_seed(0)).level.sort().values
+    place = (torch.arange(1000) + 0.5) / 1000
+    torch.testing.assert_close(level, 5 * place / (1 + 4 * place), rtol=0, atol=6e-3)
+
+
+def test_folded_latents_have_the_moments_the_host_expects() -> None:
+    network = networks.video_vae(TINY, "cpu")
+    clip = torch.rand(2, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        latents = network.encode(clip)
+        wanted = network.decode(latents)
+        flat = latents.transpose(0, 1).flatten(1)
+        network.load_state_dict(fold_moments(network.state_dict(), flat.mean(dim=1), flat.std(dim=1)))
+        folded = network.encode(clip)
+        normal = comfy.latent_formats.Wan22().process_in(folded).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(normal.mean(dim=1), torch.zeros(48), rtol=0, atol=1e-4)
+        torch.testing.assert_close(normal.std(dim=1), torch.ones(48), rtol=0, atol=1e-4)
+        torch.testing.assert_close(network.decode(folded), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_changes_to_the_configuration_are_made_by_name() -> None:
+    changed = with_changes(TINY, ["twin.learning.steps=99", "seed=3"])
+    assert (changed.twin.learning.steps, changed.seed, changed.twin.dim) == (99, 3, TINY.twin.dim)
+    with pytest.raises(ValueError, match=r"'twin.stepz=1': no 'stepz' here; accepted: learning, dim"):
+        with_changes(TINY, ["twin.stepz=1"])
+
+
+def test_the_log_holds_the_curve_of_a_run(trained: Path) -> None:
+    config = with_changes(TINY, ["audio_vae.learning.steps=20"])
+    train(config, make_stage("audio-vae", config, "cpu", trained), quietly(trained / "again"))
+    entry = json.loads((trained / "again" / "audio-vae" / "log.jsonl").read_text().splitlines()[-1])
+    assert entry["step"] == 20
+    assert {"seconds", "loss", "mel", "norm"} <= set(entry)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> Path:
+    out = trained / "models"
+    export(trained, out, TINY, "2030-01-02")
+    return out
+
+
+def test_the_exported_transformer_is_the_trained_one(trained: Path, exported: Path) -> None:
+    patcher = load_model(str(exported / MODEL))
+    twin = networks.twin(TINY, "cpu")
+    weights = torch.load(trained / "twin" / "trained.pt", weights_only=True)
+    rounded = {key[5:]: value.bfloat16().float() for key, value in weights.items() if key.startswith("twin.")}
+    twin.load_state_dict(rounded)
+    x = [torch.randn(1, 48, 3, 4, 4), torch.randn(1, 20, 10)]
+    inputs = torch.tensor([500.0]), torch.randn(1, TEXT_LENGTH, TINY.text.d_model)
+    with torch.no_grad():
+        for one, other in zip(patcher.model.diffusion_model(x, *inputs), twin(x, *inputs), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_exported_vaes_are_the_trained_ones(trained: Path, exported: Path) -> None:
+    own = Autoencoders(TINY, "cpu", trained)
+    frames = np.random.default_rng(0).random((5, 64, 64, 3), dtype=np.float32)
+    sound = 0.1 * np.random.default_rng(1).standard_normal(8192).astype(np.float32)
+    video, audio = own.encode(frames, sound)
+    pictures, heard = own.decode(video, audio)
+    vae, audio_vae = read_video_vae(str(exported / VIDEO_VAE)), read_audio_vae(str(exported / AUDIO_VAE))
+    wan = comfy.latent_formats.Wan22()
+    assert distance(wan.process_in(vae.encode(torch.from_numpy(frames)))[0], video) < 0.02
+    assert distance(vae.decode(wan.process_out(video[None]))[0], torch.from_numpy(pictures)) < 0.02
+    assert distance(audio_vae.encode(torch.from_numpy(sound)[None, :, None])[0], audio) < 0.02
+    assert distance(audio_vae.decode(audio[None])[0, :, 0], torch.from_numpy(heard)) < 0.05
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Relative: rounding the weights to 16 bits stays small."""
+    return float((one.detach().float() - other).norm() / other.norm())
+
+
+def test_the_exported_text_encoder_is_the_trained_one(trained: Path, exported: Path) -> None:
+    clip = read_text_encoder(str(exported / TEXT))
+    prompt = "A red metal ball bounces on the floor. Audio: bright metal pings."
+    wanted = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0][0]
+    weights = torch.load(trained / "twin" / "trained.pt", weights_only=True)
+    text = networks.text_encoder(TINY, "cpu")
+    text.load_state_dict({key[5:]: value for key, value in weights.items() if key.startswith("text.")})
+    ids, mask = Tokenizer((trained / "twin" / "pieces.model").read_bytes())([prompt])
+    with torch.no_grad():
+        found = networks.encode_text(text, ids, mask)
+    torch.testing.assert_close(found[0], wanted[0, : ids.shape[1]].float(), rtol=0, atol=0.02)
+    assert not wanted[0, ids.shape[1] :].any()
+
+
+def test_the_real_sizes_fit_into_thirty_megabytes() -> None:
+    config = Config()
+    with torch.device("meta"):
+        twin = networks.OviTransformer(operations=torch.nn, dtype=torch.float32, **config.twin_sizes().as_dict())
+        text = T5(config.text.sizes(), torch.float32, "meta", networks.LAYERS)
+        video = networks.build_network(config.video_vae.sizes())
+        audio = networks.AudioAutoencoder(config.audio_sizes())
+    tensors = [value for network in (twin, text, video, audio) for value in network.state_dict().values()]
+    headers = 150 * len(tensors) + 60_000  # names and shapes, metadata, tokenizer
+    assert 2 * sum(value.numel() for value in tensors) + headers < 30_000_000
+    assert config.twin.dim % 128 == 0
+    assert config.twin.num_layers >= 4

@@ -1,0 +1,211 @@
+"""The whole configuration of a training run: sizes of the networks, what they see, and how they learn."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from ovi_native.ovi_core.mmaudio_weights import AudioSizes
+from ovi_native.ovi_core.transformer import OviConfig
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How one network learns: AdamW with warm-up, a constant rate, and a linear descent at the end.
+
+    Attributes:
+        steps: optimiser steps in all.
+        warm_up: steps in which the rate rises.
+        descent: share of the steps, at the end, in which the rate falls to zero.
+        averaging: decay per step of the averaged weights, which are the ones that are kept.
+    """
+
+    steps: int
+    rate: float
+    warm_up: int = 100
+    descent: float = 0.3
+    weight_decay: float = 0.01
+    averaging: float = 0.999
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What the video VAE sees up to a share of its steps: ``batch`` crops of ``frames`` frames, ``pixels`` a side."""
+
+    until: float
+    frames: int
+    pixels: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class VideoVAE:
+    """Channels as in ``video_vae.build_network``; first pictures alone, then clips of several latent steps."""
+
+    learning: Learning = Learning(steps=3600, rate=4e-3, averaging=0.995)
+    dim: int = 8
+    dec_dim: int = 12
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 1
+    crops: tuple[Crops, ...] = (Crops(0.5, 1, 64, 24), Crops(0.9, 17, 64, 4), Crops(1.0, 17, 96, 2))
+    noise: float = 0.1  # added to latents of unit variance while training, so that near latents mean near pictures
+    moments: float = 0.05  # weight of the latents' means and variances in the loss
+
+    def sizes(self) -> dict[str, Any]:
+        return {
+            "dim": self.dim,
+            "dec_dim": self.dec_dim,
+            "dim_mult": list(self.dim_mult),
+            "num_res_blocks": self.num_res_blocks,
+        }
+
+
+@dataclass(frozen=True)
+class AudioVAE:
+    """The spectrogram's VAE."""
+
+    learning: Learning = Learning(steps=6000, rate=2e-3, averaging=0.998)
+    hidden: int = 24
+    batch: int = 16
+    columns: int = 128  # of the spectrogram, 62.5 a second
+    noise: float = 0.1
+    moments: float = 0.05
+
+
+@dataclass(frozen=True)
+class Vocoder:
+    """The BigVGAN vocoder; it learns from true spectrograms and from those of the audio VAE, half and half."""
+
+    learning: Learning = Learning(steps=12000, rate=1e-3, averaging=0.999)
+    channels: int = 96
+    upsample_kernels: tuple[int, ...] = (16, 16, 8)
+    resblock_kernels: tuple[int, ...] = (3, 7)
+    batch: int = 8
+    columns: int = 32
+
+
+@dataclass(frozen=True)
+class Text:
+    """The UMT5 encoder and its vocabulary of pieces, which is learned from ``captions`` captions."""
+
+    d_model: int = 64
+    d_ff: int = 192
+    d_kv: int = 32
+    num_heads: int = 4
+    num_layers: int = 2
+    pieces: int = 640
+    captions: int = 20000
+
+    def sizes(self) -> dict[str, Any]:
+        """The host's configuration of UMT5."""
+        return {
+            "d_model": self.d_model,
+            "d_ff": self.d_ff,
+            "d_kv": self.d_kv,
+            "num_heads": self.num_heads,
+            "num_layers": self.num_layers,
+            "vocab_size": self.pieces,
+            "model_type": "umt5",
+            "is_gated_act": True,
+            "dense_act_fn": "gelu_pytorch_tanh",
+        }
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clips of one size and length: how many are encoded, and how often a batch is of them."""
+
+    width: int
+    height: int
+    seconds: float
+    clips: int
+    share: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The twin transformer, trained together with the text encoder.
+
+    Attributes:
+        video_clean, audio_clean: share of the samples in which that tower is given clean, at timestep 0, so that the
+            other learns to follow it.
+        first_frame: share of the others in which the first latent frame is given clean.
+        no_text: share of the samples without a prompt: both towers read nothing, or each its usual negative prompt.
+        audio_weight: weight of the audio tower's error.
+        shift: of the timesteps towards the noisy end, as in the reference's schedule.
+    """
+
+    learning: Learning = Learning(steps=12000, rate=1.5e-3, warm_up=200, averaging=0.9995)
+    dim: int = 256
+    ffn_dim: int = 384
+    num_layers: int = 4
+    freq_dim: int = 128
+    buckets: tuple[Bucket, ...] = (
+        Bucket(96, 96, 2.0, clips=12000, share=0.8, batch=32),
+        Bucket(128, 128, 2.0, clips=2000, share=0.1, batch=16),
+        Bucket(96, 96, 5.0, clips=2000, share=0.1, batch=12),
+    )
+    video_clean: float = 0.35
+    audio_clean: float = 0.2
+    first_frame: float = 0.3
+    no_text: float = 0.1
+    audio_weight: float = 4.0
+    shift: float = 5.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a training run yields."""
+
+    seed: int = 0
+    video_vae: VideoVAE = field(default_factory=VideoVAE)
+    audio_vae: AudioVAE = field(default_factory=AudioVAE)
+    vocoder: Vocoder = field(default_factory=Vocoder)
+    text: Text = field(default_factory=Text)
+    twin: Twin = field(default_factory=Twin)
+
+    def audio_sizes(self) -> AudioSizes:
+        return AudioSizes(
+            hidden=self.audio_vae.hidden,
+            vocoder_channels=self.vocoder.channels,
+            upsample_kernels=self.vocoder.upsample_kernels,
+            resblock_kernels=self.vocoder.resblock_kernels,
+        )
+
+    def twin_sizes(self) -> OviConfig:
+        twin = self.twin
+        return OviConfig(
+            dim=twin.dim,
+            ffn_dim=twin.ffn_dim,
+            num_layers=twin.num_layers,
+            text_dim=self.text.d_model,
+            freq_dim=twin.freq_dim,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def with_changes(config: Config, changes: Sequence[str]) -> Config:
+    """A configuration changed by texts such as ``twin.learning.steps=8000``.
+
+    Raises:
+        ValueError: a name that is no field, or a value that is no Python literal.
+    """
+    for change in changes:
+        path, _, value = change.partition("=")
+        config = _changed(config, path.split("."), ast.literal_eval(value), change)
+    return config
+
+
+def _changed(part: Any, path: list[str], value: Any, change: str) -> Any:
+    names = [entry.name for entry in fields(part)] if is_dataclass(part) else []
+    if path[0] not in names:
+        raise ValueError(f"'{change}': no '{path[0]}' here; accepted: {', '.join(names) or 'nothing below a value'}.")
+    rest = path[1:]
+    new = _changed(getattr(part, path[0]), rest, value, change) if rest else value
+    return replace(part, **{path[0]: new})

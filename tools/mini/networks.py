@@ -1,0 +1,144 @@
+"""The four networks to train: the pack's and the host's own classes, with weights that can learn.
+
+The host's layers leave their memory uninitialised and their weights without gradients, for it only ever loads files.
+So every weight is drawn here, from a stream of its own that its name and the seed decide.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import comfy.latent_formats
+import comfy.ops
+import torch
+from comfy.ldm.wan.vae2_2 import Resample, WanVAE
+from comfy.text_encoders.t5 import T5
+from ovi_native.ovi_core.audio_vae import AudioAutoencoder, mel_filters
+from ovi_native.ovi_core.transformer import OviTransformer
+from ovi_native.ovi_core.video_vae import build_network
+from torch import Tensor, nn
+
+from .config import Config
+
+LAYERS = comfy.ops.disable_weight_init
+
+
+def video_vae(config: Config, device: str) -> WanVAE:
+    """The Wan 2.2 VAE, at first a network of single pictures: nothing is mixed over time but the mean of neighbours."""
+    network = build_network(config.video_vae.sizes())
+    _initialise(network, config.seed, "video_vae")
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim == 5:
+                weight[:, :, :-1] = 0  # the past, of which a single picture has none
+            if name.endswith(("residual.6.weight", "proj.weight")):
+                weight.mul_(0.3)  # residual branches start small
+        for module in network.modules():
+            if isinstance(module, Resample) and hasattr(module, "time_conv"):
+                _keep_frames(module)
+    return network.to(device)
+
+
+def _keep_frames(resample: Resample) -> None:
+    """A temporal convolution that yields the mean of two frames (down) or each frame twice (up)."""
+    weight, identity = resample.time_conv.weight, torch.eye(resample.dim)
+    weight.zero_()
+    if resample.mode == "downsample3d":
+        weight[:, :, 1, 0, 0] = weight[:, :, 2, 0, 0] = identity / 2
+    else:
+        weight[:, :, 2, 0, 0] = torch.cat((identity, identity))
+
+
+def audio_autoencoder(config: Config, device: str) -> AudioAutoencoder:
+    """Mel converter, spectrogram VAE and vocoder."""
+    network = AudioAutoencoder(config.audio_sizes())
+    _initialise(network, config.seed, "audio_vae")
+    mel = network.mel_converter
+    mel.mel_basis = mel_filters(
+        bands=mel.num_mels, bins=mel.n_fft // 2 + 1, rate=mel.sampling_rate, fmin=mel.fmin, fmax=mel.fmax
+    )
+    with torch.no_grad():
+        network.vocoder.conv_post.weight.mul_(0.1)
+    return network.to(device)
+
+
+def twin(config: Config, device: str) -> OviTransformer:
+    """The twin transformer; every block starts as one that changes nothing, and it predicts zero."""
+    network = OviTransformer(operations=LAYERS, device="cpu", dtype=torch.float32, **config.twin_sizes().as_dict())
+    _initialise(network, config.seed, "twin")
+    dim = config.twin.dim
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("modulation.weight"):
+                weight.mul_(1 / math.sqrt(dim))
+            elif name.endswith("time_projection.1.weight"):
+                weight.mul_(0.1)
+            elif name.endswith(("head.head.weight", "head.head.bias")):
+                weight.zero_()
+    return network.to(device)
+
+
+def text_encoder(config: Config, device: str) -> T5:
+    """UMT5; :func:`encode_text` runs it."""
+    network = T5(config.text.sizes(), torch.float32, "cpu", LAYERS)
+    _initialise(network, config.seed, "text")
+    return network.to(device)
+
+
+def encode_text(network: T5, ids: Tensor, mask: Tensor) -> Tensor:
+    """What the host's T5 makes of ids [B, S] where mask [B, S] is 1, [B, S, d_model], zero elsewhere; with gradients.
+
+    The same layers in the same order; the host's own forward adds in place to what its norms need for their gradients.
+    """
+    x = network.shared(ids)
+    hidden = torch.where(mask[:, None, None, :] > 0, 0.0, torch.finfo(x.dtype).min)
+    hidden = hidden.expand(-1, 1, ids.shape[1], -1)
+    bias = None
+    for block in network.encoder.block:
+        attention, feed_forward = block.layer
+        out, bias = attention.SelfAttention(
+            attention.layer_norm(x), mask=hidden, past_bias=bias, optimized_attention=_attention
+        )
+        x = x + out
+        x = x + feed_forward.DenseReluDense(feed_forward.layer_norm(x))
+    return network.encoder.final_layer_norm(x) * mask.unsqueeze(-1)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor) -> Tensor:
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
+
+
+def wan_moments() -> tuple[Tensor, Tensor]:
+    """Mean and deviation [48] of Wan 2.2's latents, by which the host normalises them."""
+    latents = comfy.latent_formats.Wan22()
+    return latents.latents_mean.flatten(), latents.latents_std.flatten()
+
+
+def _initialise(network: nn.Module, seed: int, part: str) -> None:
+    """Draw every weight with a variance that keeps that of the activations, and let it learn."""
+    network.requires_grad_(True)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {part} {name}".encode()))
+            weight.copy_(_drawn(name, weight, generator))
+
+
+def _drawn(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    if name.endswith(("alpha", "beta", "bias", "learnable_gain")):  # snake activations hold logarithms
+        return torch.zeros_like(weight)
+    if name.endswith("gamma") or weight.ndim == 1:  # norms
+        return torch.ones_like(weight)
+    drawn = torch.randn(weight.shape, generator=generator)
+    if name.endswith(("modulation.weight", "shared.weight")):
+        return drawn
+    if name.endswith("relative_attention_bias.weight"):
+        return drawn * 0.1
+    fan_in = weight[0].numel()
+    if ".ups." in name:  # transposed convolutions: [in, out, kernel], of which two kernels' halves overlap
+        fan_in = weight.shape[0] * 2
+    elif weight.ndim == 5 and weight.shape[2] == 3 and weight.shape[3] == 3:
+        fan_in = fan_in // 3  # of a single picture only the last of three frames is there
+    return drawn / math.sqrt(fan_in)

@@ -1,0 +1,100 @@
+"""Trains Ovi mini: ``python -m tools.mini.train STAGE``, in the order of the stages; run it again to go on.
+
+Stages: ``video-vae``, ``audio-vae``, ``vocoder``, ``latents`` (encodes clips for the next), ``twin``; ``all`` runs one
+after another. Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .workers import load_pack
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .training import Stage
+
+STAGES = ("video-vae", "audio-vae", "vocoder", "latents", "twin")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage or all; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    load_pack(arguments.device)
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    from .config import Config, with_changes
+
+    config = with_changes(Config(), arguments.set)
+    for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
+        try:
+            finished = run_stage(stage, config, arguments)
+        except FileNotFoundError as error:
+            print(error, file=sys.stderr)
+            return 1
+        if not finished:
+            print(f"'{stage}' is not finished; the same command goes on with it.")
+            return 0
+    return 0
+
+
+def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
+    """Run one stage until it is finished or time is up; True if finished."""
+    from .training import Options, train
+
+    options = Options(
+        folder=arguments.out,
+        device=arguments.device,
+        minutes=arguments.minutes,
+        preview_minutes=arguments.preview_minutes,
+        save_minutes=arguments.save_minutes,
+        workers=arguments.workers,
+    )
+    if name == "latents":
+        from .latents import encode_all
+
+        return encode_all(config, options)
+    return train(config, make_stage(name, config, arguments.device, arguments.out), options)
+
+
+def make_stage(name: str, config: Config, device: str, folder: Path) -> Stage:
+    """The stage of this name; see :class:`~tools.mini.training.Stage`."""
+    from . import stage_audio, stage_twin, stage_video_vae
+
+    if name == "video-vae":
+        return stage_video_vae.VideoVAEStage(config, device)
+    if name == "audio-vae":
+        return stage_audio.AudioVAEStage(config, device)
+    if name == "vocoder":
+        return stage_audio.VocoderStage(config, device, folder)
+    return stage_twin.TwinStage(config, device, folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.mini.train", description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, "all"])
+    parser.add_argument("--out", type=Path, default=ROOT / ".mini", metavar="DIR", help="folder of the run")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop each stage after this time")
+    parser.add_argument("--preview-minutes", type=float, default=10.0, help="time between two preview sheets")
+    parser.add_argument("--save-minutes", type=float, default=5.0, help="time between two checkpoints")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render; 0: none but this one")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the networks (default: PyTorch's choice)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the configuration, as in --set twin.learning.steps=8000",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

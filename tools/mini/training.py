@@ -1,0 +1,274 @@
+"""The loop that all networks are trained by: resumable after a kill, and the same in one go or in ten.
+
+Everything random in a step follows from the seed, the stage and the number of the step, so a run that is taken up from
+a checkpoint goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .config import Config, Learning
+from .workers import made_ahead
+
+LOG_EVERY = 20  # steps
+
+
+class Stage(Protocol):
+    """One network to train.
+
+    Attributes:
+        name: of its folder.
+        module: holds every weight that learns.
+    """
+
+    name: str
+    learning: Learning
+    module: nn.Module
+
+    @property
+    def make_batch(self) -> Callable[[int], Any]:
+        """From the number of a step to what ``loss`` takes; runs in other processes, so it needs no network."""
+        ...
+
+    def loss(self, step: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the step minimises, and figures for the log."""
+        ...
+
+    def preview(self, file: Path) -> dict[str, float]:
+        """Draw what the network can do by now as PNG, and measure it."""
+        ...
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights as later stages and the export take them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes, as far as it does not change its result.
+
+    Attributes:
+        folder: of all stages; each has a folder of its own in it.
+        minutes: stop after this time, with a checkpoint.
+        preview_minutes, save_minutes: time between two previews, two checkpoints.
+        workers: processes that make batches; 0 makes them in this one.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    minutes: float = float("inf")
+    preview_minutes: float = 10.0
+    save_minutes: float = 5.0
+    workers: int = 1
+    until: int | None = None  # stop at this step
+
+
+def generator(config: Config, stage: str, step: int) -> torch.Generator:
+    """The source of everything random in one step, on the CPU."""
+    return torch.Generator().manual_seed(seed_of(config, stage, step))
+
+
+def seed_of(config: Config, stage: str, step: int) -> int:
+    """A seed of 32 bits for one step of one stage."""
+    return zlib.crc32(f"{config.seed} {stage} {step}".encode())
+
+
+def rate_at(learning: Learning, step: int) -> float:
+    """Learning rate of a step."""
+    up = (step + 1) / max(learning.warm_up, 1)
+    down = (learning.steps - step) / max(learning.descent * learning.steps, 1)
+    return learning.rate * max(0.0, min(1.0, up, down))
+
+
+class Average:
+    """A running average of a module's weights, young runs over their whole length."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.module, self.decay, self.updates = module, decay, 0
+        self.weights = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 10))
+        for name, weight in self.module.named_parameters():
+            self.weights[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While this lasts the module has the averaged weights."""
+        own = {name: weight.detach().clone() for name, weight in self.module.named_parameters()}
+        self._put(self.weights)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, weight in self.module.named_parameters():
+            weight.copy_(weights[name])
+
+
+class Run:
+    """A stage on its way: its optimiser, its average, its files."""
+
+    def __init__(self, config: Config, stage: Stage, options: Options):
+        self.config, self.stage, self.options = config, stage, options
+        learning = stage.learning
+        self.optimizer = torch.optim.AdamW(
+            _groups(stage.module, learning.weight_decay), lr=learning.rate, betas=(0.9, 0.99)
+        )
+        self.average = Average(stage.module, learning.averaging)
+        self.step = 0
+        self.seconds = 0.0
+        self.folder = options.folder / stage.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (options.folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        if self.checkpoint.exists():
+            self._resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.stage.learning.steps
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
+        self.stage.module.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.weights, self.average.updates = state["average"], state["updates"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        if state["config"] != json.dumps(self.config.as_dict()):
+            self.log({"config": self.config.as_dict()})
+
+    def save(self) -> None:
+        """Write the checkpoint, then the trained weights; a kill at any moment leaves a whole file of each."""
+        state = {
+            "weights": self.stage.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.weights,
+            "updates": self.average.updates,
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": json.dumps(self.config.as_dict()),
+        }
+        _write(state, self.checkpoint)
+        with self.average.in_place(), torch.no_grad():
+            _write(self.stage.trained(), self.folder / "trained.pt")
+
+    def preview(self) -> None:
+        with self.average.in_place(), torch.no_grad():
+            self.log(self.stage.preview(self.folder / "preview.png"))
+
+    def log(self, figures: dict[str, Any]) -> None:
+        entry = {"step": self.step, "seconds": round(self.seconds, 1), **figures}
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def advance(self, batch: Any) -> dict[str, float]:
+        """One optimiser step."""
+        learning = self.stage.learning
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(learning, self.step)
+        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.device != "cpu"):
+            loss, figures = self.stage.loss(self.step, batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.stage.module.parameters(), learning.clip_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.average.update()
+        self.step += 1
+        return {name: float(value.detach()) for name, value in {"loss": loss, **figures, "norm": norm}.items()}
+
+
+def train(config: Config, stage: Stage, options: Options) -> bool:
+    """Train until the stage's last step, or until time is up or the program is asked to stop; True if finished."""
+    run = Run(config, stage, options)
+    last = min(stage.learning.steps, options.until or stage.learning.steps)
+    start = saved = drawn = time.monotonic()
+    sums: dict[str, float] = {}
+    bar = tqdm(total=stage.learning.steps, initial=run.step, desc=stage.name, dynamic_ncols=True)
+    steps = range(run.step, last)
+    with _asked_to_stop() as stop, made_ahead(stage.make_batch, steps, options.workers) as batches, bar:
+        for _, batch in batches:
+            began = time.monotonic()
+            for name, value in run.advance(batch).items():
+                sums[name] = sums.get(name, 0.0) + value
+            now = time.monotonic()
+            run.seconds += now - began
+            bar.update()
+            if run.step % LOG_EVERY == 0:
+                figures = {name: round(value / LOG_EVERY, 5) for name, value in sums.items()}
+                run.log(figures)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})
+                sums = {}
+            if now - drawn > 60 * options.preview_minutes:
+                run.preview()
+                drawn = time.monotonic()
+            if now - saved > 60 * options.save_minutes:
+                run.save()
+                saved = time.monotonic()
+            if stop() or now - start > 60 * options.minutes:
+                break
+    run.save()
+    if options.preview_minutes < float("inf"):
+        run.preview()
+    return run.finished
+
+
+def trained_weights(folder: Path, stage: str) -> dict[str, Tensor]:
+    """What a stage has learned so far.
+
+    Raises:
+        FileNotFoundError: it has not run yet; the message says so.
+    """
+    file = folder / stage / "trained.pt"
+    if not file.exists():
+        raise FileNotFoundError(f"There is no {file}: train the stage '{stage}' first.")
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Matrices and filters decay, the rest does not."""
+    weights = list(module.parameters())
+    return [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _write(state: Any, file: Path) -> None:
+    partial = file.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, file)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """While this lasts Ctrl-C and a polite kill are remembered instead of obeyed: the step is finished and saved."""
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
