@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-
-import folder_paths
 
 from .errors import OviError
 from .spec import Variant
@@ -33,15 +31,17 @@ class Part:
     names: tuple[str, ...]
     source: str = ""
 
+    def among(self, files: Iterable[str]) -> str | None:
+        """The one of ``files`` (as the host lists them) that is this part: the first of ``names`` that is there."""
+        by_name = {PurePath(file.replace("\\", "/")).stem.lower(): file for file in files}
+        return next((by_name[name] for name in self.names if name in by_name), None)
+
     def find(self) -> str | None:
-        """Path of the first of ``names`` that exists in the host's folder or below it, or None."""
-        files = {
-            PurePath(name.replace("\\", "/")).stem.lower(): name for name in folder_paths.get_filename_list(self.folder)
-        }
-        for name in self.names:
-            if name in files:
-                return folder_paths.get_full_path(self.folder, files[name])
-        return None
+        """Path of this part in the host's folder or below it, or None."""
+        import folder_paths  # the host's; what a variant needs can be told without it
+
+        file = self.among(folder_paths.get_filename_list(self.folder))
+        return file and folder_paths.get_full_path(self.folder, file)
 
 
 OVI = "huggingface.co/chetwinlow1/Ovi"
@@ -79,18 +79,21 @@ class Files:
     vocoder: str | None
 
 
+def model_part(variant: Variant) -> Part:
+    """The transformer of a variant."""
+    # The published name comes last: one of them is plain model.safetensors, which may be anything.
+    others = OTHER_MODEL_NAMES.get(variant.name, ())
+    names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
+    return Part("model", MODEL_FOLDER, variant.file, names, "" if variant.name == "mini" else OVI)
+
+
 def find_files(variant: Variant) -> Files:
     """Find all files of a variant in the host's model folders.
 
     Raises:
         OviError: files that are missing, each with its folder and where to get it.
     """
-    mini = variant.name == "mini"
-    # The published name comes last: one of them is plain model.safetensors, which may be anything.
-    others = OTHER_MODEL_NAMES.get(variant.name, ())
-    names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
-    model = Part("model", MODEL_FOLDER, variant.file, names, "" if mini else OVI)
-    parts = (model, *(MINI if mini else SHARED))
+    parts = (model_part(variant), *(MINI if variant.name == "mini" else SHARED))
     found = {part.what: part.find() for part in parts}
     missing = [part for part in parts if found[part.what] is None]
     if missing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import workflow
+from . import full_weights, workflow
 from .client import ConnectionLost, object_info, run_prompt
 from .clip_check import check_clip, frames_for, read_clip, table
 from .contact_sheet import draw_sheet
@@ -43,7 +43,7 @@ def run(host: Host, options: Options) -> int:
         say("Starting ComfyUI ...")
         with server:
             (options.base / "input").joinpath(EXAMPLE_PICTURE.name).write_bytes(EXAMPLE_PICTURE.read_bytes())
-            clips = [clip for file, graph in graphs for clip in make_clips(server, file, graph, options.seed)]
+            clips = [clip for file, graph in graphs for clip in make_clips(server, file, graph, options)]
             if options.keep:
                 say(f"ComfyUI keeps running at {server.url}; to stop it: kill {server.pid}")
                 server.leave_running()
@@ -69,11 +69,20 @@ class MadeClip:
     size: tuple[int, int] | None
 
 
-def make_clips(server: Server, file: Path, graph: dict[str, Any], seed: int | None) -> list[MadeClip]:
+def prompt_for(graph: dict[str, Any], nodes: dict[str, Any], options: Options) -> dict[str, Any]:
+    """The API prompt of a graph; a shipped one is set to the weights that --models holds."""
+    prompt = workflow.to_prompt(graph, nodes)
+    if options.models and not options.workflow:
+        files = nodes["OviModelLoader"]["input"]["required"]["model_name"]
+        variant = full_weights.variant_among(files[1]["options"] if files[0] == "COMBO" else files[0])
+        say(f"Weights: {variant.name}")
+        prompt = full_weights.fit_to_variant(prompt, variant)
+    return prompt if options.seed is None else workflow.set_seed(prompt, options.seed)
+
+
+def make_clips(server: Server, file: Path, graph: dict[str, Any], options: Options) -> list[MadeClip]:
     """Run one workflow and copy the videos it saved to ``output/``."""
-    prompt = workflow.to_prompt(graph, object_info(server.url))
-    if seed is not None:
-        prompt = workflow.set_seed(prompt, seed)
+    prompt = prompt_for(graph, object_info(server.url), options)
     say(f"{file.stem}")
     began = time.monotonic()
     try:

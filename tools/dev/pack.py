@@ -32,6 +32,13 @@ def load(*flags: str) -> None:
     import comfy.cli_args  # reads the flags now, before torch devices are looked up
 
     sys.argv = arguments
+    register()
+
+
+def register() -> None:
+    """Make ``ovi_native`` importable; what of it needs no ComfyUI can be used without one."""
+    if NAME in sys.modules:
+        return
     spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     assert spec is not None
     assert spec.loader is not None
