@@ -60,8 +60,8 @@ class OviDualConditioning(io.ComfyNode):
             display_name="Ovi Dual Conditioning",
             category=CATEGORY,
             description="Two prompts in one: the video tower reads the first, the audio tower the second. Made for "
-            "negatives ('jitter, blur' for the picture, 'robotic, muffled' for the sound). Average, concatenate or zero out "
-            "a prompt before it comes here: behind, stock nodes change only the picture's.",
+            "negatives ('jitter, blur' for the picture, 'robotic, muffled' for the sound). Average, concatenate or "
+            "zero out a prompt before it comes here: behind, stock nodes change only the picture's.",
             search_aliases=["ovi negative", "two prompts"],
             inputs=[
                 io.Conditioning.Input("video", tooltip="What the video tower reads."),
