@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, decoding, latents, loaders, sampling
+from . import conditioning, decoding, latents, loaders, sampling, stories
 
-SHELVES = (loaders, conditioning, latents, sampling, decoding)
+SHELVES = (loaders, conditioning, latents, sampling, decoding, stories)
 
 
 class OviExtension(ComfyExtension):

@@ -56,6 +56,16 @@ CONTRACT = {
         {"vae": "VAE", "latent": "LATENT", "start_image": "IMAGE", "fit": "crop"},
         ["LATENT"],
     ),
+    "OviLockVideo": (
+        "Ovi Lock Video",
+        {"vae": "VAE", "latent": "LATENT", "images": "IMAGE", "frame_rate": 24.0, "mode": "follow the noise"},
+        ["LATENT"],
+    ),
+    "OviLockAudio": (
+        "Ovi Lock Audio",
+        {"audio_vae": "VAE", "latent": "LATENT", "audio": "AUDIO", "start_seconds": 0.0, "mode": "follow the noise"},
+        ["LATENT"],
+    ),
     "OviGuider": (
         "Ovi Guider",
         {
@@ -95,6 +105,11 @@ CONTRACT = {
         {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto"},
         ["IMAGE", "AUDIO", "VIDEO"],
     ),
+    "OviPromptBuilder": (
+        "Ovi Prompt Builder",
+        {"scene": "", "speech": "", "audio_caption": "", "variant": "960x960_10s"},
+        ["STRING", "STRING"],
+    ),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
@@ -102,10 +117,13 @@ CHOICES = {
     ("OviPipelineLoader", "precision"): ["bf16", "fp8"],
     ("OviTextEncode", "variant"): VARIANTS,
     ("OviImageToVideo", "fit"): ["crop", "pad", "stretch"],
+    ("OviLockVideo", "mode"): ["follow the noise", "clean"],
+    ("OviLockAudio", "mode"): ["follow the noise", "clean"],
     ("OviScheduler", "solver"): SOLVERS,
     ("OviSamplerSelect", "solver"): SOLVERS,
     ("OviSampler", "solver"): SOLVERS,
     ("OviDecode", "tiled"): ["auto", "on", "off"],
+    ("OviPromptBuilder", "variant"): VARIANTS,
 }
 OPTIONAL = {("OviImageToVideo", "start_image")}
 
