@@ -258,7 +258,7 @@ def test_the_exported_vaes_are_the_trained_ones(trained: Path, exported: Path) -
     own = Autoencoders(TINY, "cpu", trained)
     frames = np.random.default_rng(0).random((5, 64, 64, 3), dtype=np.float32)
     sound = 0.1 * np.random.default_rng(1).standard_normal(8192).astype(np.float32)
-    video, audio = own.encode(frames, sound)
+    video, audio = (latent[0] for latent in own.encode(frames[None], sound[None]))
     pictures, heard = own.decode(video, audio)
     vae, audio_vae = read_video_vae(str(exported / VIDEO_VAE)), read_audio_vae(str(exported / AUDIO_VAE))
     wan = comfy.latent_formats.Wan22()

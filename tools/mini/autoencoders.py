@@ -35,10 +35,10 @@ class Autoencoders:
 
     @torch.no_grad()
     def encode(self, frames: np.ndarray, sound: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Frames [F, H, W, 3] in 0..1 and sound [S] to latents [48, T, H/16, W/16] and [20, L]."""
-        video = (self.video.encode(to_network(frames[None], self.device)) - self.mean) / self.deviation
-        audio = self.audio.encode(torch.from_numpy(sound)[None, None].to(self.device))
-        return video[0].float().cpu(), audio[0].float().cpu()
+        """Frames [B, F, H, W, 3] in 0..1 and sound [B, S] to latents [B, 48, T, H/16, W/16] and [B, 20, L]."""
+        video = (self.video.encode(to_network(frames, self.device)) - self.mean) / self.deviation
+        audio = self.audio.encode(torch.from_numpy(sound)[:, None].to(self.device))
+        return video.float().cpu(), audio.float().cpu()
 
     @torch.no_grad()
     def decode(self, video: Tensor, audio: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ class Crops:
 class VideoVAE:
     """Channels as in ``video_vae.build_network``; first pictures alone, then clips of several latent steps."""
 
-    learning: Learning = Learning(steps=3600, rate=4e-3, averaging=0.995)
+    learning: Learning = Learning(steps=8000, rate=4e-3, averaging=0.998)
     dim: int = 8
     dec_dim: int = 12
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -79,7 +79,7 @@ class AudioVAE:
 class Vocoder:
     """The BigVGAN vocoder; it learns from true spectrograms and from those of the audio VAE, half and half."""
 
-    learning: Learning = Learning(steps=12000, rate=1e-3, averaging=0.999)
+    learning: Learning = Learning(steps=6000, rate=1e-3, averaging=0.999)
     channels: int = 96
     upsample_kernels: tuple[int, ...] = (16, 16, 8)
     resblock_kernels: tuple[int, ...] = (3, 7)
@@ -139,7 +139,7 @@ class Twin:
         shift: of the timesteps towards the noisy end, as in the reference's schedule.
     """
 
-    learning: Learning = Learning(steps=12000, rate=1.5e-3, warm_up=200, averaging=0.9995)
+    learning: Learning = Learning(steps=16000, rate=1.5e-3, warm_up=200, averaging=0.9995)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4

@@ -56,13 +56,13 @@ class Sync:
 
     @property
     def heard_share(self) -> float:
-        """Share of the events that have an onset; 1 without events."""
-        return self.heard / self.events if self.events else 1.0
+        """Share of the events that have an onset; 0 without events."""
+        return self.heard / self.events if self.events else 0.0
 
     @property
     def seen_share(self) -> float:
-        """Share of the onsets that have an event; 1 without onsets."""
-        return self.seen / self.onsets if self.onsets else 1.0
+        """Share of the onsets that have an event; 0 without onsets."""
+        return self.seen / self.onsets if self.onsets else 0.0
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class TwinStage:
         scenes = [draw_scene(seed, clip, "held_out") for seed in PREVIEW_SEEDS]
         prompts = [caption(scene, 0) for scene in scenes]
         clips = [render(scene) for scene in scenes]
-        given = torch.stack([self._autoencoders.encode(made.frames, made.sound)[0] for made in clips])
+        frames, sounds = np.stack([made.frames for made in clips]), np.stack([made.sound for made in clips])
+        given = self._autoencoders.encode(frames, sounds)[0]
         shapes = clip.video_shape(len(scenes)), clip.audio_shape(len(scenes))
         rows: list[np.ndarray] = []
         figures: dict[str, float] = {}

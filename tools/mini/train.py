@@ -7,6 +7,7 @@ after another. Everything is kept in one folder, and a run that was killed goes 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def main(argv: list[str] | None = None) -> int:
     """Run one stage or all; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    # Threads that wait by spinning make a step ten times slower as soon as another program wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     load_pack(arguments.device)
     import torch
 
