@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from comfy_api.latest import InputImpl, Types, io
 
 from ..ovi_core import decode
 from ..ovi_core.errors import reported_by
-from ..ovi_core.spec import FPS, SAMPLE_RATE
 
 CATEGORY = "Ovi/decoding"
 
@@ -20,7 +17,8 @@ class OviDecode(io.ComfyNode):
             node_id="OviDecode",
             display_name="Ovi AV Decode",
             category=CATEGORY,
-            description="Decode picture and sound. video holds both, at 24 frames a second, for Save Video.",
+            description="Decode picture and sound. video holds both, at 24 frames a second, for Save Video. What "
+            "was locked comes back as it was given, bit for bit, at its own rate.",
             search_aliases=["ovi vae decode", "latent to video", "video with sound"],
             inputs=[
                 io.Latent.Input("samples", tooltip="From a sampler."),
@@ -44,13 +42,11 @@ class OviDecode(io.ComfyNode):
     @classmethod
     @reported_by("Ovi AV Decode")
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto") -> io.NodeOutput:
-        frames, sound = decode.decode(vae, audio_vae, samples["samples"], tiled)
-        images, clip_sound = decode.as_one_clip(frames, sound)
-        components = Types.VideoComponents(
-            images=images, audio={"waveform": clip_sound, "sample_rate": SAMPLE_RATE}, frame_rate=Fraction(FPS)
-        )
-        audio = {"waveform": sound, "sample_rate": SAMPLE_RATE}
-        return io.NodeOutput(images, audio, InputImpl.VideoFromComponents(components))
+        clip = decode.decode(vae, audio_vae, samples, tiled)
+        clip_audio = {"waveform": clip.clip_sound, "sample_rate": clip.sample_rate}
+        components = Types.VideoComponents(images=clip.images, audio=clip_audio, frame_rate=clip.frame_rate)
+        audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
+        return io.NodeOutput(clip.images, audio, InputImpl.VideoFromComponents(components))
 
 
 NODES = [OviDecode]

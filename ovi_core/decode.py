@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management
@@ -10,14 +11,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from . import latents
+from . import clocks, kept, latents
 from .errors import OviError
 from .pictures import check_video_vae
-from .spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE
+from .spec import AUDIO_CHANNELS, FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
 
 TILED = ("auto", "on", "off")
 # The host's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
 TILES = {"tile_x": 32, "tile_y": 32, "overlap": 4, "tile_t": 16, "overlap_t": 2}
+CROSSFADE = 0.02  # s, the last of a given sound that the model goes on from
 
 
 def check_audio_vae(vae: Any, input: str = "audio_vae") -> None:
@@ -56,28 +58,78 @@ def decode_audio(vae: Any, audio: Tensor) -> Tensor:
     return rearrange(vae.decode(audio), "b s c -> b c s")
 
 
-def decode(vae: Any, audio_vae: Any, samples: Any, tiled: str) -> tuple[Tensor, Tensor]:
-    """A joint latent to frames [B, F, H, W, 3] and sound [B, 1, S].
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded LATENT.
+
+    Attributes:
+        images: [B F, H, W, 3] in 0..1, the clips of a batch one after the other.
+        frame_rate: of the images, frames a second.
+        sound: [B, C, S], one for each clip.
+        clip_sound: [1, C, S'], one after the other, lasting exactly as long as the images.
+        sample_rate: of both, Hz.
+    """
+
+    images: Tensor
+    frame_rate: Fraction
+    sound: Tensor
+    clip_sound: Tensor
+    sample_rate: int
+
+
+def decode(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:
+    """A joint LATENT to frames and sound.
+
+    A clip or a sound that was given (``locks``) is returned as it was given, bit for bit: at its own size, frame rate,
+    sample rate and channels, as far as the latent goes. Sound that the model made to a given clip lasts as long as the
+    clip.
 
     Raises:
         OviError: a latent of one part, or a VAE in the other's place.
     """
-    video, audio = latents.split(samples, "samples")
+    video, audio = latents.split(latent["samples"], "samples")
     check_video_vae(vae)
     check_audio_vae(audio_vae)
-    return decode_video(vae, video, tiled), decode_audio(audio_vae, audio)
+    clip, given = kept.video_of(latent), kept.audio_of(latent)
+    if clip is None:
+        frames, frame_rate = decode_video(vae, video, tiled), Fraction(FPS)
+    else:
+        frame_rate = clip.rate
+        count = clocks.frames_within(Fraction(FRAMES_PER_STEP * (video.shape[2] - 1) + 1, FPS), frame_rate)
+        frames = clip.images[:count].expand(video.shape[0], -1, -1, -1, -1)
+    sound, sample_rate = _sound(audio_vae, audio, given)
+    if clip is not None or given is not None:
+        lasting = clocks.samples_within(frames.shape[1] / frame_rate, sample_rate)
+        missing = 0 if clip is None else max(0, lasting - sound.shape[-1])
+        sound = torch.nn.functional.pad(sound[..., :lasting], (0, missing))
+    images, clip_sound = as_one_clip(frames, sound, frame_rate, sample_rate)
+    return Decoded(images, frame_rate, sound, clip_sound, sample_rate)
 
 
-def as_one_clip(frames: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+def _sound(audio_vae: Any, audio: Tensor, given: kept.KeptAudio | None) -> tuple[Tensor, int]:
+    """Sound [B, C, S] and its rate in Hz: what was given, decoded, or the one and then the other."""
+    if given is None:
+        return decode_audio(audio_vae, audio), SAMPLE_RATE
+    whole = given.waveform.expand(audio.shape[0], -1, -1)
+    if given.latent.shape[-1] >= audio.shape[-1]:
+        return whole, given.rate
+    end = given.latent.shape[-1] * SAMPLES_PER_STEP * given.rate // SAMPLE_RATE
+    made = clocks.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
+    return clocks.joined(whole[..., :end], made.expand(-1, whole.shape[1], -1), CROSSFADE, given.rate), given.rate
+
+
+def as_one_clip(
+    frames: Tensor, sound: Tensor, frame_rate: Fraction | int = FPS, sample_rate: int = SAMPLE_RATE
+) -> tuple[Tensor, Tensor]:
     """Clips of a batch one after the other, sound cut or filled with silence to last exactly as long as its frames.
 
     The model's sound is 18 ms shorter than 5 s of its video and 6 ms longer than 10 s, which would add up.
 
     Returns:
-        frames [B F, H, W, 3] and sound [1, 1, S] with S = frames / 24 s at 16 kHz, rounded up.
+        frames [B F, H, W, 3] and sound [1, C, S] with S = frames / frame_rate at sample_rate, rounded up.
     """
     batch, count = frames.shape[:2]
-    ends = [math.ceil(i * count * SAMPLE_RATE / FPS) for i in range(batch + 1)]
+    ends = [clocks.samples_within(i * count / Fraction(frame_rate), sample_rate) for i in range(batch + 1)]
     parts = [
         torch.nn.functional.pad(wave[:, : end - start], (0, max(0, end - start - wave.shape[-1])))
         for wave, start, end in zip(sound, ends, ends[1:], strict=False)

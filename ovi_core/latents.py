@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.latent_formats
 import comfy.utils
+import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from .errors import OviError
 from .spec import AUDIO_CHANNELS, VIDEO_CHANNELS
+
+FOLLOW = 2.0**-20
+"""Noise mask value of what is kept and shown to the model at the noise level of each step, as training saw it.
+
+0 keeps clean: the model sees the kept latent as it is, at timestep 0. Nothing but the mask's values reaches every
+sampler of the host, so the way of keeping is told by them. To the host FOLLOW is as good as 0: it blends by the mask.
+"""
 
 
 def join(video: Tensor, audio: Tensor) -> NestedTensor:
@@ -79,18 +88,44 @@ def check_mask(mask: Any, input: str) -> None:
         )
 
 
-def with_parts(latent: dict, video: Tensor, audio: Tensor, video_mask: Tensor | None = None) -> dict:
-    """A copy of a LATENT with new parts, and, where given, a new noise mask for the video.
+def follows(mask: Tensor) -> Tensor:
+    """Where a noise mask says :data:`FOLLOW`; with some room, since the host may have scaled it."""
+    return (mask > FOLLOW / 2) & (mask < FOLLOW * 2)
+
+
+def is_kept(mask: Tensor) -> Tensor:
+    """Where a noise mask keeps the latent, in either way."""
+    return mask < FOLLOW * 2
+
+
+def free_video(video: Tensor) -> Tensor:
+    """The video part of a LATENT of which something is to be kept.
+
+    The sampler shifts a latent that holds anything: what is empty and stays free must be the shift's zero.
+    """
+    return video if video.any() else comfy.latent_formats.Wan22().process_out(torch.zeros_like(video))
+
+
+def with_parts(
+    latent: dict, video: Tensor, audio: Tensor, video_mask: Tensor | None = None, audio_mask: Tensor | None = None
+) -> dict:
+    """A copy of a LATENT with new parts, and, where given, a new noise mask for the video, the audio or both.
 
     Args:
-        video_mask: [B or 1, 1, T, H or 1, W or 1], 1 where the sampler makes the video, 0 where it keeps it. The
-            audio part's mask stays, or is all ones.
+        video_mask: [B or 1, 1, T, H or 1, W or 1], 1 where the sampler makes the video, 0 or :data:`FOLLOW` where it
+            keeps it. Without it that part's mask stays, or is all ones.
+        audio_mask: [B or 1, 1, L], the same for the audio.
     """
     out = {**latent, "samples": join(video, audio)}
-    if video_mask is not None:
-        old: Any = latent.get("noise_mask")
-        audio_mask = old.unbind()[1:] if getattr(old, "is_nested", False) else []
-        out["noise_mask"] = join(video_mask, audio_mask[0] if audio_mask else audio.new_ones(1, 1, audio.shape[-1]))
+    if video_mask is None and audio_mask is None:
+        return out
+    old: Any = latent.get("noise_mask")
+    old_video, *old_audio = old.unbind() if getattr(old, "is_nested", False) else [old]
+    if video_mask is None:
+        video_mask = video.new_ones(1, 1, *video.shape[2:]) if old_video is None else old_video
+    if audio_mask is None:
+        audio_mask = old_audio[0] if old_audio else audio.new_ones(1, 1, audio.shape[-1])
+    out["noise_mask"] = join(video_mask, audio_mask)
     return out
 
 
@@ -102,3 +137,13 @@ def video_mask(latent: dict) -> Tensor:
         return video.new_ones(video.shape[0], 1, *video.shape[2:])
     part = mask.unbind()[0] if getattr(mask, "is_nested", False) else mask
     return comfy.utils.reshape_mask(part.to(video), (video.shape[0], 1, *video.shape[2:]))[:, :1]
+
+
+def audio_mask(latent: dict) -> Tensor:
+    """The audio part [B, 1, L] of a LATENT's noise mask, at the latent's own length; ones where there is none."""
+    audio = latent["samples"].unbind()[1]
+    mask: Any = latent.get("noise_mask")
+    parts = mask.unbind()[1:] if getattr(mask, "is_nested", False) else []
+    if not parts:
+        return audio.new_ones(audio.shape[0], 1, audio.shape[-1])
+    return comfy.utils.reshape_mask(parts[0].to(audio), (audio.shape[0], 1, audio.shape[-1]))[:, :1]

@@ -15,6 +15,7 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
+import comfy.sample
 import comfy.supported_models_base
 import comfy.utils
 import torch
@@ -95,8 +96,14 @@ class Ovi(comfy.model_base.BaseModel):
         return self._on_video(latent, super().process_latent_out)
 
     def scale_latent_inpaint(self, sigma: Any, noise: Any, latent_image: Any, **kwargs: Any) -> Any:
-        """What is kept is shown to the model clean, at timestep 0, as the reference shows the first frame."""
-        return latent_image
+        """What is kept is shown to the model clean, at timestep 0, as the reference shows the first frame.
+
+        Where the noise mask says ``latents.FOLLOW`` it is shown at the noise level of the step.
+        """
+        if self.current_run is None or self.current_run.follows is None:
+            return latent_image
+        noised = super().scale_latent_inpaint(sigma=sigma, noise=noise, latent_image=latent_image, **kwargs)
+        return torch.where(self.current_run.follows, noised, latent_image)
 
     def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
         """The host's estimate, in latent cells: a pack counts every channel of each cell as one."""
@@ -157,7 +164,8 @@ class Ovi(comfy.model_base.BaseModel):
         return run.once(("shares", id(denoise_mask)), lambda: self._shares_of(denoise_mask))
 
     def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
-        video, audio = comfy.utils.unpack_latents(denoise_mask, self.latent_shapes)
+        noise = denoise_mask.masked_fill(latents.follows(denoise_mask), 1)
+        video, audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
         # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
         tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
         frames = video.shape[2]
@@ -201,19 +209,48 @@ class Ovi(comfy.model_base.BaseModel):
         return comfy.conds.CONDConstant(part)
 
 
-def sample_hook(executor: Any, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`."""
-    guider, shapes = executor.class_obj, kwargs["latent_shapes"]
-    latents.check_shapes(shapes, "latent_image")
+def sample_hook(
+    executor: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,
+    sigmas: Tensor,
+    denoise_mask: Tensor | None = None,
+    callback: Any = None,
+    disable_pbar: bool = False,
+    seed: int | None = None,
+    latent_shapes: Any = (),
+) -> Tensor:
+    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`.
+
+    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped.
+    """
+    latents.check_shapes(latent_shapes, "latent_image")
     if noise.shape != latent_image.shape and not noise.any():
         # "add noise: disable" makes zeros of the first part's shape only
         noise = torch.zeros_like(latent_image)
-    model, run = guider.model_patcher.model, Run()
-    model.latent_shapes, model.current_run = shapes, run
+    follows = None if denoise_mask is None else latents.follows(denoise_mask)
+    if follows is None or not follows.any():
+        follows = None
+    elif not noise.any():
+        noise = torch.where(follows.to(noise.device), _noise_of(seed, latent_image, latent_shapes), noise)
+    guider = executor.class_obj
+    model, run = guider.model_patcher.model, Run(follows)
+    model.latent_shapes, model.current_run = latent_shapes, run
     windows = guider.model_options.get("context_handler")
     model.retained_frames = getattr(windows, "latent_retain_index_list", [])
     guider.model_options.setdefault("transformer_options", {})[Run.KEY] = run
+    settings = (sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
     try:
-        return executor(noise, latent_image, *args, **kwargs)
+        result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
     finally:
         model.current_run = None
+    if denoise_mask is None:
+        return result
+    return torch.where(latents.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+
+
+def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
+    """The noise the host draws for ``seed``, packed: a second stage adds none, but what follows the noise needs it."""
+    parts = latents.join(*comfy.utils.unpack_latents(latent_image, shapes))
+    return comfy.utils.pack_latents(comfy.sample.prepare_noise(parts, seed or 0).unbind())[0].to(latent_image)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.latent_formats
 import comfy.utils
 import torch
 from einops import rearrange
@@ -110,10 +109,8 @@ def keep_start(vae: Any, latent: dict, image: Tensor, how: str) -> dict:
     height, width = (side * SPATIAL for side in video.shape[-2:])
     fitted = fit(image, width, height, how)
     first = torch.cat([vae.encode(picture[None]) for picture in fitted]).to(video)
-    if not video.any():
-        # The sampler shifts a latent that holds anything: what is to stay free must be the shift's zero.
-        video = comfy.latent_formats.Wan22().process_out(torch.zeros_like(video))
-    video = torch.cat((first[:, :, :1].expand(video.shape[0], -1, -1, -1, -1), video[:, :, 1:]), dim=2)
+    rest = latents.free_video(video)[:, :, 1:]
+    video = torch.cat((first[:, :, :1].expand(video.shape[0], -1, -1, -1, -1), rest), dim=2)
     mask = latents.video_mask(latent).clone()
     mask[:, :, 0] = 0
     return latents.with_parts(latent, video, audio, mask)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 T = TypeVar("T")
 
 
@@ -13,11 +15,14 @@ class Run:
 
     The sampler hook in ``model.py`` puts one into ``transformer_options[Run.KEY]``. Without it (a bare call of the
     transformer) every forward starts with an empty one.
+
+    follows: [B, 1, N] bool, where the packed latent is kept and follows the noise; None where nothing does.
     """
 
     KEY = "ovi_run"
 
-    def __init__(self) -> None:
+    def __init__(self, follows: Tensor | None = None) -> None:
+        self.follows = follows
         self._results: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
