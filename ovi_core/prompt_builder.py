@@ -143,7 +143,7 @@ def _check_scene(scene: str, variant: Variant) -> None:
     accepted = "the scene in plain words, in which speech may stand as <S>words<E>"
     faults = _errors(scene, variant)
     if faults:
-        found = f'{faults[0].found}: "{faults[0].quote}"'
+        found = " ".join(f'{faults[0].found}: "{faults[0].quote}"'.split())
         raise OviError(input="scene", found=found, accepted=accepted, remedy=faults[0].remedy)
     for start in ("Audio:", "<AUDCAP>"):
         if start in scene:

@@ -215,6 +215,7 @@ LABEL = "Describe the sound in audio_caption, without Audio: in it."
 WRONG = [
     ("scene", "A man says <S>hi.", '<S> is never closed: "A man says »<S>«hi."', "Write <E> after the last"),
     ("scene", "A man says <s>hi<E>", '<s> is not a tag of Ovi: "A man says »<s>«hi<E>"', "Write <S> before the first"),
+    ("scene", "hi <S\n/>", "<S /> is not a tag of Ovi", "Write <S> before the first"),
     ("scene", "Rain. Audio: drops", 'a caption of the sound: "Rain. Audio: drops"', "Move the caption to audio_"),
     ("scene", "<AUDCAP>drops<ENDAUDCAP>", 'a caption of the sound: "<AUDCAP>drops', "Move the caption to audio_"),
     ("speech", "Hi.\nAnna: <S>Hi<E>", 'a tag in line 2: "Anna: <S>Hi<E>"', WRITES_THEM),
