@@ -23,6 +23,14 @@ START_SECONDS = 300
 STOP_SECONDS = 10
 
 
+def _environment() -> dict[str, str]:
+    """The server's: its log comes line by line, and its threads sleep while they wait for each other.
+
+    Threads that wait by spinning make a step several times slower as soon as another program wants a core.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
 class Server:
     """A ComfyUI process in a process group of its own. Use it as a context manager.
 
@@ -72,7 +80,7 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                    env=_environment(),
                     start_new_session=True,  # the terminal's Ctrl-C reaches only dev.py, which then stops the group
                 )
             self._wait_until_ready()
