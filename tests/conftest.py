@@ -13,6 +13,16 @@ TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS)]  # helper modules of the tests
 sys.path.append(str(TESTS.parent))  # tools/; last, for its nodes/ must not hide ComfyUI's module of that name
 
+import pytest  # noqa: E402
+
 from tools.dev import pack  # noqa: E402
 
 pack.load("--cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A MODEL of tiny weights; a module that needs others has a fixture of its own."""
+    import native_host
+
+    return native_host.load(tmp_path_factory.mktemp("model"))

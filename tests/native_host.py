@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +35,6 @@ def with_pytorch_attention(model: Any) -> Any:
     options = model.model_options["transformer_options"]
     options["optimized_attention_override"] = lambda function, *args, **more: attention_pytorch(*args, **more)
     return model
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed many times faster by one thread than by several that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def empty_latent(batch: int = 1, seconds: float = 0.4) -> dict:

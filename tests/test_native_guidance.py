@@ -20,17 +20,6 @@ from native_host import both_differ, finite, same
 import nodes
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("guidance"))
-
-
 class Predictions:
     """What every step predicts, as the host hands it to post-CFG patches: parts of positive, negative and result."""
 

@@ -18,17 +18,6 @@ RANK, ALPHA, STRENGTH = 4, 2.0, 0.75
 DIM, FFN, TEXT = host.SIZES["dim"], host.SIZES["ffn_dim"], host.SIZES["text_dim"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("lora"))
-
-
 @pytest.fixture
 def load(model, tmp_path, monkeypatch, caplog):
     """The stock loader on a LoRA of these weights; a key it knows no place for fails the test."""

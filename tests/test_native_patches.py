@@ -11,17 +11,6 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from native_host import both_differ, same
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("patches"))
-
-
 @pytest.fixture(scope="module")
 def plain(model):
     return host.run(host.guider(model))

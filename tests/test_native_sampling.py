@@ -21,17 +21,6 @@ from ovi_native.nodes.sampling import OviSampler
 import nodes
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("sampling"))
-
-
 def ksampler(model, sampler: str, steps: int, scheduler: str = "simple", cfg: float = 1.0, latent=None) -> tuple:
     latent = latent or host.empty_latent()
     out = nodes.KSampler().sample(

@@ -14,18 +14,6 @@ from ovi_native.ovi_core import rope
 from ovi_native.ovi_core.timesteps import Waves
 from torch.utils._python_dispatch import TorchDispatchMode
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("steps"))
-
-
 # -- once a run -----------------------------------------------------------------------------------------------------
 
 

@@ -16,17 +16,6 @@ from ovi_native.ovi_core.rope import AUDIO_TIME_SCALE
 FRAMES, STEPS = 8, 40  # latent frames and audio steps: 5 steps sound while one frame shows
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with host.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("windows"))
-
-
 def windowed(model, length: int, overlap: int, schedule: str = "standard_static", **more):
     """The MODEL with stock context windows of ``length`` latent frames."""
     settings = {
