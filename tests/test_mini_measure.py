@@ -126,6 +126,7 @@ def test_matching_counts_what_lies_within_two_frames() -> None:
     assert match([0.5, 1.0], [0.58, 1.09], 2.0) == (2, 1)
     assert match([0.5], [], 2.0) == (1, 0)
     assert match([0.01, 1.99], [], 2.0) == (0, 0)  # their partners may lie outside the clip
+    assert all(type(number) is int for number in match(np.array([0.5]), np.array([0.5]), 2.0))  # for JSON
 
 
 def test_psnr_is_that_of_the_textbook() -> None:

@@ -212,6 +212,6 @@ def _face(rng: np.random.Generator, colour: str, width: float, height: float, se
         x=width / 2 + rng.uniform(-0.1, 0.1),
         y=height / 2 + rng.uniform(-0.08, 0.04),
         pitch=150 * (0.3 / radius) ** 3 * rng.uniform(0.92, 1.08),
-        starts=tuple(float(time) for time in times[: rng.integers(2, 4) if seconds < 3 else None]),
+        starts=tuple(float(time) for time in times[: rng.integers(2, 4) if seconds < 3 else rng.integers(3, 6)]),
         length=length,
     )

@@ -124,7 +124,7 @@ def match(wanted: Sequence[float] | Array, found: Sequence[float] | Array, secon
     count = met = 0
     for time in wanted:
         partner = bool(len(found)) and bool(np.abs(found - time).min() <= TOLERANCE)
-        inside = EDGE + TOLERANCE <= time <= seconds - EDGE - TOLERANCE
+        inside = bool(EDGE + TOLERANCE <= time <= seconds - EDGE - TOLERANCE)
         count += inside or partner
         met += partner
     return count, met

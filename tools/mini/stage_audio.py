@@ -36,6 +36,7 @@ class AudioVAEStage:
     """Spectrograms to latents and back; see :class:`~tools.mini.training.Stage`."""
 
     name = VAE_NAME
+    mixed = False  # spectrograms need all their bits
 
     def __init__(self, config: Config, device: str):
         self.config, self.device = config, device
@@ -77,6 +78,7 @@ class VocoderStage:
     """Spectrograms, true ones and those of the trained audio VAE, to sound."""
 
     name = VOCODER_NAME
+    mixed = False
 
     def __init__(self, config: Config, device: str, folder: Path):
         self.config, self.device = config, device

@@ -41,6 +41,7 @@ class TwinStage:
     """See :class:`~tools.mini.training.Stage`."""
 
     name = NAME
+    mixed = True
 
     def __init__(self, config: Config, device: str, folder: Path):
         self.config, self.device, self.folder = config, device, folder

@@ -33,6 +33,7 @@ class VideoVAEStage:
     """See :class:`~tools.mini.training.Stage`."""
 
     name = NAME
+    mixed = False
 
     def __init__(self, config: Config, device: str):
         self.config, self.device = config, device

@@ -33,9 +33,11 @@ class Stage(Protocol):
     Attributes:
         name: of its folder.
         module: holds every weight that learns.
+        mixed: whether the stage may compute in 16 bits where the device is fast at them.
     """
 
     name: str
+    mixed: bool
     learning: Learning
     module: nn.Module
 
@@ -188,7 +190,9 @@ class Run:
         learning = self.stage.learning
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(learning, self.step)
-        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.device != "cpu"):
+        with torch.autocast(
+            self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.device != "cpu"
+        ):
             loss, figures = self.stage.loss(self.step, batch)
         self.optimizer.zero_grad()
         loss.backward()
