@@ -43,9 +43,10 @@ class OviDecode(io.ComfyNode):
     @reported_by("Ovi AV Decode")
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto") -> io.NodeOutput:
         clip = decode.decode(vae, audio_vae, samples, tiled)
-        clip_audio = {"waveform": clip.clip_sound, "sample_rate": clip.sample_rate}
-        components = Types.VideoComponents(images=clip.images, audio=clip_audio, frame_rate=clip.frame_rate)
         audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
+        film = decode.playable(clip)
+        film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}
+        components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
         return io.NodeOutput(clip.images, audio, InputImpl.VideoFromComponents(components))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +19,8 @@ from .spec import AUDIO_CHANNELS, FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER
 TILED = ("auto", "on", "off")
 # The host's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
 TILES = {"tile_x": 32, "tile_y": 32, "overlap": 4, "tile_t": 16, "overlap_t": 2}
+AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)  # Hz
+AAC_CHANNELS = (1, 2, 6)  # of the layouts that the host saves
 CROSSFADE = 0.02  # s, the last of a given sound that the model goes on from
 
 
@@ -135,3 +137,18 @@ def as_one_clip(
         for wave, start, end in zip(sound, ends, ends[1:], strict=False)
     ]
     return rearrange(frames, "b f h w c -> (b f) h w c"), torch.cat(parts, dim=-1).unsqueeze(0)
+
+
+def playable(clip: Decoded) -> Decoded:
+    """``clip`` as H.264 and AAC can hold it; the same where they can.
+
+    An odd side loses its last line of pixels, an odd sample rate becomes 48 kHz, channels that are no usual layout are
+    mixed to one.
+    """
+    height, width = (side // 2 * 2 for side in clip.images.shape[1:3])
+    sound, rate = clip.clip_sound, clip.sample_rate
+    if sound.shape[1] not in AAC_CHANNELS:
+        sound = sound.mean(dim=1, keepdim=True)
+    if rate not in AAC_RATES:
+        sound, rate = clocks.resampled(sound, rate, 48_000), 48_000
+    return replace(clip, images=clip.images[:, :height, :width], clip_sound=sound, sample_rate=rate)

@@ -160,6 +160,15 @@ def test_a_clip_that_fits_is_taken_without_a_word(vaes, caplog):
     assert caplog.text == ""
 
 
+def test_a_clip_of_odd_sides_can_be_saved_without_its_last_line(vaes, save):
+    images = drawn(9, 33, 47, 3, seed=3).sigmoid()
+    frames, _, video = decoded(vaes, lock_video(vaes, images))
+    assert torch.equal(frames, images)
+    assert torch.equal(video.get_components().images, images[:, :32, :46])
+    facts = save(video)
+    assert (facts.width, facts.height, facts.frames) == (46, 32, 9)
+
+
 # -- sound ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +217,16 @@ def test_a_sound_of_five_seconds_comes_back_as_it_was(vaes, save):
     assert torch.equal(audio["waveform"], given["waveform"])
     facts = save(video)
     assert (facts.frames, facts.fps, facts.sample_rate, facts.channels) == (121, 24, 44_100, 2)
+    assert abs(facts.audio_seconds - facts.video_seconds) < 1 / 24
+
+
+@pytest.mark.parametrize(("rate", "channels", "saved"), [(192_000, 2, (48_000, 2)), (15_000, 4, (48_000, 1))])
+def test_a_sound_that_aac_cannot_hold_can_be_saved(vaes, save, rate, channels, saved):
+    given = tone(rate, rate, channels)
+    _, audio, video = decoded(vaes, lock_audio(vaes, given))
+    assert torch.equal(audio["waveform"], given["waveform"][..., : rate * 9 // 24])
+    facts = save(video)
+    assert (facts.sample_rate, facts.channels) == saved
     assert abs(facts.audio_seconds - facts.video_seconds) < 1 / 24
 
 
