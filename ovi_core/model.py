@@ -233,7 +233,8 @@ def sample_hook(
     if follows is None or not follows.any():
         follows = None
     elif not noise.any():
-        noise = torch.where(follows.to(noise.device), _noise_of(seed, latent_image, latent_shapes), noise)
+        drawn = _noise_of(seed, latent_image, latent_shapes)
+        noise = torch.where(follows.to(noise.device), drawn.to(noise), noise)
     guider = executor.class_obj
     model, run = guider.model_patcher.model, Run(follows)
     model.latent_shapes, model.current_run = latent_shapes, run
@@ -253,4 +254,4 @@ def sample_hook(
 def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
     """The noise the host draws for ``seed``, packed: a second stage adds none, but what follows the noise needs it."""
     parts = latents.join(*comfy.utils.unpack_latents(latent_image, shapes))
-    return comfy.utils.pack_latents(comfy.sample.prepare_noise(parts, seed or 0).unbind())[0].to(latent_image)
+    return comfy.utils.pack_latents(comfy.sample.prepare_noise(parts, seed or 0).unbind())[0]

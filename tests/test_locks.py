@@ -11,6 +11,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
 from comfy_extras.nodes_easycache import EasyCacheNode
+from comfy_extras.nodes_lt import LTXVConcatAVLatent, LTXVSeparateAVLatent
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import OviImageToVideo, OviLockAudio, OviLockVideo
@@ -134,6 +135,21 @@ def test_samples_come_back_bit_for_bit_with_pictures(model, vaes, sampler, mode)
         assert torch.equal(audio["waveform"], given["waveform"][..., :length])
     assert out[0].shape == (9, 64, 96, 3)
     assert out[0].std() > 0.01
+
+
+@each_tower
+def test_what_was_given_outlives_the_denoised_output_and_being_taken_apart(model, vaes, tower):
+    latent = locked(tower, vaes)
+    output, denoised = host.run_both(host.guider(model), latent)
+    apart = LTXVSeparateAVLatent.execute(output).result
+    again = LTXVConcatAVLatent.execute(*apart).result[0]
+    wanted, *others = (OviDecode.execute(one, *vaes, "off").result[tower] for one in (output, denoised, again))
+    for other in others:
+        if tower == 0:
+            assert torch.equal(other, wanted)
+        else:
+            assert torch.equal(other["waveform"], wanted["waveform"])
+            assert other["sample_rate"] == 44_100
 
 
 def test_each_clip_of_a_batch_has_what_was_given(model, vaes):
