@@ -139,7 +139,7 @@ def lock_audio(audio_vae: Any, latent: dict, audio: Any, start_seconds: float, m
     video, old = latents.split(latent["samples"], "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
     check_audio_vae(audio_vae)
-    whole, rate = _checked_sound(audio, old.shape[0])
+    whole, rate = checked_sound(audio, old.shape[0])
     batch, _, steps = old.shape
     waveform = _from(whole, rate, start_seconds)
     heard = clocks.as_ovi_hears(waveform, rate, steps * SAMPLES_PER_STEP)
@@ -162,8 +162,12 @@ def _rest_is_made(kept: int, steps: int) -> str:
     return f"The sound fills {given:.2f} s of {all_of_it:.2f} s; Ovi makes the rest."
 
 
-def _checked_sound(audio: Any, batch: int) -> tuple[Tensor, int]:
-    """Waveform [B or 1, C, S] and rate in Hz of the host's AUDIO."""
+def checked_sound(audio: Any, batch: int | None, input: str = "audio") -> tuple[Tensor, int]:
+    """Waveform [B or 1, C, S] and rate in Hz of the host's AUDIO; any number of sounds without ``batch``.
+
+    Raises:
+        OviError: no AUDIO, an empty one, one that is not finite, or sounds that are not one for each clip.
+    """
     waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
     rate = audio.get("sample_rate") if isinstance(audio, Mapping) else None
     accepted, remedy = "an AUDIO of finite samples", "Load the sound with Load Audio, or take that of a video."
@@ -172,16 +176,16 @@ def _checked_sound(audio: Any, batch: int) -> tuple[Tensor, int]:
     elif waveform.ndim != 3 or 0 in waveform.shape:
         found = f"a waveform of shape {list(waveform.shape)}"
         accepted = "[batch, channels, samples], none of them 0"
-    elif not isinstance(rate, int) or rate < 1:
+    elif not isinstance(rate, (int, float)) or rate < 1 or rate != round(rate):
         found, accepted = f"a sample rate of {rate}", "a whole number of Hz, above 0"
     elif not torch.isfinite(waveform).all():
         found, remedy = "sound with NaN or infinite samples", "Make or load the sound again."
-    elif waveform.shape[0] not in (1, batch):
+    elif batch is not None and waveform.shape[0] not in (1, batch):
         found, accepted = f"{waveform.shape[0]} sounds for {batch} clip(s)", f"1 sound, or {batch}: one a clip"
         remedy = "Pick one sound of the batch, or set the latent's batch size to the number of sounds."
     else:
-        return waveform, rate
-    raise OviError(input="audio", found=found, accepted=accepted, remedy=remedy)
+        return waveform, int(rate)
+    raise OviError(input=input, found=found, accepted=accepted, remedy=remedy)
 
 
 def _from(waveform: Tensor, rate: int, start_seconds: float) -> Tensor:

@@ -285,6 +285,24 @@ def test_a_start_picture_on_top_is_shown_clean_and_kept(model, vaes):
 
 
 @each_mode
+@pytest.mark.parametrize("voice_first", [True, False])
+def test_a_start_picture_and_a_voice_are_both_kept(model, vaes, mode, voice_first):
+    """A talking photo: the first frame is clean in both modes, the voice as its mode says."""
+    seen, picture, latent = Seen(model), clip(9, 1), host.empty_latent()
+    if voice_first:
+        latent = OviImageToVideo.execute(vaes[0], audio_locked(vaes, mode, latent), picture).result[0]
+    else:
+        latent = audio_locked(vaes, mode, OviImageToVideo.execute(vaes[0], latent, picture).result[0])
+    before, after = (one["samples"].unbind() for one in (latent, ovi(seen.model, latent)))
+    assert torch.equal(after[0][:, :, 0], before[0][:, :, 0])
+    assert torch.equal(after[1], before[1])
+    assert (after[0][:, :, 1:] - before[0][:, :, 1:]).abs().mean() > 0.1
+    for _, _, (video, audio) in seen.forwards:
+        assert video.values[video.index][0].tolist() == [0.0, 1.0, 1.0]
+        assert audio is None if mode == MODES[0] else (audio.values == 0).all()
+
+
+@each_mode
 @each_tower
 def test_two_stages_equal_one_run(model, vaes, tower, mode):
     settings = (3, 6, 4.0, "euler", "simple", host.positive(), host.negative())  # seed, steps, cfg, ...
