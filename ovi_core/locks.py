@@ -176,7 +176,7 @@ def checked_sound(audio: Any, batch: int | None, input: str = "audio") -> tuple[
     elif waveform.ndim != 3 or 0 in waveform.shape:
         found = f"a waveform of shape {list(waveform.shape)}"
         accepted = "[batch, channels, samples], none of them 0"
-    elif not isinstance(rate, (int, float)) or rate < 1 or rate != round(rate):
+    elif not isinstance(rate, (int, float)) or rate < 1 or not float(rate).is_integer():
         found, accepted = f"a sample rate of {rate}", "a whole number of Hz, above 0"
     elif not torch.isfinite(waveform).all():
         found, remedy = "sound with NaN or infinite samples", "Make or load the sound again."

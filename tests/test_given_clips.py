@@ -293,6 +293,7 @@ def wave(*shape, rate=16_000, value=0.1):
         (wave(1, 0, 16_000), "shape [1, 0, 16000]", "Load Audio"),
         (wave(1, 1, 16_000, rate=0), "sample rate of 0", "Load Audio"),
         (wave(1, 1, 16_000, rate=None), "sample rate of None", "Load Audio"),
+        (wave(1, 1, 16_000, rate=float("nan")), "sample rate of nan", "Load Audio"),
         (wave(1, 1, 16_000, rate=44_100.5), "sample rate of 44100.5", "Load Audio"),
         (wave(1, 1, 16_000, value=float("nan")), "NaN", "again"),
         (wave(3, 1, 16_000), "3 sounds for 2 clip(s)", "one sound"),
