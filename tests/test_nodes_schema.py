@@ -110,6 +110,30 @@ CONTRACT = {
         {"scene": "", "speech": "", "audio_caption": "", "variant": "960x960_10s"},
         ["STRING", "STRING"],
     ),
+    "OviExtend": (
+        "Ovi Extend",
+        {
+            "vae": "VAE",
+            "audio_vae": "VAE",
+            "images": "IMAGE",
+            "audio": "AUDIO",
+            "overlap_seconds": 1.0,
+            "seconds": 10.0,
+        },
+        ["LATENT"],
+    ),
+    "OviJoin": (
+        "Ovi Join Clips",
+        {
+            "images_a": "IMAGE",
+            "audio_a": "AUDIO",
+            "images_b": "IMAGE",
+            "audio_b": "AUDIO",
+            "overlap_seconds": 1.0,
+            "correct": "to the overlap",
+        },
+        ["IMAGE", "AUDIO"],
+    ),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
@@ -124,6 +148,7 @@ CHOICES = {
     ("OviSampler", "solver"): SOLVERS,
     ("OviDecode", "tiled"): ["auto", "on", "off"],
     ("OviPromptBuilder", "variant"): VARIANTS,
+    ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
 }
 OPTIONAL = {("OviImageToVideo", "start_image")}
 
