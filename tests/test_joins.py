@@ -142,8 +142,8 @@ def scene():
     return images, {"waveform": drawn(1, 1, 2 * RATE, seed=3) * 0.1, "sample_rate": RATE}
 
 
-def going_on(images, audio, overlap, within):
-    """What a model makes of a clip's end: the same goes on, but a little harder, redder and louder.
+def going_on(images, audio, overlap, within, seed):
+    """What a model makes of a clip's end: the same goes on, but a little harder, redder and louder; and not quite it.
 
     Args:
         overlap: frames that the new clip begins with.
@@ -157,7 +157,9 @@ def going_on(images, audio, overlap, within):
     share = share.reshape(-1, 1, 1, 1)
     changed = torch.cat((tail, rest)) * (1 + 0.03 * share) + share * torch.tensor([0.01, 0.0, -0.01])
     loudness = torch.nn.functional.interpolate(share.reshape(1, 1, -1), 2 * RATE) * 0.7
-    return changed.clamp(0, 1), {"waveform": made * 10 ** (loudness / 20), "sample_rate": RATE}
+    changed = changed + 0.005 * drawn(*changed.shape, seed=seed)
+    made = rendering(made, 0.8, seed) * 10 ** (loudness / 20)
+    return changed.clamp(0, 1), {"waveform": made, "sample_rate": RATE}
 
 
 def drift_of(images, audio):
@@ -176,8 +178,8 @@ def drift_of(images, audio):
 
 def film(correct, within, overlap=13):
     images, audio = scene()
-    for _ in range(JOINS):
-        images, audio = join(images, audio, *going_on(images, audio, overlap, within), overlap / 24, correct)
+    for n in range(JOINS):
+        images, audio = join(images, audio, *going_on(images, audio, overlap, within, n), overlap / 24, correct)
     assert len(images) == FRAMES + JOINS * (FRAMES - overlap)
     return drift_of(images, audio)
 
