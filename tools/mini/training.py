@@ -209,19 +209,19 @@ def train(config: Config, stage: Stage, options: Options) -> bool:
     run = Run(config, stage, options)
     last = min(stage.learning.steps, options.until or stage.learning.steps)
     start = saved = drawn = time.monotonic()
-    sums: dict[str, float] = {}
+    sums: dict[str, list[float]] = {}
     bar = tqdm(total=stage.learning.steps, initial=run.step, desc=stage.name, dynamic_ncols=True)
     steps = range(run.step, last)
     with _asked_to_stop() as stop, made_ahead(stage.make_batch, steps, options.workers) as batches, bar:
         for _, batch in batches:
             began = time.monotonic()
             for name, value in run.advance(batch).items():
-                sums[name] = sums.get(name, 0.0) + value
+                sums.setdefault(name, []).append(value)
             now = time.monotonic()
             run.seconds += now - began
             bar.update()
             if run.step % LOG_EVERY == 0:
-                figures = {name: round(value / LOG_EVERY, 5) for name, value in sums.items()}
+                figures = {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
                 run.log(figures)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})
                 sums = {}

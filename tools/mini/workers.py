@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import Thread
 from typing import Any, TypeVar
 
 Key = TypeVar("Key")
@@ -29,12 +31,20 @@ def load_pack(device: str) -> None:
 
 
 def _ready() -> None:
+    Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
     load_pack("cpu")
     import torch
 
     torch.set_num_threads(1)
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent has gone, however that went."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 @contextmanager
