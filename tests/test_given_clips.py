@@ -13,7 +13,7 @@ import torch
 from comfy_extras.nodes_video import SaveVideo
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
-from ovi_native.nodes.latents import OviLockAudio, OviLockVideo
+from ovi_native.nodes.locks import OviLockAudio, OviLockVideo
 from ovi_native.ovi_core import latents
 from ovi_native.tools.dev.clip_check import read_clip
 from refusals import refusal

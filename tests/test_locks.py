@@ -14,7 +14,8 @@ from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_lt import LTXVConcatAVLatent, LTXVSeparateAVLatent
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
-from ovi_native.nodes.latents import OviImageToVideo, OviLockAudio, OviLockVideo
+from ovi_native.nodes.latents import OviImageToVideo
+from ovi_native.nodes.locks import OviLockAudio, OviLockVideo
 from ovi_native.nodes.sampling import OviSampler
 from ovi_native.ovi_core import clocks
 
