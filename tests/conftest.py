@@ -20,6 +20,12 @@ from tools.dev import pack  # noqa: E402
 pack.load("--cpu")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--rewrite", action="store_true", help="write what is compared or shown (snapshots, screenshots) anew"
+    )
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A MODEL of tiny weights; a module that needs others has a fixture of its own."""
