@@ -13,10 +13,12 @@ from ovi_native.ovi_core.transformer import OviConfig
 
 @dataclass(frozen=True)
 class Learning:
-    """How one network learns: AdamW with warm-up, a constant rate, and a linear descent at the end.
+    """How one network learns: Muon with warm-up, a constant rate, and a linear descent.
 
     Attributes:
         steps: optimiser steps in all.
+        rate: of matrices and filters; about the share by which a step changes them.
+        vector_scale: rate of norms, biases and tables, as a share of ``rate``.
         warm_up: steps in which the rate rises.
         descent: share of the steps, at the end, in which the rate falls to zero.
         averaging: decay per step of the averaged weights, which are the ones that are kept.
@@ -25,7 +27,8 @@ class Learning:
     steps: int
     rate: float
     warm_up: int = 100
-    descent: float = 0.3
+    descent: float = 0.8
+    vector_scale: float = 0.3
     weight_decay: float = 0.01
     averaging: float = 0.999
     clip_norm: float = 1.0
@@ -45,12 +48,17 @@ class Crops:
 class VideoVAE:
     """Channels as in ``video_vae.build_network``; first pictures alone, then clips of several latent steps."""
 
-    learning: Learning = Learning(steps=8000, rate=4e-3, averaging=0.998)
+    learning: Learning = Learning(steps=4500, rate=0.012, averaging=0.998)
     dim: int = 8
     dec_dim: int = 12
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
     num_res_blocks: int = 1
-    crops: tuple[Crops, ...] = (Crops(0.5, 1, 64, 24), Crops(0.9, 17, 64, 4), Crops(1.0, 17, 96, 2))
+    crops: tuple[Crops, ...] = (
+        Crops(0.3, 1, 64, 8),
+        Crops(0.8, 9, 64, 3),
+        Crops(0.9, 17, 64, 2),
+        Crops(1.0, 17, 96, 1),
+    )
     noise: float = 0.1  # added to latents of unit variance while training, so that near latents mean near pictures
     moments: float = 0.05  # weight of the latents' means and variances in the loss
 
@@ -67,7 +75,7 @@ class VideoVAE:
 class AudioVAE:
     """The spectrogram's VAE."""
 
-    learning: Learning = Learning(steps=6000, rate=2e-3, averaging=0.998)
+    learning: Learning = Learning(steps=3000, rate=0.01, averaging=0.998)
     hidden: int = 24
     batch: int = 16
     columns: int = 128  # of the spectrogram, 62.5 a second
@@ -79,7 +87,7 @@ class AudioVAE:
 class Vocoder:
     """The BigVGAN vocoder; it learns from true spectrograms and from those of the audio VAE, half and half."""
 
-    learning: Learning = Learning(steps=6000, rate=1e-3, averaging=0.999)
+    learning: Learning = Learning(steps=4000, rate=0.005, averaging=0.998)
     channels: int = 96
     upsample_kernels: tuple[int, ...] = (16, 16, 8)
     resblock_kernels: tuple[int, ...] = (3, 7)

@@ -111,10 +111,8 @@ class Model:
         bias = torch.zeros(1, 1, 1, length, device=device)
         bias[..., -1] = math.log(TEXT_LENGTH - length + 1)
 
-        def attention(inner: Callable, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
-            if k.shape[1] == length:
-                kwargs["mask"] = bias.to(q.dtype)
-            return inner(q, k, v, **kwargs)
+        def attention(inner: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any) -> Tensor:
+            return networks.attention(q, k, v, heads, bias if k.shape[1] == length else None)
 
         return length, {"optimized_attention_override": attention, Run.KEY: self._run}
 

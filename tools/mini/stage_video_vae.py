@@ -33,7 +33,7 @@ class VideoVAEStage:
     """See :class:`~tools.mini.training.Stage`."""
 
     name = NAME
-    mixed = False
+    mixed = True
 
     def __init__(self, config: Config, device: str):
         self.config, self.device = config, device

@@ -58,6 +58,7 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
         preview_minutes=arguments.preview_minutes,
         save_minutes=arguments.save_minutes,
         workers=arguments.workers,
+        mixed=arguments.mixed,
     )
     if name == "latents":
         from .latents import encode_all
@@ -89,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--save-minutes", type=float, default=5.0, help="time between two checkpoints")
     parser.add_argument("--workers", type=int, default=1, help="processes that render; 0: none but this one")
     parser.add_argument("--threads", type=int, default=0, help="threads of the networks (default: PyTorch's choice)")
+    parser.add_argument(
+        "--mixed",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute in bfloat16 where a stage may (default); --no-mixed on a processor without it",
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .config import Config, Learning
+from .muon import Muon, groups_of
 from .workers import made_ahead
 
 LOG_EVERY = 20  # steps
@@ -68,6 +69,7 @@ class Options:
         minutes: stop after this time, with a checkpoint.
         preview_minutes, save_minutes: time between two previews, two checkpoints.
         workers: processes that make batches; 0 makes them in this one.
+        mixed: compute in 16 bits where a stage may.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class Options:
     preview_minutes: float = 10.0
     save_minutes: float = 5.0
     workers: int = 1
+    mixed: bool = True
     until: int | None = None  # stop at this step
 
 
@@ -132,9 +135,7 @@ class Run:
     def __init__(self, config: Config, stage: Stage, options: Options):
         self.config, self.stage, self.options = config, stage, options
         learning = stage.learning
-        self.optimizer = torch.optim.AdamW(
-            _groups(stage.module, learning.weight_decay), lr=learning.rate, betas=(0.9, 0.99)
-        )
+        self.optimizer = Muon(groups_of(stage.module, learning.weight_decay, learning.vector_scale))
         self.average = Average(stage.module, learning.averaging)
         self.step = 0
         self.seconds = 0.0
@@ -188,11 +189,8 @@ class Run:
     def advance(self, batch: Any) -> dict[str, float]:
         """One optimiser step."""
         learning = self.stage.learning
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(learning, self.step)
-        with torch.autocast(
-            self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.device != "cpu"
-        ):
+        self.optimizer.set_rate(rate_at(learning, self.step))
+        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.mixed):
             loss, figures = self.stage.loss(self.step, batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -249,15 +247,6 @@ def trained_weights(folder: Path, stage: str) -> dict[str, Tensor]:
     if not file.exists():
         raise FileNotFoundError(f"There is no {file}: train the stage '{stage}' first.")
     return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices and filters decay, the rest does not."""
-    weights = list(module.parameters())
-    return [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _write(state: Any, file: Path) -> None:
