@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, decoding, latents, loaders, locks, sampling, stories
+from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories
 
-SHELVES = (loaders, conditioning, latents, locks, sampling, decoding, stories)
+SHELVES = (loaders, conditioning, latents, locks, sampling, decoding, stories, lora)
 
 
 class OviExtension(ComfyExtension):

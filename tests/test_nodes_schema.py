@@ -134,6 +134,11 @@ CONTRACT = {
         },
         ["IMAGE", "AUDIO"],
     ),
+    "OviLoraLoader": (
+        "Load Ovi LoRA",
+        {"model": "MODEL", "lora_name": "COMBO", "video_strength": 1.0, "audio_strength": 1.0},
+        ["MODEL"],
+    ),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
