@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import Types, io
 
-from ..ovi_core import decode
+from ..ovi_core import decode, one_tower, provenance
 from ..ovi_core.errors import reported_by
 
 CATEGORY = "Ovi/decoding"
@@ -42,12 +42,13 @@ class OviDecode(io.ComfyNode):
     @classmethod
     @reported_by("Ovi AV Decode")
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto") -> io.NodeOutput:
-        clip = decode.decode(vae, audio_vae, samples, tiled)
+        clip = one_tower.decode(vae, audio_vae, samples, tiled)
         audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
         film = decode.playable(clip)
         film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}
         components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
-        return io.NodeOutput(clip.images, audio, InputImpl.VideoFromComponents(components))
+        source = provenance.source_of_latent(samples)
+        return io.NodeOutput(clip.images, audio, provenance.MarkedVideo(components, source))
 
 
 NODES = [OviDecode]
