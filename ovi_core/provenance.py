@@ -71,7 +71,8 @@ class MarkedVideo(InputImpl.VideoFromComponents):
 
 def source_of_latent(latent: dict) -> str:
     """The digital source type of what a joint LATENT decodes to."""
-    given = kept.video_of(latent) is not None or kept.audio_of(latent) is not None
+    joint = latent["samples"].is_nested  # one tower alone has nothing given
+    given = joint and (kept.video_of(latent) is not None or kept.audio_of(latent) is not None)
     return COMPOSITE if given else GENERATED
 
 

@@ -130,6 +130,7 @@ def test_a_given_half_makes_a_clip_partly_generated():
     video, audio = torch.zeros(1, 48, 2, 2, 2), torch.zeros(1, 20, 5)
     latent = {"samples": NestedTensor((video, audio))}
     assert provenance.source_of_latent(latent) == GENERATED
+    assert provenance.source_of_latent({"samples": video}) == GENERATED
     latent[kept.AUDIO] = kept.KeptAudio(torch.zeros(1, 1, 2560), 16_000, audio)
     assert provenance.source_of_latent(latent) == COMPOSITE
 
