@@ -29,7 +29,7 @@ def test_a_matrix_learns_as_with_pytorchs_muon() -> None:
         x = torch.randn(64, shape[1])  # fewer leave directions without gradient, where rounding decides
         learn(own, optimizer(own, 0.02, decay=0.1), x)
         learn(theirs, torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, momentum=0.95), x)
-        torch.testing.assert_close(own.weight, theirs.weight, rtol=2e-2, atol=2e-4)
+        torch.testing.assert_close(own.weight, theirs.weight, rtol=0, atol=2e-3)  # of changes by 0.02 a step
 
 
 def test_vectors_and_tables_learn_as_with_pytorchs_adam() -> None:
@@ -47,7 +47,7 @@ def test_vectors_and_tables_learn_as_with_pytorchs_adam() -> None:
 
 
 def test_every_direction_of_an_update_is_equally_long() -> None:
-    matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(1)) @ torch.diag(torch.logspace(0, -2, 50))
+    matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(1)) @ torch.diag(torch.logspace(0, -4, 50))
     lengths = torch.linalg.svdvals(orthogonalised(matrix))
     assert torch.linalg.svdvals(matrix).max() / torch.linalg.svdvals(matrix).min() > 20
     assert lengths.min() > 0.5

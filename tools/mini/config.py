@@ -87,11 +87,11 @@ class AudioVAE:
 class Vocoder:
     """The BigVGAN vocoder; it learns from true spectrograms and from those of the audio VAE, half and half."""
 
-    learning: Learning = Learning(steps=4000, rate=0.005, averaging=0.998)
-    channels: int = 96
+    learning: Learning = Learning(steps=3000, rate=0.005, averaging=0.998)
+    channels: int = 64
     upsample_kernels: tuple[int, ...] = (16, 16, 8)
     resblock_kernels: tuple[int, ...] = (3, 7)
-    batch: int = 8
+    batch: int = 6
     columns: int = 32
 
 
