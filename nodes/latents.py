@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.model_management
-import torch
 from comfy_api.latest import io
 
 from ..ovi_core import latents, pictures
@@ -41,18 +39,25 @@ class EmptyOviLatent(io.ComfyNode):
                     tooltip="Length at 24 frames a second. The weights were trained on 5 s or 10 s.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at the same time."),
+                io.Combo.Input(
+                    "towers",
+                    options=list(latents.TOWERS),
+                    default=latents.TOWERS[0],
+                    optional=True,
+                    tooltip="What is made. One alone costs only its own share of the work, and knows nothing of the "
+                    "other: pictures that no sound shapes, or sound from the text alone.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
 
     @classmethod
     @reported_by("Empty Ovi Latent")
-    def execute(cls, width: int, height: int, seconds: float, batch_size: int = 1) -> io.NodeOutput:
+    def execute(
+        cls, width: int, height: int, seconds: float, batch_size: int = 1, towers: str = latents.TOWERS[0]
+    ) -> io.NodeOutput:
         clip = Clip.from_seconds(width, height, seconds)
-        device = comfy.model_management.intermediate_device()
-        video = torch.zeros(clip.video_shape(batch_size), device=device)
-        audio = torch.zeros(clip.audio_shape(batch_size), device=device)
-        return io.NodeOutput({"samples": latents.join(video, audio)})
+        return io.NodeOutput({"samples": latents.empty(clip, batch_size, towers)})
 
 
 class OviImageToVideo(io.ComfyNode):

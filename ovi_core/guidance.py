@@ -74,13 +74,14 @@ class OviGuider(comfy.samplers.CFGGuider):
         comfy.model_patcher.set_model_options_patch_replace(self.model_options, patch, "dit", "double_block", layer)
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
-        latents.split(latent_image, "latent_image")
+        latents.parts(latent_image, "latent_image")
         latents.check_mask(kwargs.get("denoise_mask"), "latent_image")
         return super().sample(noise, latent_image, *args, **kwargs)
 
     def inner_sample(self, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
         if not self.guidance.off:
-            strengths, shapes = (self.guidance.video_cfg, self.guidance.audio_cfg), kwargs["latent_shapes"]
+            shapes = kwargs["latent_shapes"]
+            strengths = (self.guidance.video_cfg, self.guidance.audio_cfg)[: len(shapes)]
             other = self.model_options.get("sampler_cfg_function")
             blend = _blend(noise, strengths, shapes) if other is None else _in_each_tower(other, strengths, shapes)
             self.model_options["disable_cfg1_optimization"] = True
@@ -103,19 +104,23 @@ class OviGuider(comfy.samplers.CFGGuider):
         return percent(self.guidance.end) <= sigma <= percent(self.guidance.start)
 
 
-def _blend(noise: Tensor, strengths: tuple[float, float], shapes: list) -> Any:
+def _blend(noise: Tensor, strengths: tuple[float, ...], shapes: list) -> Any:
     """The host's hook that joins both predictions, with one strength for every value of the pack [1, 1, N]."""
+    if len(shapes) == 1:  # a video alone is not packed
+        return lambda args: torch.lerp(args["uncond"], args["cond"], strengths[0])
     strength = torch.cat(
         [noise.new_full((1, 1, math.prod(shape[1:])), g) for shape, g in zip(shapes, strengths, strict=True)], dim=-1
     )
     return lambda args: torch.lerp(args["uncond"], args["cond"], strength)
 
 
-def _in_each_tower(function: Any, strengths: tuple[float, float], shapes: list) -> Any:
+def _in_each_tower(function: Any, strengths: tuple[float, ...], shapes: list) -> Any:
     """Another node's hook that joins both predictions, used on video and audio apart, with the strength of each.
 
     It finds what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
     """
+    if len(shapes) == 1:
+        return lambda args: function({**args, "cond_scale": strengths[0]})
     packed = ("cond", "uncond", "input", "cond_denoised", "uncond_denoised")
 
     def joined(args: dict) -> Tensor:

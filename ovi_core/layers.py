@@ -143,14 +143,16 @@ class CrossAttention(SelfAttention):
         return self.norm_k(self.k(text)), self.v(text)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, text: tuple[Tensor, Tensor], other: Tensor, table: Tensor, other_table: Tensor, options: dict
+        self, x: Tensor, text: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor] | None, table: Tensor, options: dict
     ) -> Tensor:
         """x: [B, L, D], its rope ``table``; other: the other tower's tokens [B, L', D] and their rope."""
         q = self.norm_q(self.q(x))
         answer = attend(q, *text, options)
-        other = self.pre_attn_norm_fusion(other)
-        k = rotate(self.norm_k_fusion(self.k_fusion(other)), other_table)
-        return self.o(answer + attend(rotate(q, table), k, self.v_fusion(other), options))
+        if other is not None:
+            tokens, other_table = self.pre_attn_norm_fusion(other[0]), other[1]
+            k = rotate(self.norm_k_fusion(self.k_fusion(tokens)), other_table)
+            answer = answer + attend(rotate(q, table), k, self.v_fusion(tokens), options)
+        return self.o(answer)
 
 
 class GatedConv(nn.Module):

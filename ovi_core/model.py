@@ -2,7 +2,7 @@
 
 A joint latent is the host's ``NestedTensor((video [B, 48, T, H, W], audio [B, 20, L]))``. While it samples, the host
 packs both into one [B, 1, N] with N = 48 T H W + 20 L, so what differs between the two parts (latent scaling, masks,
-guidance) needs the shapes to take the pack apart.
+guidance) needs the shapes to take the pack apart. One part alone: see ``latents``.
 """
 
 from __future__ import annotations
@@ -165,13 +165,13 @@ class Ovi(comfy.model_base.BaseModel):
 
     def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
         noise = denoise_mask.masked_fill(latents.follows(denoise_mask), 1)
-        video, audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
+        video, *audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
         # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
         tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
         frames = video.shape[2]
         return (
             TimestepShares.of_mask(tokens.flatten(1), frames),
-            TimestepShares.of_mask(audio.float().amax(dim=1), audio.shape[-1]),
+            TimestepShares.of_mask(audio[0].float().amax(dim=1), audio[0].shape[-1]) if audio else None,
         )
 
     # -- sampling and weights -----------------------------------------------------------------------------------
@@ -223,7 +223,8 @@ def sample_hook(
 ) -> Tensor:
     """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`.
 
-    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped.
+    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped; so does the cell that
+    stands for no video.
     """
     latents.check_shapes(latent_shapes, "latent_image")
     if noise.shape != latent_image.shape and not noise.any():
@@ -246,12 +247,19 @@ def sample_hook(
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
     finally:
         model.current_run = None
-    if denoise_mask is None:
-        return result
-    return torch.where(latents.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+    if denoise_mask is not None:
+        result = torch.where(latents.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+    if latents.is_absent(latent_shapes[0]):
+        cell = math.prod(latent_shapes[0][1:])
+        result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
+    return result
 
 
 def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
-    """The noise the host draws for ``seed``, packed: a second stage adds none, but what follows the noise needs it."""
-    parts = latents.join(*comfy.utils.unpack_latents(latent_image, shapes))
-    return comfy.utils.pack_latents(comfy.sample.prepare_noise(parts, seed or 0).unbind())[0]
+    """The noise the host draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
+    noise needs it.
+    """
+    if len(shapes) == 1:
+        return comfy.sample.prepare_noise(latent_image, seed or 0)
+    both = NestedTensor(comfy.utils.unpack_latents(latent_image, shapes))
+    return comfy.utils.pack_latents(comfy.sample.prepare_noise(both, seed or 0).unbind())[0]

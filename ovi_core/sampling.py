@@ -77,7 +77,7 @@ def sample(
         OviError: a latent that is not Ovi's, or text of the wrong encoder.
     """
     samples = latent["samples"]
-    latents.split(samples, "latent")
+    latents.parts(samples, "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
     guider = OviGuider(patcher, guidance)
     guider.set_conds(positive, negative)

@@ -7,6 +7,7 @@ and merges made for Wan 2.2 5B then meet the video tower under the names they kn
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import rope
+from . import latents, rope
 from .layers import HEAD_DIM, CrossAttention, GatedConv, Head, Layers, SelfAttention, add_gated, modulate, plain_norm
 from .run import Run
 from .timesteps import TimestepShares, Waves
@@ -79,13 +80,13 @@ class Text:
 class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
-    options: a copy of the host's transformer options. tables: rope of video and audio. text_keys: of each tower key
-    and value [B, S, D] for every block, or None.
+    options: a copy of the host's transformer options. For each tower that runs, tables: its rope; text_keys: key and
+    value [B, S, D] for every block, or None.
     """
 
     options: dict
     waves: Waves
-    tables: tuple[Tensor, Tensor]
+    tables: list[Tensor]
     text_keys: list
 
 
@@ -104,33 +105,29 @@ class Block(nn.Module):
         self.modulation = layers.modulation(6, dim)
 
 
-def fused_blocks(
-    video_block: Block, audio_block: Block, video: Stream, audio: Stream, options: dict
-) -> tuple[Tensor, Tensor]:
-    """Run one block pair; returns the new video and audio tokens [B, L, D].
+def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
+    """Run one block pair, or the block of a tower that is alone; returns the new tokens [B, L, D] of each stream.
 
     Each tower's cross-attention reads the other **as it stood after self-attention**: the pair is symmetric, neither
     sees what the other learns in this block (reference: ``single_fusion_block_forward``).
     """
-    pairs = ((audio_block, audio), (video_block, video))
-    parts = [block.modulation(stream.time.projection) for block, stream in pairs]
+    parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
     after = []
-    for (block, stream), (shift, scale, gate, *_) in zip(pairs, parts, strict=True):
+    for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
         index = stream.time.index
         y = block.self_attn(modulate(plain_norm(stream.tokens), shift, scale, index), stream.table, options)
         after.append(replace(stream, tokens=add_gated(stream.tokens, y, gate, index)))
+    others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
     new = []
-    for (block, _), own, other, (*_, shift, scale, gate) in zip(pairs, after, reversed(after), parts, strict=True):
-        x = own.tokens + block.cross_attn(
-            block.norm3(own.tokens), own.text, other.tokens, own.table, other.table, options
-        )
+    for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
+        x = own.tokens + block.cross_attn(block.norm3(own.tokens), own.text, other, own.table, options)
         y = block.ffn(modulate(plain_norm(x), shift, scale, own.time.index))
         new.append(add_gated(x, y, gate, own.time.index))
-    return new[1], new[0]
+    return tuple(new)
 
 
 class Tower(nn.Module):
-    """One modality's transformer without its patch embedding: text and time embedding, blocks, head."""
+    """One modality's transformer: text and time embedding, blocks, head; subclasses know the latent's axes."""
 
     def __init__(self, config: OviConfig, out_dim: int, layers: Layers):
         super().__init__()
@@ -163,8 +160,35 @@ class Tower(nn.Module):
         return [block.cross_attn.text_keys(text) for block in self.blocks]
 
 
+class AudioTower(Tower):
+    """The tower of audio latents [B, 20, L]: one token a step."""
+
+    def __init__(self, config: OviConfig, layers: Layers):
+        super().__init__(config, config.audio_channels, layers)
+        self.patch_embedding = nn.Sequential(
+            layers.conv1d(config.audio_channels, config.dim), nn.SiLU(), GatedConv(config.dim, layers)
+        )
+
+    def embed(self, latent: Tensor) -> Tensor:
+        """Tokens [B, L, D]."""
+        return rearrange(self.patch_embedding(latent), "b d l -> b l d")
+
+    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
+        """Rope of the latent's tokens."""
+        start = rope.window_start(options["context_window"]) if "context_window" in options else 0.0
+        steps, device = latent.shape[-1], latent.device
+        return run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start))
+
+    def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
+        """What the head gives for each token, in the shape of ``latent``."""
+        return rearrange(values, "b l c -> b c l")
+
+
 class OviTransformer(Tower):
-    """The twin transformer: predicts the velocity of the video and the audio latent together."""
+    """The twin transformer: predicts the velocity of the video and the audio latent together, or of one alone.
+
+    As a :class:`Tower` it is that of video latents [B, 48, T, H, W]: one token for each patch of 2x2 cells.
+    """
 
     def __init__(
         self,
@@ -180,35 +204,57 @@ class OviTransformer(Tower):
         self.patch_embedding = operations.Conv3d(
             config.video_channels, config.dim, kernel_size=PATCH, stride=PATCH, device=device, dtype=torch.float32
         )
-        self.audio_model = Tower(config, config.audio_channels, layers)
-        self.audio_model.patch_embedding = nn.Sequential(
-            layers.conv1d(config.audio_channels, config.dim), nn.SiLU(), GatedConv(config.dim, layers)
-        )
+        self.audio_model = AudioTower(config, layers)
+
+    def embed(self, latent: Tensor) -> Tensor:
+        """Tokens [B, L, D]; odd sides are padded to whole patches."""
+        padded = comfy.ldm.common_dit.pad_to_patch_size(latent, PATCH)
+        return rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d")
+
+    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
+        """Rope of the latent's tokens."""
+        grid, device = _grid(latent), latent.device
+        return run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device))
+
+    def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
+        """What the head gives for each token, in the shape of ``latent``."""
+        (t, h, w), (height, width) = _grid(latent), latent.shape[-2:]
+        whole = rearrange(
+            values, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
+            t=t, h=h, w=w, pt=PATCH[0], ph=PATCH[1], pw=PATCH[2],
+        )  # fmt: skip
+        return whole[..., :height, :width]
 
     @torch.compiler.disable(recursive=False)  # what it calls is compiled; for the reason see _set_up
     def forward(
         self, x: list[Tensor], timestep: Tensor, context: Tensor, transformer_options: dict | None = None, **kwargs: Any
-    ) -> list[Tensor]:
+    ) -> list[Tensor] | Tensor:
         """Velocity of both latents.
 
         Args:
-            x: video latent [B, 48, T, H, W] and audio latent [B, 20, L].
+            x: video latent [B, 48, T, H, W] and audio latent [B, 20, L]; or the video alone; or sound alone, beside
+                the single video cell that stands for no video (``latents.ABSENT``).
             timestep: [B] in 0..1000.
             context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.
             transformer_options: the host's; wrappers, patches and the current :class:`Run`.
+
+        Returns:
+            As many as were given, 0 for what is absent; the video alone as a tensor, as the host expects it.
         """
         options = {} if transformer_options is None else transformer_options
         if options.get("ovi_whole_timesteps"):
             timestep = timestep.floor()
         # Caches keep and change what they are given, which must not be the sampler's own latent.
-        x = [latent.clone() for latent in x]
-        return WrapperExecutor.new_class_executor(
+        present = [latent.clone() for latent in x if not latents.is_absent(latent.shape)]
+        # Wrappers see one latent as other models have it: a cache goes by the first it sees.
+        out = WrapperExecutor.new_class_executor(
             self._forward, self, get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
-        ).execute(x, timestep, context, options, **kwargs)
+        ).execute(present if len(present) == 2 else present[0], timestep, context, options, **kwargs)
+        return out if len(x) == len(present) else [torch.zeros_like(x[0]), out]
 
     def _forward(
         self,
-        x: list[Tensor],
+        x: list[Tensor] | Tensor,
         timestep: Tensor,
         context: Tensor,
         transformer_options: dict,
@@ -217,38 +263,28 @@ class OviTransformer(Tower):
         audio_shares: TimestepShares | None = None,
         keep_text_keys: bool = False,
         **kwargs: Any,
-    ) -> list[Tensor]:
-        video, audio = x
-        height, width = video.shape[-2:]
-        padded = comfy.ldm.common_dit.pad_to_patch_size(video, PATCH)
-        grid = (padded.shape[2], padded.shape[3] // PATCH[1], padded.shape[4] // PATCH[2])
-        contexts = (context, context if audio_context is None else audio_context)
-        setup = self._set_up(grid, audio.shape[-1], contexts, keep_text_keys, transformer_options)
-        tokens = (
-            rearrange(self.patch_embedding(padded.float()).to(video.dtype), "b d t h w -> b (t h w) d"),
-            rearrange(self.audio_model.patch_embedding(audio), "b d l -> b l d"),
-        )
-        times = (
-            self.time_code(timestep, video_shares, setup.waves),
-            self.audio_model.time_code(timestep, audio_shares, setup.waves),
-        )
+    ) -> list[Tensor] | Tensor:
+        given = [x] if isinstance(x, Tensor) else x
+        each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
+        towers, contexts, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
+        contexts = [context if text is None else text for text in contexts]
+        setup = self._set_up(towers, given, contexts, keep_text_keys, transformer_options)
+        tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, given, strict=True))
+        times = [tower.time_code(timestep, s, setup.waves) for tower, s in zip(towers, shares, strict=True)]
         texts = [
-            Text(keys, None if keys else tower.text_embedding(context))
-            for tower, keys, context in zip((self, self.audio_model), setup.text_keys, contexts, strict=True)
+            Text(keys, None if keys else tower.text_embedding(text))
+            for tower, keys, text in zip(towers, setup.text_keys, contexts, strict=True)
         ]
-        tokens = self._run_blocks(tokens, setup.tables, times, texts, setup.options)
-        video_out = self.head(tokens[0], times[0].embedding, times[0].index)
-        audio_out = self.audio_model.head(tokens[1], times[1].embedding, times[1].index)
-        t, h, w = grid
-        video_out = rearrange(
-            video_out, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
-            t=t, h=h, w=w, pt=PATCH[0], ph=PATCH[1], pw=PATCH[2],
-        )  # fmt: skip
-        return [video_out[..., :height, :width], rearrange(audio_out, "b l c -> b c l")]
+        tokens = self._run_blocks(towers, tokens, setup.tables, times, texts, setup.options)
+        out = [
+            tower.unembed(tower.head(t, time.embedding, time.index), latent)
+            for tower, t, time, latent in zip(towers, tokens, times, given, strict=True)
+        ]
+        return out if len(out) == 2 else out[0]
 
     @torch.compiler.disable
     def _set_up(
-        self, grid: tuple[int, int, int], steps: int, contexts: tuple[Tensor, Tensor], keep: bool, options: dict
+        self, towers: Sequence[Any], given: list[Tensor], contexts: list[Tensor], keep: bool, options: dict
     ) -> Setup:
         """Look up what the run has already computed, compute what it has not.
 
@@ -256,37 +292,33 @@ class OviTransformer(Tower):
         so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
         """
         run, device = options.get(Run.KEY) or Run(), contexts[0].device
-        start = rope.window_start(options["context_window"]) if "context_window" in options else 0.0
-        tables = (
-            run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device)),
-            run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start)),
-        )
+        tables = [tower.table(latent, run, options) for tower, latent in zip(towers, given, strict=True)]
         waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
-        text_keys: list = [None, None]
+        text_keys: list = [None] * len(towers)
         conditionings = tuple(options.get("uuids", ()))
         if keep and conditionings:
-            for i, (tower, context) in enumerate(zip((self, self.audio_model), contexts, strict=True)):
+            for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
         return Setup(dict(options), waves, tables, text_keys)
 
     def _run_blocks(
-        self, tokens: Any, tables: Any, times: Any, texts: list[Text], options: dict
-    ) -> tuple[Tensor, Tensor]:
+        self, towers: Sequence[Any], tokens: Any, tables: Any, times: Any, texts: list[Text], options: dict
+    ) -> tuple[Tensor, ...]:
         """All block pairs in order, with the host's per-block patches."""
         replacements = options.get("patches_replace", {}).get("dit", {})
         after_block = options.get("patches", {}).get("double_block", [])
         options["total_blocks"], options["block_type"] = len(self.blocks), "double"
-        for i, pair in enumerate(zip(self.blocks, self.audio_model.blocks, strict=True)):
+        for i, blocks in enumerate(zip(*(tower.blocks for tower in towers), strict=True)):
             options["block_index"] = i
             streams = tuple(
                 Stream(t, table, time, text.of_block(i, block))
-                for t, table, time, text, block in zip(tokens, tables, times, texts, pair, strict=True)
+                for t, table, time, text, block in zip(tokens, tables, times, texts, blocks, strict=True)
             )
 
-            def run_pair(args: dict, blocks: tuple = pair) -> dict:
-                video, audio = (replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True))
-                return {"img": fused_blocks(blocks[0], blocks[1], video, audio, args["transformer_options"])}
+            def run_pair(args: dict, blocks: tuple = blocks) -> dict:
+                streams = [replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True)]
+                return {"img": fused_blocks(blocks, streams, args["transformer_options"])}
 
             args = {"img": tokens, "streams": streams, "transformer_options": options}
             if ("double_block", i) in replacements:
@@ -296,3 +328,9 @@ class OviTransformer(Tower):
             for patch in after_block:
                 tokens = patch({"img": tokens, "block_index": i, "transformer_options": options})["img"]
         return tokens
+
+
+def _grid(latent: Tensor) -> tuple[int, int, int]:
+    """Tokens of a video latent along time, height and width."""
+    frames, height, width = latent.shape[2:]
+    return frames, -(-height // PATCH[1]), -(-width // PATCH[2])

@@ -106,7 +106,7 @@ def run_both(guider: Any, latent: dict | None = None, noise: NestedTensor | None
     latent = latent or empty_latent()
     solver = more.get("solver", "euler")
     return SamplerCustomAdvanced.execute(
-        GivenNoise(noise or noise_for(latent)),
+        GivenNoise(noise_for(latent) if noise is None else noise),
         guider,
         more.get("sampler") or OviSamplerSelect.execute(solver).result[0],
         sigmas(solver, more.get("steps", STEPS)),

@@ -64,7 +64,7 @@ def masked(video, audio):
 
 JOIN, CODEC, SIZE, PART = "Concat AV Latent", "Encode the video", "same batch size", "Set Latent Noise Mask"
 WRONG_LATENTS = [
-    pytest.param(one_part(1, 48, 3, 4, 4), "1 part(s), shape [1, 48, 3, 4, 4]", JOIN, id="video alone"),
+    pytest.param(one_part(1, 48, 1, 4, 4), "1 part(s), shape [1, 48, 1, 4, 4]", JOIN, id="one frame alone"),
     pytest.param(one_part(1, 4, 8, 8), "1 part(s), shape [1, 4, 8, 8]", JOIN, id="a picture's"),
     pytest.param(parts((1, 128, 3, 4, 4), (1, 8, 10, 16)), "[1, 128, 3, 4, 4] and [1, 8, 10, 16]", CODEC, id="LTX's"),
     pytest.param(parts((1, 48, 3, 4, 4), (1, 20, 10, 1)), "and [1, 20, 10, 1]", CODEC, id="sound of four axes"),
@@ -341,15 +341,15 @@ def test_after_a_refusal_inputs_are_as_they_were_and_the_next_run_is_fine(model,
     kept = copy.deepcopy((latent["samples"].tensors, latent["noise_mask"].tensors, positive, negative))
     weights = {key: value.clone() for key, value in model.model.state_dict().items()}
     options = copy.deepcopy(model.model_options)
-    video, _ = latent["samples"].unbind()
+    picture = latent["samples"].unbind()[0][:, :, :1]
     for run in (
-        lambda: sample(model, {**latent, "samples": video}, positive, negative),
+        lambda: sample(model, {**latent, "samples": picture}, positive, negative),
         lambda: sample(model, latent, positive, text(width=768)),
         lambda: sample(model, latent, positive, negative, skip_layers="99"),
         lambda: sample(model, latent, positive, negative, steps=0),
         lambda: OviImageToVideo.execute(vaes[0], latent, torch.zeros(1, 1, 1, 3)),
         lambda: OviDecode.execute(latent, vaes[1], vaes[0]),
-        stock(model, {"samples": video}),
+        stock(model, {"samples": picture}),
     ):
         with pytest.raises(OviError):
             run()

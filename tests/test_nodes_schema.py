@@ -48,7 +48,7 @@ CONTRACT = {
     ),
     "EmptyOviLatent": (
         "Empty Ovi Latent",
-        {"width": 960, "height": 960, "seconds": 10.0, "batch_size": 1},
+        {"width": 960, "height": 960, "seconds": 10.0, "batch_size": 1, "towers": "video + audio"},
         ["LATENT"],
     ),
     "OviImageToVideo": (
@@ -145,6 +145,7 @@ CHOICES = {
     ("OviPipelineLoader", "variant"): VARIANTS,
     ("OviPipelineLoader", "precision"): ["bf16", "fp8"],
     ("OviTextEncode", "variant"): VARIANTS,
+    ("EmptyOviLatent", "towers"): ["video + audio", "video only", "audio only"],
     ("OviImageToVideo", "fit"): ["crop", "pad", "stretch"],
     ("OviLockVideo", "mode"): ["follow the noise", "clean"],
     ("OviLockAudio", "mode"): ["follow the noise", "clean"],
@@ -155,7 +156,7 @@ CHOICES = {
     ("OviPromptBuilder", "variant"): VARIANTS,
     ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
 }
-OPTIONAL = {("OviImageToVideo", "start_image")}
+OPTIONAL = {("EmptyOviLatent", "towers"), ("OviImageToVideo", "start_image")}
 
 
 async def list_nodes():
