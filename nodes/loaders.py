@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import comfy.model_management
+import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
 from ..ovi_core import hub
 from ..ovi_core.audio_vae import read_audio_vae
+from ..ovi_core.download import Progress
 from ..ovi_core.errors import reported_by
 from ..ovi_core.loader import WEIGHT_DTYPES, load_model
 from ..ovi_core.spec import VARIANTS
@@ -15,6 +18,17 @@ from ..ovi_core.video_vae import read_video_vae
 
 CATEGORY = "Ovi/loaders"
 SAME_FILE = "in the same file"
+
+
+def _shown_progress() -> Progress:
+    """The host's progress bar; it stops what it shows when the artist stops the run."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def show(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return show
 
 
 def _full_path(folder: str, name: str) -> str:
@@ -115,6 +129,13 @@ class OviPipelineLoader(io.ComfyNode):
                     default="bf16",
                     tooltip="bf16: as published, 23 GB. fp8: half the memory, slightly less detail.",
                 ),
+                io.Boolean.Input(
+                    "download_missing",
+                    default=False,
+                    optional=True,
+                    tooltip="Fetch the variant's published files that are missing, up to 37 GB, from Hugging Face into "
+                    "ComfyUI's model folders. Stopped downloads go on where they were. Off: nothing is fetched.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -126,8 +147,10 @@ class OviPipelineLoader(io.ComfyNode):
 
     @classmethod
     @reported_by("Load Ovi (all in one)")
-    def execute(cls, variant: str, precision: str = "bf16") -> io.NodeOutput:
+    def execute(cls, variant: str, precision: str = "bf16", download_missing: bool = False) -> io.NodeOutput:
         chosen = VARIANTS[variant]
+        if download_missing:
+            hub.fetch_missing(chosen, _shown_progress())
         files = hub.find_files(chosen)
         with hub.found_for(chosen, model_name=files.model):
             model = load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default")

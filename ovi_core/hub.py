@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+from .download import Progress, Source, fetch
 from .errors import OviError
 from .spec import Variant
 
@@ -22,14 +23,20 @@ class Part:
         folder: the host's folder it is looked up in.
         file: the published file.
         names: accepted file names, the preferred first; compared without folder, extension and case.
-        source: where to get ``file``; empty if it is not published.
+        source: where to get ``file``; None if it is not published.
     """
 
     what: str
     folder: str
     file: str
     names: tuple[str, ...]
-    source: str = ""
+    source: Source | None = None
+
+    @property
+    def saved_as(self) -> str:
+        """Name of the file when it is fetched: the published one, unless that tells nothing (model.safetensors)."""
+        path = PurePath(self.file)
+        return self.names[0] + path.suffix if path.stem == "model" else path.name
 
     def among(self, files: Iterable[str]) -> str | None:
         """The one of ``files`` (as the host lists them) that is this part: the first of ``names`` that is there."""
@@ -43,18 +50,28 @@ class Part:
         file = self.among(folder_paths.get_filename_list(self.folder))
         return file and folder_paths.get_full_path(self.folder, file)
 
+    def place(self) -> Path:
+        """Where to put this part: the host's first folder of that very name, for some have older names as well."""
+        import folder_paths
 
-OVI = "huggingface.co/chetwinlow1/Ovi"
-WAN = "huggingface.co/Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
-MMAUDIO = "huggingface.co/hkchengrex/MMAudio (ext_weights)"
+        folders = [Path(folder) for folder in folder_paths.get_folder_paths(self.folder)]
+        return next((folder for folder in folders if folder.name == self.folder), folders[0]) / self.saved_as
+
+
+OVI = "chetwinlow1/Ovi"
+UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
+WAN_VAE_SOURCE = Source("Comfy-Org/Wan_2.2_ComfyUI_Repackaged", "split_files/vae/wan2.2_vae.safetensors")
+MMAUDIO = "hkchengrex/MMAudio"
 UMT5_NAMES = ("umt5_xxl_fp16", "umt5_xxl_bf16", "umt5_xxl_fp8_e4m3fn_scaled")
+WAN_VAE_NAMES = ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae")
+AUDIO_VAE_NAMES = ("v1-16", "mmaudio_vae_16k_bf16")
 VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")
 
 SHARED = (
-    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, WAN),
-    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae"), WAN),
-    Part("audio VAE", VAE_FOLDER, "v1-16.pth", ("v1-16", "mmaudio_vae_16k_bf16"), MMAUDIO),
-    Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, MMAUDIO),
+    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, UMT5_SOURCE),
+    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", WAN_VAE_NAMES, WAN_VAE_SOURCE),
+    Part("audio VAE", VAE_FOLDER, "v1-16.pth", AUDIO_VAE_NAMES, Source(MMAUDIO, "ext_weights/v1-16.pth")),
+    Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, Source(MMAUDIO, "ext_weights/best_netG.pt")),
 )
 MINI = (
     Part("text encoder", TEXT_FOLDER, "ovi_mini_umt5.safetensors", ("ovi_mini_umt5",)),
@@ -84,7 +101,32 @@ def model_part(variant: Variant) -> Part:
     # The published name comes last: one of them is plain model.safetensors, which may be anything.
     others = OTHER_MODEL_NAMES.get(variant.name, ())
     names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
-    return Part("model", MODEL_FOLDER, variant.file, names, "" if variant.name == "mini" else OVI)
+    source = None if variant.name == "mini" else Source(OVI, variant.file)
+    return Part("model", MODEL_FOLDER, variant.file, names, source)
+
+
+def parts_of(variant: Variant) -> tuple[Part, ...]:
+    """Every file the variant needs."""
+    return model_part(variant), *(MINI if variant.name == "mini" else SHARED)
+
+
+def model_list(variant: Variant) -> list[dict[str, str]]:
+    """What a workflow says of the variant's published files (``properties.models``), for the host's missing models."""
+    return [
+        {"name": part.saved_as, "url": part.source.url, "directory": part.folder}
+        for part in parts_of(variant)
+        if part.source
+    ]
+
+
+def fetch_missing(variant: Variant, progress: Progress) -> None:
+    """Fetch the published files of a variant that the host's model folders lack.
+
+    Raises:
+        OviError: one could not be fetched.
+    """
+    missing = [part for part in parts_of(variant) if part.source and part.find() is None]
+    fetch([(part.source, part.place()) for part in missing if part.source], progress)
 
 
 def find_files(variant: Variant) -> Files:
@@ -93,15 +135,16 @@ def find_files(variant: Variant) -> Files:
     Raises:
         OviError: files that are missing, each with its folder and where to get it.
     """
-    parts = (model_part(variant), *(MINI if variant.name == "mini" else SHARED))
+    parts = parts_of(variant)
     found = {part.what: part.find() for part in parts}
     missing = [part for part in parts if found[part.what] is None]
     if missing:
+        or_fetch = ", or switch download_missing on to have them fetched" if any(p.source for p in missing) else ""
         raise OviError(
             input="variant",
             found=f"'{variant.name}', of which {len(missing)} of {len(parts)} files are not in ComfyUI's model folders",
             accepted="a variant whose files are all there",
-            remedy="Put these files in place, then press R to refresh: " + "; ".join(map(_wanted, missing)) + ".",
+            remedy=f"Put these files in place and press R to refresh{or_fetch}: {'; '.join(map(_wanted, missing))}.",
         )
     return Files(
         model=found["model"] or "",

@@ -200,7 +200,7 @@ def test_all_missing_files_of_a_variant_are_named_with_folder_and_source(folder)
     )
     for name, place, source in (
         ("model.safetensors", "diffusion_models", "huggingface.co/chetwinlow1/Ovi"),
-        ("umt5_xxl_fp16.safetensors", "text_encoders", "huggingface.co/Comfy-Org/Wan_2.2_ComfyUI_Repackaged"),
+        ("umt5_xxl_fp16.safetensors", "text_encoders", "huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged"),
         ("wan2.2_vae.safetensors", "vae", "huggingface.co/Comfy-Org/Wan_2.2_ComfyUI_Repackaged"),
         ("v1-16.pth", "vae", "huggingface.co/hkchengrex/MMAudio"),
         ("best_netG.pt", "vae", "huggingface.co/hkchengrex/MMAudio"),

@@ -33,7 +33,7 @@ CONTRACT = {
     "OviAudioVAELoader": ("Load Ovi Audio VAE", {"vae_name": "COMBO", "vocoder_name": "in the same file"}, ["VAE"]),
     "OviPipelineLoader": (
         "Load Ovi (all in one)",
-        {"variant": "960x960_10s", "precision": "bf16"},
+        {"variant": "960x960_10s", "precision": "bf16", "download_missing": False},
         ["MODEL", "CLIP", "VAE", "VAE"],
     ),
     "OviTextEncode": (
@@ -105,6 +105,17 @@ CONTRACT = {
         {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto"},
         ["IMAGE", "AUDIO", "VIDEO"],
     ),
+    "OviSaveVideo": (
+        "Save Ovi Video",
+        {
+            "video": "VIDEO",
+            "filename_prefix": "video/Ovi",
+            "mark_as_ai": "auto",
+            "embed_workflow": True,
+            "credentials": "if set up",
+        },
+        ["VIDEO"],
+    ),
     "OviPromptBuilder": (
         "Ovi Prompt Builder",
         {"scene": "", "speech": "", "audio_caption": "", "variant": "960x960_10s"},
@@ -153,10 +164,12 @@ CHOICES = {
     ("OviSamplerSelect", "solver"): SOLVERS,
     ("OviSampler", "solver"): SOLVERS,
     ("OviDecode", "tiled"): ["auto", "on", "off"],
+    ("OviSaveVideo", "mark_as_ai"): ["auto", "whole clip", "part of the clip", "off"],
+    ("OviSaveVideo", "credentials"): ["if set up", "required", "off"],
     ("OviPromptBuilder", "variant"): VARIANTS,
     ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
 }
-OPTIONAL = {("EmptyOviLatent", "towers"), ("OviImageToVideo", "start_image")}
+OPTIONAL = {("OviPipelineLoader", "download_missing"), ("EmptyOviLatent", "towers"), ("OviImageToVideo", "start_image")}
 
 
 async def list_nodes():

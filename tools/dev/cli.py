@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "paths":
             print(json.dumps({"python": str(host.python), "comfyui": str(host.comfyui)}))
             return 0
-        if arguments.command in ("demo", "serve") and not ready:
+        if arguments.command in ("demo", "serve", "fetch-models") and not ready:
             return _restart(host, [str(ROOT / "dev.py"), READY, *argv])
         return _run(host, arguments, argv[1:] if forwards else [])
     except DevError as error:
@@ -64,6 +64,10 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
         from .server import serve
 
         return serve(host, arguments.base, arguments.port, _models(arguments.models))
+    if arguments.command == "fetch-models":
+        from . import fetch_models
+
+        return fetch_models.run(arguments.variant, arguments.to)
     from . import demo
 
     options = demo.Options(
@@ -120,6 +124,15 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="working folder of the server (default: .comfyui/base)",
         )
+    fetch = commands.add_parser("fetch-models", help="fetch the published files of a variant that are not there yet")
+    fetch.add_argument("--variant", metavar="NAME", default="960x960_10s", help="default: %(default)s")
+    fetch.add_argument(
+        "--to",
+        type=_path,
+        default=BASE / "models",
+        metavar="DIR",
+        help="folder laid out like ComfyUI's models/ (default: .comfyui/base/models, which 'serve' uses)",
+    )
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)

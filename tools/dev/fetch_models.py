@@ -1,0 +1,40 @@
+"""Fetches a variant's published files into a folder laid out like ComfyUI's ``models/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import pack
+from .problems import DevError
+
+pack.register()
+
+from ovi_native.ovi_core import download, hub  # noqa: E402  (importable from here on)
+from ovi_native.ovi_core.errors import OviError  # noqa: E402
+from ovi_native.ovi_core.spec import VARIANTS  # noqa: E402
+
+
+def run(variant: str, models: Path) -> int:
+    """Fetch what ``models`` lacks of the variant; returns the exit status.
+
+    Raises:
+        DevError: an unknown variant, one that is not published, or what went wrong with a file.
+    """
+    published = [name for name, known in VARIANTS.items() if hub.model_list(known)]
+    if variant not in published:
+        raise DevError(f"No variant '{variant}' is published. Accepted: {', '.join(published)}.")
+    parts = hub.parts_of(VARIANTS[variant])
+    missing = [part for part in parts if part.among(_files(models / part.folder)) is None]
+    for part in parts:
+        print(f"{'missing' if part in missing else 'there':8} {part.what}: {part.folder}/{part.saved_as}")
+    try:
+        files = [(part.source, models / part.folder / part.saved_as) for part in missing if part.source]
+        # The library draws the bar in the terminal.
+        download.fetch(files, progress=lambda done, total: None, say=print)
+    except OviError as error:
+        raise DevError(f"{error.found[:1].upper()}{error.found[1:]}. {error.remedy}") from error
+    return 0
+
+
+def _files(folder: Path) -> list[str]:
+    return [str(file) for file in folder.rglob("*") if file.is_file() and file.suffix != ".partial"]
