@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,12 @@ def fetch(files: Sequence[tuple[Source, Path]], progress: Progress, say: Callabl
     for job in jobs:
         say(f"Fetching {job.target.name} ({_gigabytes(job.size)}) from {job.source} to {job.target.parent}")
         with _explained(job.source):
-            _fetch(job, lambda have, before=done: progress(before + have, total), say)
+            _fetch(job, partial(_told_all, progress, done, total), say)
         done += job.size
+
+
+def _told_all(progress: Progress, before: int, total: int, have: int) -> None:
+    progress(before + have, total)
 
 
 def _library() -> Any:
@@ -141,7 +146,7 @@ class _Watched(io.BufferedWriter):
     """A file that is continued, and tells how long it is with every piece that is written."""
 
     def __init__(self, path: Path, told: Callable[[int], None]) -> None:
-        super().__init__(io.FileIO(path, "ab"))  # type: ignore[arg-type]
+        super().__init__(io.FileIO(path, "ab"))
         self.told = told
 
     def write(self, piece: Any) -> int:
