@@ -6,6 +6,7 @@ import numpy as np
 from ovi_native.ovi_core.spec import SAMPLE_RATE
 from scipy.ndimage import maximum_filter1d
 
+from .sound import TICKS
 from .things import Array
 
 WINDOW, HOP = 512, 128  # samples; a column every 8 ms
@@ -98,6 +99,15 @@ def pitch(sound: Array, times: Array, low: float = 150.0, high: float = 1200.0) 
     power = np.abs(np.fft.rfft(pieces, 4 * size, axis=1))
     inside = (hz >= low) & (hz <= high)
     return hz[inside][power[:, inside].argmax(axis=1)]
+
+
+def material_heard(sound: Array) -> str | None:
+    """The material whose ticks are nearest in pitch to what begins to sound; None where nothing does."""
+    times = onsets(sound)
+    if not len(times):
+        return None
+    heard = float(np.median(pitch(sound, times + 0.03, 100, 2400)))
+    return min(TICKS, key=lambda material: abs(np.log(TICKS[material][0] / heard)))
 
 
 def log_mel_distance(one: Array, other: Array) -> float:

@@ -17,7 +17,7 @@ class Truth:
     """What a clip shows and says, in the words the measures use.
 
     Attributes:
-        colours, kinds: of each thing, in the order of ``Scene.things``.
+        colours, kinds, materials: of each thing, in the order of ``Scene.things``; "" where it has no material.
         count: number of things.
         loud: whether anything sounds.
         contacts: seconds of every contact of a ball, sorted.
@@ -26,6 +26,7 @@ class Truth:
 
     colours: tuple[str, ...]
     kinds: tuple[str, ...]
+    materials: tuple[str, ...]
     count: int
     loud: bool
     contacts: tuple[float, ...]
@@ -54,6 +55,7 @@ def truth_of(scene: Scene) -> Truth:
     return Truth(
         colours=tuple(_colour(thing) for thing in scene.things),
         kinds=tuple(kind_of(thing) for thing in scene.things),
+        materials=tuple(thing.material if isinstance(thing, Ball) else "" for thing in scene.things),
         count=len(scene.things),
         loud=is_loud(scene),
         contacts=tuple(float(time) for time in np.sort(np.concatenate([*contacts, np.zeros(0)]))),

@@ -1,0 +1,171 @@
+"""What the report on Ovi mini measures, section by section: figures, bounds, controls that have to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .measure import log_mel_distance, psnr
+from .measure_sound import onsets
+from .reconstruct import heard_again, seen_again
+from .scores import (
+    FACTS,
+    Clip,
+    examined,
+    first_frame,
+    motion,
+    picture_score,
+    rightness,
+    shuffled_sync,
+    sound_score,
+    sync_of,
+    wrong_prompt_rightness,
+)
+from .studio import Order, Studio
+from .world import render
+
+FIRST_SCENE = 7_000_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a table: what was measured, its value, the bound it has to meet ("" for none), and the control's."""
+
+    what: str
+    value: str
+    bound: str = ""
+    holds: bool | None = None
+    control: str = ""
+
+    @property
+    def row(self) -> str:
+        verdict = {True: "yes", False: "**no**", None: ""}[self.holds]
+        return f"| {self.what} | {self.value} | {self.bound} | {verdict} | {self.control} |"
+
+
+Section = Callable[[Studio, int], Iterable[Figure]]
+
+
+def share(what: str, value: float, least: float, control: str = "") -> Figure:
+    return Figure(what, f"{value:.0%}", f"at least {least:.0%}", value >= least, control)
+
+
+def made(studio: Studio, orders: Sequence[Order], name: str) -> list[Clip]:
+    return [examined(order, studio.make(order)) for order in tqdm(orders, desc=name, leave=False)]
+
+
+def orders(count: int, **settings) -> list[Order]:
+    """Held-out scenes one after the other, each with noise of its own."""
+    return [Order(FIRST_SCENE + i, noise=i, **settings) for i in range(count)]
+
+
+def synchrony(studio: Studio, seeds: int) -> Iterator[Figure]:
+    clips = made(studio, orders(seeds), "text to clip")
+    apart = sync_of(made(studio, orders(seeds, coupled=False), "towers apart"))
+    own, shuffled = sync_of(clips), shuffled_sync(clips)
+    controls = "other clip's sound {:.0%}, towers apart {:.0%}"
+    yield share(
+        f"contacts and openings with an onset within 2 frames ({own.events} in {seeds} clips)",
+        own.heard_share,
+        0.9,
+        controls.format(shuffled.heard_share, apart.heard_share),
+    )
+    yield share(
+        f"onsets with a contact or opening ({own.onsets})",
+        own.seen_share,
+        0.9,
+        controls.format(shuffled.seen_share, apart.seen_share),
+    )
+    to_sound = sync_of(made(studio, orders(seeds // 2, given="video"), "sound for a clip"))
+    yield share(f"sound made for a given clip: events heard ({to_sound.events})", to_sound.heard_share, 0.9)
+    yield share("the same: onsets that belong to an event", to_sound.seen_share, 0.9)
+    to_video = sync_of(made(studio, orders(seeds // 2, given="sound"), "pictures for a sound"))
+    yield share(f"pictures made for a given sound: onsets seen ({to_video.onsets})", to_video.seen_share, 0.9)
+
+
+def prompts(studio: Studio, seeds: int) -> Iterator[Figure]:
+    clips = made(studio, orders(seeds), "text to clip")
+    right, wrong = rightness(clips), wrong_prompt_rightness(clips)
+    for fact in (*FACTS, "all"):
+        name = {"kind": "object", "loud": "loud or silent", "all": "all of them"}.get(fact, fact)
+        yield share(f"{name} right", right[fact], 0.9, f"next clip's prompt {wrong[fact]:.0%}")
+
+
+def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
+    scores = {}
+    for strengths in ((1.0, 1.0), (4.0, 1.0), (1.0, 3.0)):
+        name = "video_cfg {:g}, audio_cfg {:g}".format(*strengths)
+        settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1]}
+        clips = made(studio, orders(seeds // 2, **settings), name)
+        scores[strengths] = picture_score(clips), sound_score(clips)
+        yield Figure(f"{name}: facts of picture, of sound right", "{:.0%}, {:.0%}".format(*scores[strengths]))
+    off = scores[1.0, 1.0]
+    for name, own, strengths in (("video_cfg", 0, (4.0, 1.0)), ("audio_cfg", 1, (1.0, 3.0))):
+        moved = [now - before for now, before in zip(scores[strengths], off, strict=True)]
+        what = f"{name} moves the score of its own tower by, the other's by"
+        value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
+        yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))
+
+
+def pictures(studio: Studio, seeds: int) -> Iterator[Figure]:
+    clips = made(studio, orders(seeds // 2, given="picture"), "picture to clip")
+    given = [render(clip.order.drawn()).frames for clip in clips]
+    likeness = float(np.mean([first_frame(clip, frames[0]) for clip, frames in zip(clips, given, strict=True)]))
+    other = float(np.mean([first_frame(clip, given[i - 1][0]) for i, clip in enumerate(clips)]))
+    yield Figure(
+        "first frame against the given picture",
+        f"{likeness:.1f} dB",
+        "at least 28 dB",
+        likeness >= 28,
+        f"another picture {other:.1f} dB",
+    )
+    pairs = zip(clips, given, strict=True)
+    ratio = float(np.median([motion(clip.made.frames) / motion(frames) for clip, frames in pairs]))
+    yield Figure(
+        "motion afterwards, of the scene's own", f"{ratio:.2f}", "0.5 to 2", 0.5 <= ratio <= 2, "a still has 0"
+    )
+
+
+def autoencoders(studio: Studio, seeds: int) -> Iterator[Figure]:
+    for size, seconds in ((96, 2.0), (96, 5.0), (128, 2.0), (160, 1.0), (256, 1.0)):
+        count = max(4, seeds // 8)
+        scenes = [Order(FIRST_SCENE + i, width=size, height=size, seconds=seconds).drawn() for i in range(count)]
+        values = [psnr(frames, seen_again(studio, frames)) for frames in (render(scene).frames for scene in scenes)]
+        value = float(np.mean(values))
+        yield Figure(f"video VAE, {size}x{size}, {seconds:g} s", f"{value:.1f} dB", "at least 28 dB", value >= 28)
+    sounds = [render(order.drawn()).sound for order in orders(seeds)]
+    again = [heard_again(studio, sound) for sound in sounds]
+    distance = float(np.mean([log_mel_distance(a, b) for a, b in zip(sounds, again, strict=True)]))
+    other = f"another sound {np.mean([log_mel_distance(sounds[i - 1], b) for i, b in enumerate(again)]):.1f} dB"
+    yield Figure("audio VAE and vocoder, log-mel distance", f"{distance:.1f} dB", control=other)
+    found = [(time, onsets(b)) for a, b in zip(sounds, again, strict=True) for time in onsets(a)]
+    kept = float(np.mean([np.abs(times - time).min(initial=9) <= 0.032 for time, times in found]))
+    yield share(f"onsets kept within a latent step, 32 ms ({len(found)})", kept, 0.95)
+
+
+def sampling(studio: Studio, seeds: int) -> Iterator[Figure]:
+    some = orders(max(8, seeds // 4))
+    base = made(studio, some, "unipc, 20 steps")
+    for change in ({"solver": "dpm++"}, {"solver": "euler"}, {"steps": 50}):
+        clips = made(studio, [replace(order, **change) for order in some], str(change))
+        agree = float(np.mean([one.verdict == other.verdict for one, other in zip(base, clips, strict=True)]))
+        name = ", ".join(f"{key} {value}" for key, value in change.items())
+        right, heard = rightness(clips)["all"], sync_of(clips).heard_share
+        yield share(f"{name}: same facts as unipc with 20 steps (right {right:.0%}, heard {heard:.0%})", agree, 0.8)
+    order = some[0]
+    one, two = (studio.sampled(order, studio.latent(order))["samples"].unbind() for _ in range(2))
+    equal = all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
+    yield Figure("same seed, same bytes", "yes" if equal else "no", "yes", equal)
+
+
+SECTIONS: dict[str, Section] = {
+    "Picture and sound together": synchrony,
+    "What the prompt says": prompts,
+    "Guidance": guidance,
+    "A picture to start from": pictures,
+    "VAEs": autoencoders,
+    "Solvers, steps, seeds": sampling,
+}
