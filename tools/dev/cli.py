@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
-    forwards = argv[:1] in (["test"], ["bench"])
+    forwards = argv[:1] in (["test"], ["bench"], ["mini-report"])
     arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
         host = setup.ensure()
@@ -56,6 +56,8 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
         return _in_checkout(host, ["-m", "pytest", *pytest_arguments(forwarded)])
     if arguments.command == "bench":
         return _in_checkout(host, ["-m", "tools.dev.bench", *forwarded])
+    if arguments.command == "mini-report":
+        return _in_checkout(host, ["-m", "tools.mini.report", *forwarded])
     if arguments.command == "lint":
         from . import lint
 
@@ -136,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)
+    commands.add_parser("mini-report", help="measure Ovi mini and write docs/mini.md; --seeds N", add_help=False)
     commands.add_parser("paths", help="print the Python and the ComfyUI in use as one JSON object")
     return parser
 

@@ -36,7 +36,9 @@ class Autoencoders:
     @torch.no_grad()
     def encode(self, frames: np.ndarray, sound: np.ndarray) -> tuple[Tensor, Tensor]:
         """Frames [B, F, H, W, 3] in 0..1 and sound [B, S] to latents [B, 48, T, H/16, W/16] and [B, 20, L]."""
-        video = (self.video.encode(to_network(frames, self.device)) - self.mean) / self.deviation
+        with torch.autocast(self.device, torch.bfloat16):  # as it was trained
+            encoded = self.video.encode(to_network(frames, self.device))
+        video = (encoded.float() - self.mean) / self.deviation
         audio = self.audio.encode(torch.from_numpy(sound)[:, None].to(self.device))
         return video.float().cpu(), audio.float().cpu()
 

@@ -147,15 +147,14 @@ class Twin:
         shift: of the timesteps towards the noisy end, as in the reference's schedule.
     """
 
-    learning: Learning = Learning(steps=16000, rate=1.5e-3, warm_up=200, averaging=0.9995)
+    learning: Learning = Learning(steps=3600, rate=0.015, vector_scale=0.2, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4
     freq_dim: int = 128
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=12000, share=0.8, batch=32),
-        Bucket(128, 128, 2.0, clips=2000, share=0.1, batch=16),
-        Bucket(96, 96, 5.0, clips=2000, share=0.1, batch=12),
+        Bucket(96, 96, 2.0, clips=4480, share=0.93, batch=24),
+        Bucket(96, 96, 5.0, clips=320, share=0.07, batch=8),
     )
     video_clean: float = 0.35
     audio_clean: float = 0.2
