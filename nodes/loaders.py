@@ -12,6 +12,7 @@ from ..ovi_core.audio_vae import read_audio_vae
 from ..ovi_core.download import Progress
 from ..ovi_core.errors import reported_by
 from ..ovi_core.loader import WEIGHT_DTYPES, load_model
+from ..ovi_core.model_folders import model_files, model_path
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text_encoder import read_text_encoder
 from ..ovi_core.video_vae import read_video_vae
@@ -38,7 +39,7 @@ def _full_path(folder: str, name: str) -> str:
 class OviModelLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = folder_paths.get_filename_list("diffusion_models")
+        files = model_files()
         return io.Schema(
             node_id="OviModelLoader",
             display_name="Load Ovi Model",
@@ -74,8 +75,8 @@ class OviModelLoader(io.ComfyNode):
     def execute(
         cls, model_name: str, audio_model_name: str = SAME_FILE, weight_dtype: str = "default"
     ) -> io.NodeOutput:
-        audio = None if audio_model_name == SAME_FILE else _full_path("diffusion_models", audio_model_name)
-        return io.NodeOutput(load_model(_full_path("diffusion_models", model_name), audio, weight_dtype))
+        audio = None if audio_model_name == SAME_FILE else model_path(audio_model_name)
+        return io.NodeOutput(load_model(model_path(model_name), audio, weight_dtype))
 
 
 class OviAudioVAELoader(io.ComfyNode):

@@ -2,23 +2,29 @@
 
 The names inside the module (``OviTransformer``) differ from the published ones in two ways: the video tower has no
 prefix, and a modulation is a leaf module with a ``weight``. Layouts: one file with both towers (``video_model.`` and
-``audio_model.``), or the video tower without prefix, alone or with ``audio_model.``; modulations of blocks as
-``modulation.modulation`` or ``modulation``; ComfyUI's prefixes around any of them.
+``audio_model.``), or the video tower without prefix, alone or with ``audio_model.``; the audio tower alone without
+prefix; the blocks of both in pairs (``fusion_blocks.N.vid_block.``, ``….audio_block.``); modulations of blocks as
+``modulation.modulation`` or ``modulation``; prefixes of ComfyUI and of training code around any of them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
 import torch
 
+from . import quantised
 from .errors import OviError
 from .transformer import OviConfig, OviTransformer
 from .weight_files import Weights, axis, check_weights, describe_weights, without_prefix
+from .weight_kinds import quantised_elsewhere
 
-WRAPPINGS = ("model.diffusion_model.", "diffusion_model.", "module.")
-QUANTISED = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".input_scale")
+WRAPPINGS = ("model.diffusion_model.", "diffusion_model.", "module.", "backbone.")
+AUDIO = "audio_model."
+FUSED_PAIR = re.compile(r"^(?:fusion_)?blocks\.(\d+)\.(vid|audio)_block\.")
+QUANTISED = tuple(f".{suffix}" for suffix in quantised.SUFFIXES)
 WHAT = "an Ovi transformer"
 ACCEPTED = "an Ovi checkpoint with both towers, such as model_960x960_10s.safetensors"
 
@@ -34,6 +40,9 @@ def to_published_keys(weights: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def _module_key(key: str) -> str:
+    pair = FUSED_PAIR.match(key)
+    if pair:
+        key = f"{AUDIO if pair[2] == 'audio' else ''}blocks.{pair[1]}.{key[pair.end() :]}"
     key = key.removeprefix("video_model.").replace(".modulation.modulation", ".modulation.weight")
     return key + ".weight" if key.endswith(".modulation") else key
 
@@ -41,7 +50,7 @@ def _module_key(key: str) -> str:
 def _published_key(key: str) -> str:
     of_head = key.endswith("head.modulation.weight")
     key = key.replace(".modulation.weight", ".modulation" if of_head else ".modulation.modulation")
-    return key if key.startswith("audio_model.") else "video_model." + key
+    return key if key.startswith(AUDIO) else "video_model." + key
 
 
 def unwrapped(weights: Weights) -> Weights:
@@ -54,31 +63,51 @@ def unwrapped(weights: Weights) -> Weights:
 
 
 def both_towers(model: Weights, audio: Weights | None) -> Weights:
-    """One set of weights, by module names, from one file or two.
+    """One set of weights, by module names, from one file or two, in either order.
 
     Args:
         model: the file with the video tower, or with both.
-        audio: the file with the audio tower, if it is a file of its own; of it only the audio tower is used.
+        audio: the file with the audio tower, if it is a file of its own. Of what both files hold, each gives the tower
+            that it is named for; what the one lacks, such as the fusion weights of a tower, comes from the other.
 
     Raises:
         OviError: a file that is not Ovi's, or one of both towers is nowhere.
     """
-    weights = to_module_keys(unwrapped(model))
+    weights = _named_by_tower(model)
     if audio is None:
         return _require_both(weights, "model_name")
-    sound = to_module_keys(unwrapped(audio))
-    if "patch_embedding.0.weight" in sound:  # an audio tower saved alone, without its prefix
-        sound = {f"audio_model.{key}": value for key, value in sound.items()}
-    sound = {key: value for key, value in sound.items() if key.startswith("audio_model.")}
-    if not sound:
+    sound = _named_by_tower(audio)
+    if not any(key.startswith(AUDIO) for key in (*sound, *weights)) or not _is_of_ovi(sound):
         raise OviError(
             input="audio_model_name",
             found=describe_weights(audio),
             accepted="Ovi's audio tower (keys 'audio_model.…')",
             remedy="Pick the audio file that belongs to the video file, or 'in the same file'.",
         )
-    video = {key: value for key, value in weights.items() if not key.startswith("audio_model.")}
-    return _require_both({**video, **sound}, "model_name")
+    heard = _completed(_of_tower(sound, audio=True), _of_tower(weights, audio=True))
+    seen = _completed(_of_tower(weights, audio=False), _of_tower(sound, audio=False))
+    return _require_both({**seen, **heard}, "model_name")
+
+
+def _named_by_tower(weights: Weights) -> Weights:
+    named = to_module_keys(unwrapped(weights))
+    if "patch_embedding.0.weight" in named:  # an audio tower saved alone, without its prefix
+        return {AUDIO + key: value for key, value in named.items()}
+    return named
+
+
+def _is_of_ovi(weights: Weights) -> bool:
+    return any(".k_fusion." in key or key.startswith(AUDIO) for key in weights)
+
+
+def _of_tower(weights: Weights, audio: bool) -> Weights:
+    return {key: value for key, value in weights.items() if key.startswith(AUDIO) == audio}
+
+
+def _completed(weights: Weights, other: Weights) -> Weights:
+    """Weights, with those layers of ``other`` that they lack."""
+    layers = {key.rpartition(".")[0] for key in weights}
+    return weights | {key: value for key, value in other.items() if key.rpartition(".")[0] not in layers}
 
 
 def _require_both(weights: Weights, input: str) -> Weights:
@@ -102,11 +131,24 @@ def _require_both(weights: Weights, input: str) -> Weights:
     )
 
 
+def refuse_foreign_quantisation(weights: Weights, input: str) -> None:
+    """Raise OviError for weights quantised in a way that nothing here computes with."""
+    foreign = quantised_elsewhere(weights)
+    if foreign:
+        raise OviError(
+            input=input,
+            found=foreign,
+            accepted="bf16, fp16, fp32, fp8 (plain or scaled), ComfyUI's int8, mxfp8 and nvfp4, GGUF",
+            remedy="Use the bf16, the scaled fp8 or a GGUF file of the same model.",
+        )
+
+
 def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
     """Sizes of the transformer from the shapes of its weights, by module names."""
 
     def size(key: str, index: int) -> int:
-        return axis(weights, key, index, input="model_name", what=WHAT)
+        packed = quantised.values_per_element(weights, key.removesuffix(".weight")) if index else 1
+        return packed * axis(weights, key, index, input="model_name", what=WHAT)
 
     blocks = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
     return OviConfig(

@@ -7,14 +7,14 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
-import safetensors
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from . import checkpoint
+from . import checkpoint, gguf_weights, quantised
+from .gguf_file import is_gguf
 from .model import OviModelConfig, sample_hook
 from .patcher import patcher_class
-from .weight_files import Weights, read_weights
+from .weight_files import Weights, read_metadata, read_weights
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -39,13 +39,12 @@ def load_model(
     Raises:
         OviError: a file that cannot be read, is no Ovi file, or lacks, adds or misshapes weights.
     """
-    audio = _read(audio_path, "audio_model_name") if audio_path else None
-    weights = checkpoint.both_towers(_read(model_path, "model_name"), audio)
-    options = WEIGHT_DTYPES[weight_dtype]
-    config = _host_config(weights, options)
+    weights = read_transformer(model_path, audio_path)
+    config = _host_config(weights, WEIGHT_DTYPES[weight_dtype])
     model = config.get_model(weights)
     device = comfy.model_management.get_torch_device()
-    patcher = patcher_class(device, disable_dynamic)(
+    packed = config.custom_operations is not None
+    patcher = patcher_class(device, disable_dynamic, packed)(
         model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
     )
     if not comfy.model_management.is_device_cpu(patcher.offload_device):
@@ -56,25 +55,30 @@ def load_model(
     return patcher
 
 
+def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
+    """Both towers by the module's names, from one file or two, mapped; quantised layers as the host spells them.
+
+    Raises OviError for a file that cannot be read or is no Ovi file.
+    """
+    audio = _read(audio_path, "audio_model_name") if audio_path else None
+    weights = checkpoint.both_towers(_read(model_path, "model_name"), audio)
+    if any(path and is_gguf(path) for path in (model_path, audio_path)):
+        expected = checkpoint.expected_weights(checkpoint.read_config(weights))
+        return gguf_weights.fit_shapes(weights, expected)
+    return weights
+
+
 def _read(path: str, input: str) -> Weights:
-    """Weights of one file, with older spellings of quantisation turned into the host's present one."""
-    weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED)
-    metadata = None
-    if path.lower().endswith((".safetensors", ".sft")):
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-    # What a file says about its quantised layers may name them with the prefix around the model or without.
-    weights, metadata = comfy.utils.convert_old_quants(weights, "", metadata=metadata)
-    inner = checkpoint.unwrapped(weights)
-    if inner is not weights:
-        inner, _ = comfy.utils.convert_old_quants(inner, "", metadata=metadata)
-    return {key: value for key, value in inner.items() if not key.startswith(checkpoint.WRAPPINGS)}
+    weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
+    checkpoint.refuse_foreign_quantisation(weights, input)
+    return quantised.host_spelling(checkpoint.unwrapped(weights), read_metadata(path), checkpoint.WRAPPINGS)
 
 
 def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
     """The host's description of the model, with the types it will be stored and computed in."""
     config = OviModelConfig({"image_model": "ovi", **checkpoint.read_config(weights).as_dict()})
-    config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
+    packed = any(map(gguf_weights.is_packed, weights.values()))
+    config.quant_config = {"mixed_ops": True} if packed or quantised.is_quantised(weights) else None
     device = comfy.model_management.get_torch_device()
     supported = config.supported_inference_dtypes
     stored_as = None if config.quant_config is not None else comfy.utils.weight_dtype(weights)
@@ -85,4 +89,6 @@ def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
     cast = comfy.model_management.unet_manual_cast(computed, device, supported)
     config.set_inference_dtype(dtype, cast, device=device)
     config.optimizations["fp8"] = options.get("fp8_optimizations", False)
+    if packed:
+        config.custom_operations = gguf_weights.operations(cast)
     return config

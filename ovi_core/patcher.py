@@ -15,6 +15,8 @@ import comfy.model_management
 import comfy.model_patcher
 import torch
 
+from .gguf_weights import PatchesAtUse
+
 WAN_NAME = ".modulation"
 
 
@@ -35,15 +37,25 @@ class TakesWanNames:
         return clone
 
 
-def patcher_class(load_device: torch.device, disable_dynamic: bool) -> type[comfy.model_patcher.ModelPatcher]:
+def patcher_class(
+    load_device: torch.device, disable_dynamic: bool, packed: bool = False
+) -> type[comfy.model_patcher.ModelPatcher]:
     """The patcher the host would use for a model on ``load_device``, taking Wan's names too.
 
     Args:
         disable_dynamic: the host's plain patcher, which holds all weights itself, even where the host pages them in.
+        packed: for a model with weights of GGUF; always on the host's plain patcher, for the other would pack patched
+            weights anew.
     """
+    if packed:
+        return _with_wan_names(_PackedModelPatcher)
     # The host's dynamic patcher turns into the plain one on the CPU, which a subclass of it could not.
     plain = disable_dynamic or comfy.model_management.is_device_cpu(load_device)
     return _with_wan_names(comfy.model_patcher.ModelPatcher if plain else comfy.model_patcher.CoreModelPatcher)
+
+
+class _PackedModelPatcher(PatchesAtUse, comfy.model_patcher.ModelPatcher):
+    pass
 
 
 @cache

@@ -1,62 +1,196 @@
-"""Weight files: read one, say what it is, and hold its keys against a network's. Every complaint is an OviError."""
+"""Weight files: read one, and hold its keys against a network's. Every complaint is an OviError."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import comfy.utils
-import safetensors
+import safetensors.torch
 import torch
 
 from .errors import OviError
+from .gguf_file import MARK as GGUF_MARK
+from .gguf_file import read_gguf
+from .gguf_weights import unpacked
+from .weight_kinds import describe_weights
 
 Weights = dict[str, torch.Tensor]
 
-_LEADING_BYTES = (
+FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (b"<!doctype", "a web page saved under this name"),
     (b"<html", "a web page saved under this name"),
+    (b"<?xml", "a server's message (XML) saved under this name"),
+    (b"{", "a text file (JSON), such as an index of weight files or a server's message"),
+    (b"7z\xbc\xaf", "a packed archive (7z), which has to be unpacked"),
+    (b"rar!", "a packed archive (RAR), which has to be unpacked"),
+    (b"\x1f\x8b", "a packed archive (gzip), which has to be unpacked"),
+    (b"\x89png", "a picture (PNG)"),
 )
+"""What files begin with that are no weights, in lower case."""
+
+INNER = (("state_dict",), ("app", "model"), ("module",), ("model",), ("generator",))
+"""Where training code and BigVGAN put the weights inside what they save."""
 
 
-def read_weights(path: str, *, input: str, accepted: str) -> Weights:
-    """Tensors of a ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt`` file by key, on the CPU; code in it is not run.
+def read_weights(path: str, *, input: str, accepted: str, packed: bool = False) -> Weights:
+    """Tensors by key, on the CPU and mapped from the file, of safetensors, GGUF or a torch file; no code in it is run.
 
-    One level of ``state_dict`` or ``generator`` (BigVGAN's publication) is opened; entries that are no tensors are left
-    out. Raises OviError if the file is missing, empty, cut short or not a weight file.
+    Which of these it is tells the file's content, not its name. Entries that are no tensors are left out.
+
+    Args:
+        packed: leave GGUF's quantised weights as they are (``gguf_weights``), else they come as values.
+
+    Raises:
+        OviError: the file is missing, empty, cut short, or no weight file.
     """
+    with _complaints(path, input, accepted) as kind:
+        if kind == "safetensors":
+            named = path.lower().endswith((".safetensors", ".sft"))  # by these endings the host knows them
+            found = comfy.utils.load_torch_file(path) if named else safetensors.torch.load_file(path)
+        elif kind == "gguf":
+            found = read_gguf(path, input=input)
+        else:
+            found = _read_torch(path, "cpu")
+    return found if packed else {key: unpacked(value) for key, value in found.items()}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its weights.
+
+    Attributes:
+        weights: tensors without memory (meta device), by key.
+        metadata: the file's own words, in safetensors and GGUF.
+        kind: safetensors, gguf or torch.
+    """
+
+    weights: Weights
+    metadata: dict[str, str]
+    kind: str
+
+
+def read_header(path: str, *, input: str, accepted: str) -> Header:
+    """Names, shapes and types of a file's weights, read without the weights. Raises OviError as ``read_weights``."""
+    metadata: dict[str, str] = {}
+    with _complaints(path, input, accepted) as kind:
+        if kind == "safetensors":
+            entries = _safetensors_header(path)
+            metadata = entries.pop("__metadata__", {})
+            types = safetensors.torch._TYPES
+            weights = {
+                key: torch.empty(entry["shape"], dtype=types[entry["dtype"]], device="meta")
+                for key, entry in entries.items()
+            }
+        elif kind == "gguf":
+            weights = {key: value.to("meta") for key, value in read_gguf(path, input=input).items()}
+        else:
+            weights = _read_torch(path, "meta")
+    return Header(weights, metadata, kind)
+
+
+@contextmanager
+def _complaints(path: str, input: str, accepted: str) -> Iterator[str]:
+    """The kind of a file: safetensors, gguf or torch. Whatever is wrong with it leaves as an OviError."""
     name = os.path.basename(path)
 
-    def refuse(what: str) -> OviError:
-        remedy = f"Fetch '{name}' again, or pick another file."
+    def refuse(what: str, remedy: str = "") -> OviError:
+        remedy = remedy or f"Fetch '{name}' again, or pick another file."
         return OviError(input=input, found=what, accepted=accepted, remedy=remedy)
 
     if not os.path.isfile(path):
         raise refuse(f"no file '{name}'")
     with open(path, "rb") as file:
-        head = file.read(64).lstrip().lower()
-    if not head:
+        head = file.read(64)
+    start = head.lstrip().lower()
+    if not start:
         raise refuse(f"'{name}', an empty file")
-    for start, what in _LEADING_BYTES:
-        if head.startswith(start):
+    for mark, what in FOREIGN:
+        if start.startswith(mark):
             raise refuse(f"'{name}', {what}")
     try:
-        found = comfy.utils.load_torch_file(path, safe_load=True)
-        if isinstance(found.get("generator"), Mapping):
-            found = found["generator"]
-        return {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
+        kind = _kind(head)
+        if kind == "safetensors":
+            _check_length(path)
+        yield kind
+    except OviError:
+        raise
+    except pickle.UnpicklingError as error:
+        remedy = f"Use the .safetensors of the same model, or save the weights of '{name}' as a plain state dict."
+        raise refuse(f"'{name}', a pickle that holds code or is damaged; code in files is never run", remedy) from error
     except Exception as error:
+        if zipfile.is_zipfile(path) and not any(
+            entry.endswith("data.pkl") for entry in zipfile.ZipFile(path).namelist()
+        ):
+            raise refuse(f"'{name}', a packed archive (ZIP), which has to be unpacked") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refuse(f"'{name}', which is damaged or no weight file ({reason[:160]})") from error
 
 
-def read_metadata(path: str) -> dict[str, str] | None:
-    """The header's metadata of a sound safetensors file; None for other kinds of files."""
-    if not path.lower().endswith((".safetensors", ".sft")):
-        return None
-    with safetensors.safe_open(path, framework="pt") as file:
-        return file.metadata()
+def _is_archive(path: str) -> bool:
+    """Whether it is a ZIP archive of something else than torch's own."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not any(entry.endswith("data.pkl") for entry in archive.namelist())
+
+
+def _kind(head: bytes) -> str:
+    if head.startswith(GGUF_MARK):
+        return "gguf"
+    return "safetensors" if head[8:].lstrip().startswith(b"{") else "torch"
+
+
+def _check_length(path: str) -> None:
+    """Raise ValueError, with both figures, for a safetensors file that is shorter than it says."""
+    entries = _safetensors_header(path)
+    ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+    with open(path, "rb") as file:
+        told = 8 + struct.unpack("<Q", file.read(8))[0] + max(ends, default=0)
+    there = os.path.getsize(path)
+    if there < told:
+        raise ValueError(f"cut short: {there:,} of its {told:,} bytes are there")
+
+
+def _safetensors_header(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        if length > os.path.getsize(path):
+            raise ValueError("cut short in its first bytes")
+        return json.loads(file.read(length))
+
+
+def _read_torch(path: str, device: str) -> Weights:
+    # Mapped where the format allows it, so that loading takes the file's size in memory once.
+    found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+    return {key: value for key, value in _opened(found).items() if isinstance(value, torch.Tensor)}
+
+
+def _opened(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is inside the wrapping of a training state; anything else as it is."""
+    for way in INNER:
+        inner: Any = found
+        for step in way:
+            inner = inner.get(step) if isinstance(inner, Mapping) else None
+        if isinstance(inner, Mapping):
+            return _opened(inner)
+    return found
+
+
+def read_metadata(path: str) -> dict[str, str]:
+    """The header's metadata of a sound safetensors file; empty for other kinds of files."""
+    with open(path, "rb") as file:
+        if _kind(file.read(64)) != "safetensors":
+            return {}
+    return _safetensors_header(path).get("__metadata__", {})
 
 
 def without_prefix(weights: Mapping[str, torch.Tensor], prefix: str) -> Weights:
@@ -102,90 +236,3 @@ def axis(weights: Mapping[str, torch.Tensor], key: str, index: int, *, input: st
 def wrong_file(weights: Mapping[str, torch.Tensor], *, input: str, accepted: str, remedy: str) -> OviError:
     """The error for a sound file of the wrong kind; it says what the file is where that can be told."""
     return OviError(input=input, found=describe_weights(weights), accepted=accepted, remedy=remedy)
-
-
-def describe_weights(weights: Mapping[str, torch.Tensor]) -> str:
-    """What a state dict is, in an artist's words, judged by its keys."""
-    for describe in _KINDS:
-        kind = describe(weights)
-        if kind:
-            return kind
-    first = ", ".join(list(weights)[:3]) or "none"
-    return f"a file of an unknown kind ({len(weights)} weights: {first})"
-
-
-def _has(*keys: str, kind: str) -> Callable[[Mapping[str, torch.Tensor]], str]:
-    return lambda weights: kind if all(key in weights for key in keys) else ""
-
-
-def _under(prefix: str, kind: str) -> Callable[[Mapping[str, torch.Tensor]], str]:
-    return lambda weights: kind if any(key.startswith(prefix) for key in weights) else ""
-
-
-def _lora(weights: Mapping[str, torch.Tensor]) -> str:
-    marks = (".lora_", "lora_down", "lora_up", "lora_A", "lora_B", ".hada_w", ".lokr_")
-    return "a LoRA" if any(mark in key for key in weights for mark in marks) else ""
-
-
-def _ovi(weights: Mapping[str, torch.Tensor]) -> str:
-    video = any(key.startswith("video_model.") for key in weights)
-    audio = any(key.startswith("audio_model.") for key in weights)
-    if video and audio:
-        return "an Ovi transformer"
-    return "one tower of an Ovi transformer" if video or audio else ""
-
-
-def _video_vae(weights: Mapping[str, torch.Tensor]) -> str:
-    if "decoder.middle.0.residual.0.gamma" not in weights or "conv2.weight" not in weights:
-        return ""
-    generation = "2.2" if any(key.startswith("decoder.upsamples.0.upsamples.") for key in weights) else "2.1"
-    return f"a Wan {generation} video VAE ({weights['conv2.weight'].shape[0]} latent channels)"
-
-
-def _mmaudio_vae(weights: Mapping[str, torch.Tensor]) -> str:
-    first = weights.get("encoder.conv_in.weight")
-    if first is None or first.ndim != 3:
-        return ""
-    rate = {80: "16 kHz ", 128: "44.1 kHz "}.get(first.shape[1], "")
-    return f"an MMAudio {rate}VAE ({first.shape[1]} mel bands)"
-
-
-def _vocoder(weights: Mapping[str, torch.Tensor]) -> str:
-    for spelling in ("weight", "weight_v", "parametrizations.weight.original1"):
-        first = weights.get(f"conv_pre.{spelling}")
-        if first is not None and first.ndim == 3:
-            return f"a BigVGAN vocoder ({first.shape[1]} mel bands)"
-    return ""
-
-
-def _t5(weights: Mapping[str, torch.Tensor]) -> str:
-    if "encoder.block.0.layer.0.SelfAttention.q.weight" not in weights:
-        return ""
-    family = "UMT5" if "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight" in weights else "T5"
-    return f"a {family} text encoder"
-
-
-# The order matters: a LoRA repeats the keys of what it changes, a checkpoint holds the keys of its parts.
-_KINDS: tuple[Callable[[Mapping[str, torch.Tensor]], str], ...] = (
-    _lora,
-    _ovi,
-    _has("blocks.0.cross_attn.k_fusion.weight", kind="one tower of an Ovi transformer"),
-    _under("model.diffusion_model.input_blocks.", "a Stable Diffusion checkpoint"),
-    _under("input_blocks.", "a Stable Diffusion model"),
-    _under("model.diffusion_model.", "a diffusion checkpoint"),
-    _has("blocks.0.self_attn.q.weight", kind="a Wan transformer"),
-    _under("double_blocks.", "a diffusion transformer of the Flux or Hunyuan family"),
-    _under("transformer_blocks.", "a diffusion transformer"),
-    _video_vae,
-    _has("encoder.conv1.weight", "decoder.conv1.weight", kind="part of a Wan video VAE"),
-    _mmaudio_vae,
-    _vocoder,
-    _under("vocoder.", "an audio VAE with a vocoder"),
-    _has("decoder.up_blocks.0.resnets.0.conv1.weight", kind="an image VAE"),
-    _has("decoder.conv_in.weight", kind="an image or video VAE of another family"),
-    _t5,
-    _has("token_embedding.weight", "blocks.0.attn.q.weight", kind="a UMT5 text encoder in Wan's own layout"),
-    _under("text_model.encoder.", "a CLIP text encoder"),
-    _under("text_encoders.", "a CLIP text encoder"),
-    _under("model.layers.", "a language model (Llama, Qwen, Gemma, Mistral)"),
-)

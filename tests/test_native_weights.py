@@ -150,43 +150,6 @@ def test_a_patch_reaches_small_float32_weights_where_bf16_computes(bf16_hardware
             assert torch.allclose(after[weight] - before[weight], diff, atol=1e-6), key
 
 
-# -- layouts ------------------------------------------------------------------------------------------------------
-
-
-def wan_names(weights):
-    """The video tower as a Wan file names it."""
-    video = {
-        key.removeprefix("video_model."): value for key, value in weights.items() if key.startswith("video_model.")
-    }
-    return {key.replace("modulation.modulation", "modulation"): value for key, value in video.items()}
-
-
-def audio_names(weights):
-    return {key: value for key, value in weights.items() if key.startswith("audio_model.")}
-
-
-PREFIXES = ["model.diffusion_model.", "diffusion_model.", "module.", "model.diffusion_model.module."]
-
-
-@pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("names", ["published", "wan"])
-def test_prefixes_and_names_around_the_same_weights_change_nothing(prefix, names, exact, tmp_path):
-    weights = tiny_weights()
-    if names == "wan":
-        weights = wan_names(weights) | audio_names(weights)
-    save_file({prefix + key: value for key, value in weights.items()}, tmp_path / "file.safetensors")
-    assert error(forward(loaded(load_model(str(tmp_path / "file.safetensors")))), exact) == 0
-
-
-@pytest.mark.parametrize("audio_prefix", ["audio_model.", "model.diffusion_model.audio_model.", ""])
-def test_two_files_are_the_same_model_as_one(audio_prefix, exact, tmp_path):
-    video, audio = str(tmp_path / "video.safetensors"), str(tmp_path / "audio.safetensors")
-    save_file(wan_names(tiny_weights()), video)
-    sound = audio_names(tiny_weights())
-    save_file({audio_prefix + key.removeprefix("audio_model."): value for key, value in sound.items()}, audio)
-    assert error(forward(loaded(load_model(video, audio))), exact) == 0
-
-
 # -- quantised files ----------------------------------------------------------------------------------------------
 
 

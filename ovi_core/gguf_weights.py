@@ -1,0 +1,139 @@
+"""GGUF's packed weights as the host's quantised tensors: unpacked at use, patched at use, saved unpacked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.ops
+import torch
+from comfy.lora import calculate_weight
+from comfy.model_patcher import LowVramPatch, get_key_weight
+from comfy.quant_ops import QuantizedLayout, QuantizedTensor, register_layout_class
+from comfy_kitchen.tensor.base import BaseLayoutParams
+from torch import Tensor
+
+from . import gguf_blocks
+
+LAYOUT = "OviGGUFLayout"
+
+
+class GGUFLayout(QuantizedLayout):
+    """Rows of packed blocks [rows, bytes per row] uint8, which stand for ``orig_shape``."""
+
+    @dataclass(frozen=True)
+    class Params(BaseLayoutParams):
+        """``format``: GGML's name of the blocks. The scales are inside the blocks, so ``scale`` is None."""
+
+        format: str = ""
+
+        def _tensor_fields(self) -> list[str]:
+            return []
+
+    @classmethod
+    def quantize(cls, tensor: Tensor, **kwargs: Any) -> tuple[Tensor, Any]:
+        raise NotImplementedError("packed weights are read, never made, while a model is in use")
+
+    @classmethod
+    def dequantize(cls, qdata: Tensor, params: Any) -> Tensor:
+        return gguf_blocks.dequantise(qdata, params.format).reshape(params.orig_shape).to(params.orig_dtype)
+
+    @classmethod
+    def get_plain_tensors(cls, qtensor: QuantizedTensor) -> tuple[Tensor, ...]:
+        return (qtensor._qdata,)
+
+    @classmethod
+    def state_dict_tensors(cls, qdata: Tensor, params: Any) -> dict[str, Tensor]:
+        """The host asks for the names of what it saves; the scales have none, being in the blocks."""
+        return {"": qdata}
+
+
+register_layout_class(LAYOUT, GGUFLayout)
+
+
+def packed_tensor(rows: Tensor, format: str, shape: tuple[int, ...]) -> QuantizedTensor:
+    """A tensor of ``shape`` whose values are packed in ``rows`` uint8; it computes as float32."""
+    params = GGUFLayout.Params(scale=None, orig_dtype=torch.float32, orig_shape=shape, format=format)  # type: ignore[arg-type]
+    return QuantizedTensor(rows, LAYOUT, params)
+
+
+def is_packed(tensor: Any) -> bool:
+    """Whether a tensor or parameter is one of GGUF's packed ones."""
+    return isinstance(tensor, QuantizedTensor) and tensor._layout_cls == LAYOUT
+
+
+def unpacked(tensor: Tensor) -> Tensor:
+    """The values of a packed tensor; any other as it is."""
+    return tensor.dequantize() if is_packed(tensor) else tensor
+
+
+def fit_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a GGUF file in the shapes the network has; only matrices stay packed.
+
+    GGUF drops leading axes of size 1 (a modulation [1, 6, D] becomes [6, D]) and has four axes at most.
+    """
+    fitted = {}
+    for key, weight in weights.items():
+        wanted = expected[key].shape if key in expected else weight.shape
+        if is_packed(weight) and len(wanted) != 2:
+            weight = unpacked(weight)
+        same_size = weight.numel() == math.prod(wanted)
+        fitted[key] = weight.reshape(wanted) if same_size and weight.shape != wanted else weight
+    return fitted
+
+
+def operations(compute_dtype: torch.dtype | None) -> Any:
+    """The host's layers for quantised weights, where linear layers may hold GGUF's."""
+    host = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
+
+    class PackedOperations(host):
+        class Linear(host.Linear):
+            """The host's, but its weight is saved as values: another loader could not read the blocks."""
+
+            def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", **kwargs: Any) -> Any:
+                destination = {} if destination is None else destination
+                destination.update({f"{prefix}{name}": value for name, value in self.named_parameters(recurse=False)})
+                return destination
+
+    return PackedOperations
+
+
+class PatchesAtUse:
+    """Mixed into a patcher of the host: patches of packed weights are applied to their values in every use.
+
+    Applied once, as the host does with other weights, they would leave a LoRA's model in memory unpacked: several times
+    the size that the file was chosen for.
+    """
+
+    def load(self, *args: Any, **kwargs: Any) -> Any:
+        with self._patches_at_use():
+            return super().load(*args, **kwargs)  # type: ignore[misc]
+
+    def partially_unload(self, *args: Any, **kwargs: Any) -> Any:
+        with self._patches_at_use():
+            return super().partially_unload(*args, **kwargs)  # type: ignore[misc]
+
+    def model_state_dict_for_saving(self: Any, model: Any = None, prefix: str = "") -> dict:
+        """Packed weights as patched values: no other loader could read the blocks."""
+        state = super().model_state_dict_for_saving(model, prefix)  # type: ignore[misc]
+        for key, weight in state.items():
+            if is_packed(weight):
+                patches = self.patches.get(prefix + key, [])
+                state[key] = calculate_weight(patches, unpacked(weight), prefix + key)
+        return state
+
+    @contextmanager
+    def _patches_at_use(self: Any) -> Iterator[None]:
+        """While the host places weights, it finds patches of packed ones among the functions it calls at every use."""
+        patches, wrappers = self.patches, self.weight_wrapper_patches
+        packed = {key: patch for key, patch in patches.items() if is_packed(get_key_weight(self.model, key)[0])}
+        at_use = {key: [LowVramPatch(key, packed), *wrappers.get(key, [])] for key in packed}
+        self.patches = {key: patch for key, patch in patches.items() if key not in packed}
+        self.weight_wrapper_patches = {**wrappers, **at_use}
+        try:
+            yield
+        finally:
+            self.patches, self.weight_wrapper_patches = patches, wrappers
