@@ -48,7 +48,7 @@ class Crops:
 class VideoVAE:
     """Channels as in ``video_vae.build_network``; first pictures alone, then clips of several latent steps."""
 
-    learning: Learning = Learning(steps=4500, rate=0.012, averaging=0.998)
+    learning: Learning = Learning(steps=4180, rate=0.012, averaging=0.998)
     dim: int = 8
     dec_dim: int = 12
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
