@@ -173,7 +173,7 @@ def join(
         images_b = pull.of_images(images_b)
         second = drift.of_sound(first, second, begin, rate, correct)
     images = torch.cat((images_a[:start], crossfaded(images_a[start:], images_b), images_b[overlap.frames :]))
-    sound = _joined_sound(first, second, begin, rate)
+    sound = joined_sound(first, second, begin, rate)
     length = clocks.samples_within(Fraction(frames, FPS), rate)
     return Film(images, _as_long_as(sound, length), rate), notes
 
@@ -218,26 +218,27 @@ def _with_channels(sound: Tensor, channels: int) -> Tensor:
     return sound if sound.shape[1] == channels else sound.mean(dim=1, keepdim=True).expand(-1, channels, -1)
 
 
-def _joined_sound(first: Tensor, second: Tensor, begin: int, rate: int) -> Tensor:
-    """``first`` [1, C, S] going over to ``second``, which begins at sample ``begin`` of it."""
+def joined_sound(first: Tensor, second: Tensor, begin: int, rate: int) -> Tensor:
+    """``first`` [1, C, S] going over to ``second``, which begins at sample ``begin`` of it.
+
+    Where they have no time in common, the one falls to nothing before the other rises from it, within 5 ms each.
+    """
     shared = min(first.shape[-1] - begin, second.shape[-1])
     if shared <= 0:
-        before = _as_long_as(_without_clicks(first[..., :begin], rate), begin)
-        return torch.cat((before, _without_clicks(second, rate)), dim=-1)
+        before = _as_long_as(_risen(first[..., :begin].flip(-1), rate).flip(-1), begin)
+        return torch.cat((before, _risen(second, rate)), dim=-1)
     fade = min(round(SOUND_FADE * rate), shared)
     until = begin + (shared + fade) // 2
     return torch.cat((first[..., :begin], clocks.joined(first[..., begin:until], second, fade / rate, rate)), dim=-1)
 
 
-def _without_clicks(sound: Tensor, rate: int) -> Tensor:
-    """Sound [..., S] whose first and last 5 ms rise from nothing and fall to it."""
-    count = min(round(CLICK_FADE * rate), sound.shape[-1] // 2)
-    if not count:
-        return sound
-    rise = (torch.arange(count, device=sound.device, dtype=sound.dtype) + 0.5) / count
-    middle = sound[..., count:-count]
-    return torch.cat((sound[..., :count] * rise, middle, sound[..., -count:] * rise.flip(0)), dim=-1)
+def _risen(sound: Tensor, rate: int) -> Tensor:
+    """Sound [..., S] whose first 5 ms rise from nothing."""
+    count = min(round(CLICK_FADE * rate), sound.shape[-1])
+    rise = (torch.arange(count, device=sound.device, dtype=sound.dtype) + 0.5) / max(1, count)
+    return torch.cat((sound[..., :count] * rise, sound[..., count:]), dim=-1)
 
 
 def _as_long_as(sound: Tensor, samples: int) -> Tensor:
+    """Sound [..., S] cut, or filled with silence, to ``samples``."""
     return torch.nn.functional.pad(sound[..., :samples], (0, max(0, samples - sound.shape[-1])))

@@ -35,7 +35,7 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     Raises:
         OviError: ``clip`` is no umt5, or a tag of the prompt is misspelt, nested or unbalanced.
     """
-    spiece = _umt5_sentencepiece(clip)
+    spiece = umt5_sentencepiece(clip)
     found = problems(prompt, variant)
     _refuse([problem for problem in found if problem.severity == "error"])
     ids, unread = _token_ids(spiece, clean(format_for(prompt, variant)))
@@ -47,7 +47,7 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     return clip.encode_from_tokens_scheduled(tokens), warnings
 
 
-def _umt5_sentencepiece(clip: CLIP) -> Any:
+def umt5_sentencepiece(clip: CLIP) -> Any:
     """The SentencePiece processor inside ``clip``, whose file brings its own vocabulary."""
     tokenizer = getattr(clip, "tokenizer", None)
     inner = getattr(tokenizer, getattr(tokenizer, "clip", ""), None)

@@ -1,0 +1,58 @@
+"""How far a story is, and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.utils
+
+from .shots import Plan
+
+
+@dataclass
+class Progress:
+    """Told of every step of every shot that is made; tells the artist.
+
+    A step's work goes with the length of its shot; what is done before and after the steps is part of their time.
+
+    Attributes:
+        plans: the shots to be made.
+        shots: how many the story has.
+        tell: shows a line of text.
+        seconds: a clock.
+    """
+
+    plans: list[Plan]
+    shots: int
+    tell: Callable[[str], None]
+    seconds: Callable[[], float] = time.monotonic
+    done: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.seconds()
+        self.work = float(sum(plan.clip.video_steps for plan in self.plans))
+        self.bar = comfy.utils.ProgressBar(max(1, round(self.work)))
+
+    def step(self, plan: Plan, step: int, steps: int, preview: Any) -> None:
+        """``step`` of ``steps`` of a shot is done."""
+        done = self.done + plan.clip.video_steps * step / steps
+        self.bar.update_absolute(round(done), preview=preview)
+        left = (self.seconds() - self.began) * (self.work - done) / done
+        self.tell(f"Shot {plan.number} of {self.shots}, step {step} of {steps}. About {spoken(left)} left.")
+
+    def made(self, plan: Plan) -> None:
+        """A shot is in the store."""
+        self.done += plan.clip.video_steps
+
+
+def spoken(seconds: float) -> str:
+    """A length of time in its two largest units: 42 s, 3 min 10 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,207 @@
+"""The script of a story: shots in plain text, as an artist types them. Described in ``docs/storyboard.md``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+
+from ..errors import OviError
+
+TEXTS = ("scene", "speech", "sound")
+"""Fields that may go on over several lines."""
+FIELDS = (*TEXTS, "picture", "seed", "guidance")
+ACCEPTED = "lines such as 'shot 5 s, go on', then 'scene: …', 'speech: …', 'sound: …'"
+HIGHEST_SEED = 2**64 - 1
+HIGHEST_GUIDANCE = 30.0
+
+_HEADING = re.compile(r"shot\b(?:\s*\d*\s*:)?(?P<terms>.*)", re.IGNORECASE)
+_FIELD = re.compile(rf"(?P<name>{'|'.join(FIELDS)})\s*:(?P<text>.*)", re.IGNORECASE)
+_LABEL = re.compile(r"(?P<name>\w[\w ]{0,20}?)\s*:")
+_SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?:s|sec|secs|seconds?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One shot as the script has it.
+
+    Attributes:
+        line: of its heading, counted from 1.
+        seconds: None where the script does not say.
+        goes_on: it begins with the end of the shot before; otherwise it begins anew, with a cut.
+        scene, sound: plain words.
+        speech: one spoken line per row; the row's number is that of the line in the script.
+        picture: file name of the first frame; may be empty.
+        seed: None where the script does not say.
+        guidance: strengths for picture and sound; None where the script does not say.
+    """
+
+    line: int
+    seconds: float | None
+    goes_on: bool
+    scene: str
+    speech: str
+    sound: str
+    picture: str
+    seed: int | None
+    guidance: tuple[float, float] | None
+
+
+def parse(script: str) -> list[Shot]:
+    """The shots of a script, one at least.
+
+    Raises:
+        OviError: a line that cannot be read, told with its number.
+    """
+    common, *shots = _sections(script.lstrip("\ufeff"))
+    if not shots:
+        raise error(0, "no shot", ACCEPTED, "Begin each shot with a line 'shot 5 s', its scene below it.")
+    return [_shot(shot, common, first=shot is shots[0]) for shot in shots]
+
+
+def error(line: int, found: str, accepted: str, remedy: str) -> OviError:
+    """An error of the script at ``line``; 0 for the script as a whole."""
+    return OviError(
+        input="script", found=f"{found} in line {line}" if line else found, accepted=accepted, remedy=remedy
+    )
+
+
+@dataclass
+class _Section:
+    """A heading and the rows of its fields, each with its line; the first section has no heading."""
+
+    line: int = 0
+    terms: str = ""
+    fields: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    last: str = ""
+
+    def open(self, name: str, line: int, text: str) -> None:
+        if name in self.fields:
+            raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or begin a shot.")
+        self.fields[name], self.last = [(line, text)], name
+
+    def go_on(self, line: int, row: str) -> None:
+        """Take a row that begins no field: it goes on with the last one."""
+        indented, text = row[0].isspace(), row.strip()
+        if self.last not in TEXTS:
+            remedy = "Begin it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
+            raise error(line, f'"{_excerpt(text)}", which belongs to no field,', ACCEPTED, remedy)
+        label = _LABEL.match(text)
+        if label and not indented:
+            near = difflib.get_close_matches(label["name"].lower(), FIELDS, n=1, cutoff=0.75)
+            if near or self.last != "speech":
+                wanted = f"Write '{near[0]}:'" if near else f"Write one of {', '.join(FIELDS)}"
+                remedy = f"{wanted}; or, to go on with the {self.last}, begin the line with a blank."
+                raise error(line, f"'{label['name']}:', which is no field,", ACCEPTED, remedy)
+        self.fields[self.last].append((line, text))
+
+
+def _sections(script: str) -> list[_Section]:
+    sections = [_Section()]
+    for line, row in enumerate(script.splitlines(), 1):
+        if not row.strip() or row.lstrip().startswith("#"):
+            continue
+        heading, named = _HEADING.fullmatch(row.rstrip()), _FIELD.match(row)
+        if heading:
+            sections.append(_Section(line, heading["terms"]))
+        elif named:
+            sections[-1].open(named["name"].lower(), line, named["text"].strip())
+        else:
+            sections[-1].go_on(line, row)
+    return sections
+
+
+def _shot(section: _Section, common: _Section, first: bool) -> Shot:
+    seconds, goes_on = _terms(section)
+    if goes_on and first:
+        raise error(section.line, "'go on'", "a first shot that begins anew", "Take 'go on' out of the first shot.")
+    if goes_on and "picture" in section.fields:
+        raise error(
+            section.fields["picture"][0][0],
+            "a picture for a shot that goes on",
+            "a picture only where a shot begins anew",
+            "Delete the picture, which is the end of the shot before, or write 'cut' instead of 'go on'.",
+        )
+    # A shot that goes on takes its picture from the shot before, and its seed after it.
+    held = {name: rows for name, rows in common.fields.items() if not (goes_on and name in ("picture", "seed"))}
+    fields = {**held, **section.fields}
+    shot = Shot(
+        line=section.line,
+        seconds=seconds,
+        goes_on=goes_on,
+        scene=_joined(fields.get("scene", [])),
+        speech=_at_their_lines(fields.get("speech", [])),
+        sound=_joined(fields.get("sound", [])),
+        picture=_joined(fields.get("picture", [])),
+        seed=_seed(fields["seed"][0]) if "seed" in fields else None,
+        guidance=_guidance(fields["guidance"][0]) if "guidance" in fields else None,
+    )
+    if not shot.scene:
+        raise error(
+            section.line,
+            "a shot without a scene",
+            "what is seen, in plain words",
+            "Add 'scene: …' to the shot, or above the first shot for all of them.",
+        )
+    return shot
+
+
+def _terms(section: _Section) -> tuple[float | None, bool]:
+    """Seconds and whether the shot goes on, from what stands behind 'shot'."""
+    seconds, way = None, ""
+    for term in filter(None, (part.strip() for part in section.terms.split(","))):
+        length, known = _SECONDS.fullmatch(term), " ".join(term.lower().split())
+        if length and seconds is None:
+            seconds = float(length["number"])
+        elif known in ("cut", "go on") and not way:
+            way = known
+        else:
+            raise error(
+                section.line,
+                f"\"{_excerpt(term)}\" behind 'shot'",
+                "a length and 'cut' or 'go on', as in 'shot 5 s, go on'",
+                "Correct the heading; or, if the line is part of a text, begin it with a blank.",
+            )
+    if seconds == 0:
+        raise error(section.line, "a length of 0 s", "a length above 0 s", "Write 'shot 5 s' or 'shot 10 s'.")
+    return seconds, way == "go on"
+
+
+def _joined(rows: list[tuple[int, str]]) -> str:
+    return " ".join(text for _, text in rows if text)
+
+
+def _at_their_lines(rows: list[tuple[int, str]]) -> str:
+    """Rows below one another, each in the line in which it stands in the script."""
+    texts = dict(rows)
+    return "\n".join(texts.get(line, "") for line in range(1, max(texts, default=0) + 1)) if any(texts.values()) else ""
+
+
+def _seed(row: tuple[int, str]) -> int:
+    line, text = row
+    if not (text.isdecimal() and int(text) <= HIGHEST_SEED):
+        raise error(
+            line, f'the seed "{_excerpt(text)}"', f"a whole number from 0 to {HIGHEST_SEED}", "Write 'seed: 7'."
+        )
+    return int(text)
+
+
+def _guidance(row: tuple[int, str]) -> tuple[float, float]:
+    line, text = row
+    parts = text.replace(",", " ").split()
+    try:
+        picture, sound = (float(part) for part in parts)
+    except ValueError:
+        picture = sound = -1.0
+    if not (0 <= picture <= HIGHEST_GUIDANCE and 0 <= sound <= HIGHEST_GUIDANCE):
+        raise error(
+            line,
+            f'the guidance "{_excerpt(text)}"',
+            f"two numbers from 0 to {HIGHEST_GUIDANCE:g}, for picture and sound",
+            "Write 'guidance: 4, 3'.",
+        )
+    return picture, sound
+
+
+def _excerpt(text: str, longest: int = 60) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
