@@ -48,7 +48,7 @@ class Crops:
 class VideoVAE:
     """Channels as in ``video_vae.build_network``; first pictures alone, then clips of several latent steps."""
 
-    learning: Learning = Learning(steps=4180, rate=0.012, averaging=0.998)
+    learning: Learning = Learning(steps=4193, rate=0.012, averaging=0.998)
     dim: int = 8
     dec_dim: int = 12
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -87,7 +87,7 @@ class AudioVAE:
 class Vocoder:
     """The BigVGAN vocoder; it learns from true spectrograms and from those of the audio VAE, half and half."""
 
-    learning: Learning = Learning(steps=3000, rate=0.005, averaging=0.998)
+    learning: Learning = Learning(steps=1800, rate=0.005, averaging=0.998)
     channels: int = 64
     upsample_kernels: tuple[int, ...] = (16, 16, 8)
     resblock_kernels: tuple[int, ...] = (3, 7)
@@ -147,7 +147,7 @@ class Twin:
         shift: of the timesteps towards the noisy end, as in the reference's schedule.
     """
 
-    learning: Learning = Learning(steps=3600, rate=0.015, vector_scale=0.2, averaging=0.998)
+    learning: Learning = Learning(steps=3600, rate=0.02, vector_scale=0.15, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4

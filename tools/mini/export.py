@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .curves import history
 from .workers import load_pack
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 LARGEST = 30_000_000  # bytes of all files together
 MODEL, TEXT = "diffusion_models/ovi_mini.safetensors", "text_encoders/ovi_mini_umt5.safetensors"
+HISTORY = "training.json"
 VIDEO_VAE, AUDIO_VAE = "vae/ovi_mini_video_vae.safetensors", "vae/ovi_mini_audio_vae.safetensors"
 
 
@@ -51,6 +53,7 @@ def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
             {key: value.contiguous() for key, value in weights.items()}, file, _metadata(run, config, stages, date)
         )
         sizes[name] = file.stat().st_size
+    (out / HISTORY).write_text(json.dumps(history(run)) + "\n", encoding="utf-8")
     total = sum(sizes.values())
     if total > LARGEST:
         raise ValueError(f"The files have {total / 1e6:.2f} MB together, above {LARGEST / 1e6:.0f} MB: {sizes}.")

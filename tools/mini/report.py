@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import curves
+from .export import HISTORY
 from .workers import load_pack
 
 if TYPE_CHECKING:
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS, PAGE = ROOT / "models" / "ovi-mini", ROOT / "docs" / "mini.md"
-SHEET = "mini.jpg"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+SHEET, CURVES = "mini.jpg", "mini-curves.png"
 
 
 def report(studio: Studio, seeds: int) -> tuple[str, bool]:
@@ -39,10 +40,11 @@ def report(studio: Studio, seeds: int) -> tuple[str, bool]:
     return "\n".join(parts), good
 
 
-def into_page(page: str, figures: str) -> str:
-    """The page with the part between its marks replaced."""
-    head, rest = page.split(BEGIN)
-    return f"{head}{BEGIN}\n\n{figures}\n{END}{rest.split(END)[1]}"
+def into_page(page: str, part: str, text: str) -> str:
+    """The page with what stands between the marks of one of its parts replaced."""
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def draw_sheet(studio: Studio, file: Path, count: int = 6) -> None:
@@ -81,8 +83,13 @@ def main(argv: list[str] | None = None) -> int:
     studio = Studio(arguments.models, arguments.shelf)
     figures, good = report(studio, arguments.seeds)
     draw_sheet(studio, arguments.page.with_name(SHEET))
-    page = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else f"{BEGIN}\n{END}\n"
-    arguments.page.write_text(into_page(page, figures), encoding="utf-8")
+    page = into_page(arguments.page.read_text(encoding="utf-8"), "figures", figures)
+    training = arguments.models / HISTORY
+    if training.exists():
+        stages = json.loads(training.read_text(encoding="utf-8"))
+        curves.draw(stages, arguments.page.with_name(CURVES))
+        page = into_page(page, "training", f"{curves.table(stages)}\n\n![Curves of all stages]({CURVES})\n")
+    arguments.page.write_text(page, encoding="utf-8")
     print(json.dumps({"page": str(arguments.page), "all hold": good}))
     return 0 if good else 1
 
