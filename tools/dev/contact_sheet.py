@@ -1,12 +1,19 @@
-"""One picture of several clips: for each a row of frames over time, and the waveform under it on the same time axis."""
+"""One picture of several clips: for each a row of frames over time, and the waveform under it on the same time axis.
+
+Where it is known what should sound, contacts are marked above the waveform and onsets in it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from .marks import Marks
 
 FRAMES = 8  # per clip
 WIDTH = 1280  # pixels of the time axis
@@ -14,16 +21,18 @@ WAVE_HEIGHT = 72
 MARGIN = 16
 GAP = 4
 PAPER, INK, FAINT, WAVE = "#16181d", "#e8e8ea", "#6c7079", "#5aa9e6"
+CONTACT, ONSET = "#ffd166", "#ef476f"
 
 
-def draw_sheet(clips: list[tuple[str, Path]], out: Path) -> None:
+def draw_sheet(clips: list[tuple[str, Path]], out: Path, marks: dict[Path, Marks] | None = None) -> None:
     """Write the contact sheet.
 
     Args:
         clips: (title, video file) pairs, top to bottom.
         out: PNG file to write.
+        marks: of those files whose contacts and onsets are known.
     """
-    rows = [_draw_clip(title, file) for title, file in clips]
+    rows = [_draw_clip(title, file, (marks or {}).get(file)) for title, file in clips]
     sheet = Image.new("RGB", (WIDTH + 2 * MARGIN, sum(row.height + MARGIN for row in rows) + MARGIN), PAPER)
     top = MARGIN
     for row in rows:
@@ -32,7 +41,7 @@ def draw_sheet(clips: list[tuple[str, Path]], out: Path) -> None:
     sheet.save(out)
 
 
-def _draw_clip(title: str, file: Path) -> Image.Image:
+def _draw_clip(title: str, file: Path, marks: Marks | None) -> Image.Image:
     frames, seconds = _frames(file)
     cell = WIDTH / len(frames)
     thumbs = [frame.resize((int(cell) - GAP, round((cell - GAP) * frame.height / frame.width))) for frame in frames]
@@ -46,8 +55,23 @@ def _draw_clip(title: str, file: Path) -> Image.Image:
         row.paste(thumb, (left, head))
         stamp = f"{index * seconds / len(thumbs):.2f} s"
         pen.text((left, head + thumb.height + 3), stamp, fill=FAINT, font=ImageFont.load_default(11))
-    _draw_wave(pen, _sound(file), seconds, row.height - WAVE_HEIGHT)
+    top = row.height - WAVE_HEIGHT
+    _draw_wave(pen, _sound(file), seconds, top)
+    if marks:
+        _draw_marks(pen, marks, seconds, top)
     return row
+
+
+def _draw_marks(pen: ImageDraw.ImageDraw, marks: Marks, seconds: float, top: int) -> None:
+    """A triangle over the waveform for each contact, a line through its upper half for each onset."""
+    for time in marks.onsets:
+        x = WIDTH * time / seconds
+        pen.line((x, top, x, top + WAVE_HEIGHT / 2), fill=ONSET, width=2)
+    for time in marks.events:
+        x = WIDTH * time / seconds
+        pen.polygon(((x - 6, top - 12), (x + 6, top - 12), (x, top - 1)), fill=CONTACT)
+    legend = "triangle: seen to touch or speak   line: begins to sound"
+    pen.text((WIDTH - 330, 4), legend, fill=FAINT, font=ImageFont.load_default(12))
 
 
 def _draw_wave(pen: ImageDraw.ImageDraw, sound: tuple[np.ndarray, int], seconds: float, top: int) -> None:
