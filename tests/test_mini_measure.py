@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from tools.mini.casting import SHARES, draw_scene
 from tools.mini.measure import Measured, Sync, judge, log_mel_distance, match, measure, psnr, sync
+from tools.mini.measure_sound import material_heard
 from tools.mini.world import Rendered, Truth, render
 
 PER_KIND = 3
@@ -106,6 +107,17 @@ def test_hum_and_tone_follow_the_picture_and_not_that_of_another_clip(kind: str)
     other = [measure(clip.frames, made[i - 1].sound).follows for i, clip in enumerate(made)]
     assert all(value is not None and value > 0.9 for value in own)
     assert np.mean([value for value in other if value is not None]) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["floor", "two balls", "ball and bar"])
+def test_a_balls_material_is_heard_and_silence_has_none(kind: str) -> None:
+    made = [render(draw_scene(seed, Clip.from_seconds(96, 96, 2), kind=kind)) for seed in range(8)]
+    right = [material_heard(clip.sound) in clip.truth.materials for clip in made if clip.truth.contacts]
+    assert len(right) > 5
+    assert np.mean(right) > 0.9
+    others = [material_heard(clip.sound) in made[i - 1].truth.materials for i, clip in enumerate(made)]
+    assert np.mean(others) < 0.7
+    assert material_heard(np.zeros(16000)) is None
 
 
 def test_a_ball_that_turns_gently_has_no_contact() -> None:
