@@ -15,8 +15,9 @@ from functools import cache
 
 import torch
 
-from . import quantised
+from . import gguf_weights, quantised
 from .errors import OviError
+from .spec import AUDIO_CHANNELS, VIDEO_CHANNELS
 from .transformer import OviConfig, OviTransformer
 from .weight_files import Weights, axis, check_weights, describe_weights, without_prefix
 from .weight_kinds import quantised_elsewhere
@@ -73,34 +74,37 @@ def both_towers(model: Weights, audio: Weights | None) -> Weights:
     Raises:
         OviError: a file that is not Ovi's, or one of both towers is nowhere.
     """
-    weights = _named_by_tower(model)
+    weights = named_by_tower(model)
     if audio is None:
         return _require_both(weights, "model_name")
-    sound = _named_by_tower(audio)
-    if not any(key.startswith(AUDIO) for key in (*sound, *weights)) or not _is_of_ovi(sound):
+    sound = named_by_tower(audio)
+    if not any(key.startswith(AUDIO) for key in (*sound, *weights)) or not is_of_ovi(sound):
         raise OviError(
             input="audio_model_name",
             found=describe_weights(audio),
             accepted="Ovi's audio tower (keys 'audio_model.…')",
             remedy="Pick the audio file that belongs to the video file, or 'in the same file'.",
         )
-    heard = _completed(_of_tower(sound, audio=True), _of_tower(weights, audio=True))
-    seen = _completed(_of_tower(weights, audio=False), _of_tower(sound, audio=False))
+    heard = _completed(of_tower(sound, audio=True), of_tower(weights, audio=True))
+    seen = _completed(of_tower(weights, audio=False), of_tower(sound, audio=False))
     return _require_both({**seen, **heard}, "model_name")
 
 
-def _named_by_tower(weights: Weights) -> Weights:
+def named_by_tower(weights: Weights) -> Weights:
+    """Weights of one file or two towers under the module's names, the audio tower's prefix restored where it lacks."""
     named = to_module_keys(unwrapped(weights))
     if "patch_embedding.0.weight" in named:  # an audio tower saved alone, without its prefix
         return {AUDIO + key: value for key, value in named.items()}
     return named
 
 
-def _is_of_ovi(weights: Weights) -> bool:
+def is_of_ovi(weights: Weights) -> bool:
+    """Whether there is anything of Ovi's transformer among weights named by tower."""
     return any(".k_fusion." in key or key.startswith(AUDIO) for key in weights)
 
 
-def _of_tower(weights: Weights, audio: bool) -> Weights:
+def of_tower(weights: Weights, audio: bool) -> Weights:
+    """The video tower's weights, or the audio tower's."""
     return {key: value for key, value in weights.items() if key.startswith(AUDIO) == audio}
 
 
@@ -144,21 +148,25 @@ def refuse_foreign_quantisation(weights: Weights, input: str) -> None:
 
 
 def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
-    """Sizes of the transformer from the shapes of its weights, by module names."""
+    """Sizes of the transformer from the shapes of its weights, by module names; one tower is enough to tell."""
+    tower = "" if "patch_embedding.weight" in weights else AUDIO
 
     def size(key: str, index: int) -> int:
         packed = quantised.values_per_element(weights, key.removesuffix(".weight")) if index else 1
         return packed * axis(weights, key, index, input="model_name", what=WHAT)
 
-    blocks = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
+    def channels(key: str, default: int) -> int:
+        return size(key, 1) if key in weights else default
+
+    blocks = {key.removeprefix(tower).split(".")[1] for key in weights if key.startswith(f"{tower}blocks.")}
     return OviConfig(
-        dim=size("patch_embedding.weight", 0),
-        ffn_dim=size("blocks.0.ffn.0.weight", 0),
+        dim=size(f"{tower}blocks.0.self_attn.q.bias", 0),
+        ffn_dim=size(f"{tower}blocks.0.ffn.0.weight", 0),
         num_layers=len(blocks),
-        text_dim=size("text_embedding.0.weight", 1),
-        freq_dim=size("time_embedding.0.weight", 1),
-        video_channels=size("patch_embedding.weight", 1),
-        audio_channels=size("audio_model.patch_embedding.0.weight", 1),
+        text_dim=size(f"{tower}text_embedding.0.weight", 1),
+        freq_dim=size(f"{tower}time_embedding.0.weight", 1),
+        video_channels=channels("patch_embedding.weight", VIDEO_CHANNELS),
+        audio_channels=channels(f"{AUDIO}patch_embedding.0.weight", AUDIO_CHANNELS),
     )
 
 
@@ -168,12 +176,22 @@ def expected_weights(config: OviConfig) -> Weights:
     return OviTransformer(operations=torch.nn, device="meta", dtype=torch.float32, **config.as_dict()).state_dict()
 
 
-def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig) -> None:
+def fit_shapes(weights: Weights) -> Weights:
+    """Weights of a GGUF file in the shapes that the module has."""
+    return gguf_weights.fit_shapes(weights, expected_weights(read_config(weights)))
+
+
+def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig, towers: str = "both") -> None:
     """Raise OviError unless ``weights`` (module names) are exactly those of a transformer of this ``config``.
 
     A quantised layer may pack its weight in another shape and brings scales with it; both are the host's business.
+
+    Args:
+        towers: both, or video or audio for a file that holds one of them.
     """
     expected = expected_weights(config)
+    if towers != "both":
+        expected = of_tower(expected, audio=towers == "audio")
     layers = {key: key.rsplit(".", 1)[0] + ".weight" for key in weights if key.endswith(QUANTISED)}
     belonging = {key for key, weight in layers.items() if weight in expected}
     packed = {layers[key] for key in belonging}

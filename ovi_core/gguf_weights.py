@@ -65,6 +65,11 @@ def is_packed(tensor: Any) -> bool:
     return isinstance(tensor, QuantizedTensor) and tensor._layout_cls == LAYOUT
 
 
+def format_of(tensor: Tensor) -> str:
+    """GGML's name of how a tensor is packed; empty for others."""
+    return tensor._params.format if is_packed(tensor) else ""
+
+
 def unpacked(tensor: Tensor) -> Tensor:
     """The values of a packed tensor; any other as it is."""
     return tensor.dequantize() if is_packed(tensor) else tensor

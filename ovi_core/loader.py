@@ -14,7 +14,7 @@ from . import checkpoint, gguf_weights, quantised
 from .gguf_file import is_gguf
 from .model import OviModelConfig, sample_hook
 from .patcher import patcher_class
-from .weight_files import Weights, read_metadata, read_weights
+from .weight_files import Weights, read_header, read_metadata, read_weights
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -60,16 +60,23 @@ def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
 
     Raises OviError for a file that cannot be read or is no Ovi file.
     """
-    audio = _read(audio_path, "audio_model_name") if audio_path else None
-    weights = checkpoint.both_towers(_read(model_path, "model_name"), audio)
+    audio = read_model_file(audio_path, "audio_model_name") if audio_path else None
+    weights = checkpoint.both_towers(read_model_file(model_path), audio)
     if any(path and is_gguf(path) for path in (model_path, audio_path)):
-        expected = checkpoint.expected_weights(checkpoint.read_config(weights))
-        return gguf_weights.fit_shapes(weights, expected)
+        return checkpoint.fit_shapes(weights)
     return weights
 
 
-def _read(path: str, input: str) -> Weights:
-    weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
+def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> Weights:
+    """One file's weights, without what is put around a whole model; quantised layers as the host spells them.
+
+    Args:
+        header_only: read names, shapes and types alone; the weights are on the meta device.
+    """
+    if header_only:
+        weights = read_header(path, input=input, accepted=checkpoint.ACCEPTED).weights
+    else:
+        weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
     checkpoint.refuse_foreign_quantisation(weights, input)
     return quantised.host_spelling(checkpoint.unwrapped(weights), read_metadata(path), checkpoint.WRAPPINGS)
 

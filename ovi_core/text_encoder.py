@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import comfy.model_patcher
@@ -25,6 +26,20 @@ ACCEPTED = "UMT5-XXL with its tokenizer, as umt5_xxl_fp16.safetensors or umt5_xx
 REMEDY = "Pick one of these two files; the encoders of other models speak another language to Ovi."
 TOKENIZER = "spiece_model"  # the sentencepiece model, as bytes, among the weights
 
+TOKENIZER_FILE = "spiece.model"  # the same, as Google publishes it with UMT5-XXL
+
+WAN_OUTER = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+WAN_LAYERS = {
+    "norm1": "layer.0.layer_norm",
+    "norm2": "layer.1.layer_norm",
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+    **{f"attn.{part}": f"layer.0.SelfAttention.{part}" for part in "qkvo"},
+}
+"""Wan's names of a block's layers, and ComfyUI's."""
+
 # What UMT5 has at every size; the names are those of its published configuration.
 FIXED = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"}
 
@@ -32,17 +47,18 @@ FIXED = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytor
 def read_text_encoder(
     path: str, embedding_directory: list[str] | None = None, disable_dynamic: bool = False
 ) -> comfy.sd.CLIP:
-    """A CLIP that encodes text to [1, 512, d_model], from a file named as ComfyUI's own UMT5 files are.
+    """A CLIP that encodes text to [1, 512, d_model], from a file with ComfyUI's names or with Wan's.
 
     Args:
-        path: the file; its width, depth, heads and vocabulary are read from its weights.
+        path: the file; its width, depth, heads and vocabulary are read from its weights. Files of Wan have no tokenizer
+            inside: it is read from ``spiece.model`` beside them.
         embedding_directory: folders with textual-inversion embeddings, as the host's loaders pass them.
         disable_dynamic: take the host's plain patcher even where dynamic VRAM is on.
 
     Raises:
         OviError: another family's text encoder, no text encoder, no tokenizer in it, missing or misshapen weights.
     """
-    weights = read_weights(path, input=INPUT, accepted=ACCEPTED)
+    weights = with_tokenizer(host_names(read_weights(path, input=INPUT, accepted=ACCEPTED, packed=True)), path)
     weights, _ = comfy.utils.convert_old_quants(weights, model_prefix="", metadata=read_metadata(path))
     clip = load_text_encoder(weights, embedding_directory, disable_dynamic)
     clip.patcher.cached_patcher_init = (_reload, (path, embedding_directory))
@@ -53,9 +69,8 @@ def load_text_encoder(
     weights: Weights, embedding_directory: list[str] | None = None, disable_dynamic: bool = False
 ) -> comfy.sd.CLIP:
     """:func:`read_text_encoder` from a state dict."""
-    sizes = _read_sizes(weights)
+    sizes = check(weights)
     _check_tokenizer(weights[TOKENIZER], sizes["vocab_size"])
-    _check_complete(weights, sizes)
     options = {"umt5xxl_model_config": sizes}
     if comfy.sd.detect_te_model(weights) == comfy.sd.TEModel.T5_XXL:
         return comfy.sd.load_text_encoder_state_dicts(
@@ -82,11 +97,43 @@ def load_text_encoder(
     )
 
 
+def host_names(weights: Weights) -> Weights:
+    """Weights under ComfyUI's names, which are those of transformers; Wan publishes the same encoder under its own."""
+    if "token_embedding.weight" not in weights:
+        return weights
+    return {_host_name(key): value for key, value in weights.items()}
+
+
+def _host_name(key: str) -> str:
+    if not key.startswith("blocks."):
+        return WAN_OUTER.get(key, key)
+    _, number, name = key.split(".", 2)
+    layer, _, kind = name.rpartition(".")
+    return f"encoder.block.{number}.{WAN_LAYERS.get(layer, layer)}.{kind}"
+
+
+def with_tokenizer(weights: Weights, path: str) -> Weights:
+    """Weights of the file ``path`` with the tokenizer from beside it, where they have none and one is there."""
+    folder = Path(path).parent
+    for place in (folder, folder / "umt5-xxl", folder / "google" / "umt5-xxl"):
+        file = place / TOKENIZER_FILE
+        if TOKENIZER not in weights and file.is_file():
+            return weights | {TOKENIZER: torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)}
+    return weights
+
+
 def _reload(
     path: str, embedding_directory: list[str] | None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """What the host calls for a second, untouched copy (another device, no dynamic VRAM)."""
     return read_text_encoder(path, embedding_directory, disable_dynamic).patcher
+
+
+def check(weights: Mapping[str, torch.Tensor]) -> dict:
+    """UMT5's configuration from its weights' shapes; raises OviError unless they are all there."""
+    sizes = _read_sizes(weights)
+    _check_complete(weights, sizes)
+    return sizes
 
 
 def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
@@ -97,8 +144,9 @@ def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
     if heads_key not in weights:
         raise wrong_file(weights, input=INPUT, accepted=ACCEPTED, remedy=REMEDY)
     if TOKENIZER not in weights:
-        found = f"{KIND} without its tokenizer (no '{TOKENIZER}' in the file)"
-        raise OviError(input=INPUT, found=found, accepted=ACCEPTED, remedy=REMEDY)
+        found = f"{KIND} without its tokenizer (no '{TOKENIZER}' in the file, no {TOKENIZER_FILE} beside it)"
+        remedy = f"Put {TOKENIZER_FILE} of google/umt5-xxl beside the file, or pick one of the files named above."
+        raise OviError(input=INPUT, found=found, accepted=ACCEPTED, remedy=remedy)
 
     def size(key: str, index: int) -> int:
         return axis(weights, key, index, input=INPUT, what=KIND)

@@ -35,16 +35,24 @@ def load_video_vae(weights: Mapping[str, torch.Tensor], disable_dynamic: bool = 
     3] in 0..1, ``encode`` the reverse. Raises OviError for another kind of file and for missing, surplus or misshapen
     weights.
     """
-    weights = without_prefix(weights, "model.") or dict(weights)
-    sizes = _read_sizes(weights)
-    try:
-        network = build_network(sizes)
-    except AssertionError as error:  # the host's shortcuts average whole groups of channels
-        raise _unusable(sizes) from error
-    check_weights(network.state_dict(), weights, input=INPUT, what=KIND)
+    sizes, weights = recognise(weights)
+    network = build_network(sizes)
     vae = SizedVAE(lambda: build_network(PUBLISHED), network, weights, disable_dynamic)
     vae.scale_memory(encode=sizes["dim"] / PUBLISHED["dim"], decode=sizes["dec_dim"] / PUBLISHED["dec_dim"])
     return vae
+
+
+def recognise(weights: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Sizes of Wan 2.2's VAE, and its weights as published; raises OviError unless they are all there."""
+    weights = without_prefix(weights, "model.") or dict(weights)
+    sizes = _read_sizes(weights)
+    try:
+        with torch.device("meta"):
+            expected = build_network(sizes).state_dict()
+    except AssertionError as error:  # the host's shortcuts average whole groups of channels
+        raise _unusable(sizes) from error
+    check_weights(expected, weights, input=INPUT, what=KIND)
+    return sizes, weights
 
 
 def read_video_vae(path: str, disable_dynamic: bool = False) -> SizedVAE:

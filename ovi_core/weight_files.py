@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.utils
+import safetensors
 import safetensors.torch
 import torch
 
@@ -90,6 +91,8 @@ def read_header(path: str, *, input: str, accepted: str) -> Header:
                 key: torch.empty(entry["shape"], dtype=types[entry["dtype"]], device="meta")
                 for key, entry in entries.items()
             }
+            with safetensors.safe_open(path, framework="pt") as file:  # a format's name is no weight
+                weights |= {key: file.get_tensor(key) for key in weights if key.endswith(".comfy_quant")}
         elif kind == "gguf":
             weights = {key: value.to("meta") for key, value in read_gguf(path, input=input).items()}
         else:
@@ -146,7 +149,11 @@ def _is_archive(path: str) -> bool:
 def _kind(head: bytes) -> str:
     if head.startswith(GGUF_MARK):
         return "gguf"
-    return "safetensors" if head[8:].lstrip().startswith(b"{") else "torch"
+    if head[8:].lstrip().startswith(b"{"):
+        return "safetensors"
+    if not head.startswith((b"PK", b"\x80")):  # torch saves ZIP archives, and saved bare pickles before
+        raise ValueError("its first bytes are those of no weight file")
+    return "torch"
 
 
 def _check_length(path: str) -> None:

@@ -148,3 +148,43 @@ def test_incomplete_files_are_told(small, change, told):
     with pytest.raises(OviError) as caught:
         load_text_encoder(weights)
     assert told in caught.value.found
+
+
+WAN_NAMES = {
+    "shared": "token_embedding",
+    "encoder.final_layer_norm": "norm",
+    "layer.0.SelfAttention.relative_attention_bias": "pos_embedding.embedding",
+    "layer.0.SelfAttention": "attn",
+    "layer.0.layer_norm": "norm1",
+    "layer.1.layer_norm": "norm2",
+    "layer.1.DenseReluDense.wi_0": "ffn.gate.0",
+    "layer.1.DenseReluDense.wi_1": "ffn.fc1",
+    "layer.1.DenseReluDense.wo": "ffn.fc2",
+    "encoder.block": "blocks",
+}
+
+
+def as_wan_publishes(weights, folder):
+    """models_t5_umt5-xxl-enc-bf16.pth, and the tokenizer's file beside it."""
+    named = {}
+    for key, value in weights.items():
+        for ours, theirs in WAN_NAMES.items():
+            key = key.replace(ours, theirs)
+        named[key] = value
+    (folder / "spiece.model").write_bytes(named.pop("spiece_model").numpy().tobytes())
+    torch.save(named, folder / "models_t5_umt5-xxl-enc-bf16.pth")
+    return str(folder / "models_t5_umt5-xxl-enc-bf16.pth")
+
+
+def test_wans_own_file_is_the_same_encoder(small, tmp_path):
+    path = as_wan_publishes(small, tmp_path)
+    clips = read_text_encoder(path), load_text_encoder(dict(small))
+    ours, theirs = (clip.encode_from_tokens(clip.tokenize("she says hello")) for clip in clips)
+    assert torch.equal(ours, theirs)
+
+
+def test_wans_own_file_without_the_tokenizer_asks_for_it(small, tmp_path):
+    path = as_wan_publishes(small, tmp_path)
+    (tmp_path / "spiece.model").unlink()
+    with pytest.raises(OviError, match=r"without its tokenizer.*Put spiece\.model of google/umt5-xxl beside"):
+        read_text_encoder(path)

@@ -58,6 +58,8 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
         return _in_checkout(host, ["-m", "tools.dev.bench", *forwarded])
     if arguments.command == "mini-report":
         return _in_checkout(host, ["-m", "tools.mini.report", *forwarded])
+    if arguments.command == "inspect":
+        return _in_checkout(host, ["-m", "tools.dev.inspect_file", *map(str, arguments.files)])
     if arguments.command == "lint":
         from . import lint
 
@@ -135,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder laid out like ComfyUI's models/ (default: .comfyui/base/models, which 'serve' uses)",
     )
+    inspect = commands.add_parser("inspect", help="say what weight files are, what they lack and what goes with them")
+    inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)

@@ -1,0 +1,187 @@
+"""Says what a weight file is, what it lacks and what goes with it. Reads headers only, whatever the file's size."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import pack
+
+if __name__ == "__main__":
+    pack.load("--cpu")
+else:
+    pack.register()
+
+import torch
+from ovi_native.ovi_core import checkpoint, hub, quantised, text_encoder, video_vae
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.gguf_weights import format_of
+from ovi_native.ovi_core.loader import read_model_file
+from ovi_native.ovi_core.spec import VARIANTS, Variant
+from ovi_native.ovi_core.variant_names import variant_of
+from ovi_native.ovi_core.weight_files import Header, Weights, describe_weights, read_header
+
+ACCEPTED = "a weight file: safetensors, GGUF, or a torch file without code"
+OTHER_TOWER = {"video": "audio", "audio": "video"}
+
+
+@dataclass
+class Report:
+    """What is printed of one file: lines by heading, and whether the pack can use it."""
+
+    lines: dict[str, str] = field(default_factory=dict)
+    usable: bool = True
+
+    def fails(self, error: OviError) -> Report:
+        """With what an error says is wrong."""
+        self.usable = False
+        self.lines |= {"wrong": f"{error.found}.", "accepted": f"{error.accepted}.", "remedy": error.remedy}
+        return self
+
+    def __str__(self) -> str:
+        return "\n".join(f"{heading:10}{text}" for heading, text in self.lines.items())
+
+
+def inspect(path: str) -> Report:
+    """The report on one file, of whatever kind."""
+    report = Report({"file": os.path.basename(path)})
+    try:
+        header = read_header(path, input="file", accepted=ACCEPTED)
+    except OviError as error:
+        return report.fails(error)
+    report.lines["file"] += f", {_size(os.path.getsize(path))}, {header.kind}"
+    report.lines |= {"what": _sentence(describe_weights(checkpoint.unwrapped(header.weights)))}
+    report.lines |= {"weights": _summary(header.weights)}
+    try:
+        for kind in (_model, _video_vae, _text_encoder, _sound, _lora):
+            if kind(path, header, report):
+                return report
+    except OviError as error:
+        return report.fails(error)
+    other = OviError(
+        input="file",
+        found=f"{describe_weights(checkpoint.unwrapped(header.weights))}, which is no part of Ovi",
+        accepted="Ovi's transformer, the video VAE of Wan 2.2, UMT5-XXL, MMAudio's 16 kHz VAE and vocoder, LoRAs",
+        remedy="README.md tells which files are needed and where to get them.",
+    )
+    return report.fails(other)
+
+
+def _model(path: str, header: Header, report: Report) -> bool:
+    named = checkpoint.named_by_tower(checkpoint.unwrapped(header.weights))
+    if not checkpoint.is_of_ovi(named):
+        return False
+    weights = checkpoint.named_by_tower(read_model_file(path, header_only=True))
+    towers = [tower for tower in ("video", "audio") if checkpoint.of_tower(weights, audio=tower == "audio")]
+    both = len(towers) == 2
+    config = checkpoint.read_config(weights)
+    part = "video and audio tower" if both else f"the {towers[0]} tower alone"
+    sort = ", DreamID-Omni's, which has Ovi's layers" if "dreamid" in os.path.basename(path).lower() else ""
+    report.lines["what"] = (
+        f"An Ovi transformer{sort}: {part}, {config.num_layers} block{'s' if config.num_layers > 1 else ''} of width "
+        f"{config.dim}, text of width {config.text_dim}."
+    )
+    if header.kind == "gguf":
+        weights = checkpoint.fit_shapes(weights)
+    checkpoint.check_complete(weights, config, "both" if both else towers[0])
+    variant, how = variant_of(path, header.metadata)
+    names = ", ".join(VARIANTS)
+    report.lines |= {
+        "variant": f"{variant.name}, {how}." if variant else f"Unknown ({how}). Its publisher knows; one of {names}.",
+        "missing": "Nothing." if both else f"The {OTHER_TOWER[towers[0]]} tower, in a file of its own.",
+        "goes with": "\n          ".join(f"{p.what}: {p.folder}/{p.file}" for p in _others(variant)),
+        "load with": "Load Ovi Model" + ("." if both else ": video as model_name, audio as audio_model_name."),
+    }
+    if sort:
+        report.lines["note"] = "It runs as an Ovi model; references of face and voice, its own inputs, are not offered."
+    return True
+
+
+def _others(variant: Variant | None) -> tuple[hub.Part, ...]:
+    return hub.parts_of(variant)[1:] if variant else hub.SHARED
+
+
+def _video_vae(path: str, header: Header, report: Report) -> bool:
+    if not {"conv2.weight", "model.conv2.weight"} & header.weights.keys():
+        return False
+    video_vae.recognise(header.weights)
+    return _complete(report, "Load Ovi (all in one), or ComfyUI's VAELoader.")
+
+
+def _text_encoder(path: str, header: Header, report: Report) -> bool:
+    weights = text_encoder.host_names(header.weights)
+    if "encoder.block.0.layer.0.SelfAttention.q.weight" not in weights:
+        return False
+    text_encoder.check(text_encoder.with_tokenizer(weights, path))
+    return _complete(report, "Load Ovi (all in one), or ComfyUI's CLIPLoader of type wan.")
+
+
+def _sound(path: str, header: Header, report: Report) -> bool:
+    what = report.lines["what"]
+    vae, vocoder = "MMAudio 16 kHz VAE" in what, "BigVGAN vocoder (80 mel" in what
+    if not vae and not vocoder and "audio VAE with a vocoder" not in what:
+        return False
+    if vae or vocoder:
+        part = hub.SHARED[3] if vae else hub.SHARED[2]
+        report.lines["goes with"] = f"{part.what}: {part.folder}/{part.file}"
+    report.lines["load with"] = "Load Ovi Audio VAE."
+    return True
+
+
+def _lora(path: str, header: Header, report: Report) -> bool:
+    if not report.lines["what"].startswith("A LoRA"):
+        return False
+    sound = any("audio_model" in key for key in header.weights)
+    report.lines |= {
+        "changes": "Both towers, or the audio tower." if sound else "The video tower, if it is for Ovi or Wan 2.2 5B.",
+        "load with": "Load Ovi LoRA, after Load Ovi Model.",
+    }
+    return True
+
+
+def _complete(report: Report, load_with: str) -> bool:
+    report.lines |= {"missing": "Nothing.", "load with": load_with}
+    return True
+
+
+def _summary(weights: Weights) -> str:
+    """Number of weights and values, and how many bytes of which type."""
+    sizes: Counter = Counter()
+    for key, weight in weights.items():
+        sizes[_type(key, weight, weights)] += weight.nbytes
+    values = sum(weight.numel() for key, weight in weights.items() if not key.endswith(checkpoint.QUANTISED))
+    types = ", ".join(f"{kind} {_size(size)}" for kind, size in sizes.most_common())
+    return f"{len(weights):,} with {values:,} values: {types}."
+
+
+def _type(key: str, weight: torch.Tensor, weights: Weights) -> str:
+    kind = format_of(weight) or str(weight.dtype).removeprefix("torch.")
+    layer = key.removesuffix(".weight")
+    scaled = any(f"{layer}.{name}" in weights for name in ("weight_scale", *quantised.OLD_SUFFIXES))
+    return f"scaled {kind}" if scaled and layer != key else kind
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def main(paths: list[str]) -> int:
+    """Print the report on each file; 1 if the pack cannot use one of them."""
+    reports = [inspect(str(Path(path).expanduser())) for path in paths]
+    print("\n\n".join(map(str, reports)))
+    return 0 if all(report.usable for report in reports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
