@@ -150,6 +150,32 @@ CONTRACT = {
         {"model": "MODEL", "lora_name": "COMBO", "video_strength": 1.0, "audio_strength": 1.0},
         ["MODEL"],
     ),
+    "OviTrainLora": (
+        "Train Ovi LoRA",
+        {
+            "model": "MODEL",
+            "latents": "LATENT",
+            "positive": "CONDITIONING",
+            "batch_size": 1,
+            "grad_accumulation_steps": 1,
+            "steps": 16,
+            "learning_rate": 0.0005,
+            "rank": 8,
+            "optimizer": "AdamW",
+            "loss_function": "MSE",
+            "seed": 0,
+            "training_dtype": "bf16",
+            "lora_dtype": "bf16",
+            "algorithm": "LoRA",
+            "gradient_checkpointing": True,
+            "offloading": False,
+            "existing_lora": "[None]",
+            "video_loss": 1.0,
+            "audio_loss": 1.0,
+            "first_frame": 0.5,
+        },
+        ["LORA_MODEL", "LOSS_MAP", "INT"],
+    ),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
@@ -168,6 +194,11 @@ CHOICES = {
     ("OviSaveVideo", "credentials"): ["if set up", "required", "off"],
     ("OviPromptBuilder", "variant"): VARIANTS,
     ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
+    ("OviTrainLora", "optimizer"): ["AdamW", "Adam", "SGD", "RMSprop"],
+    ("OviTrainLora", "loss_function"): ["MSE", "L1", "Huber", "SmoothL1"],
+    ("OviTrainLora", "training_dtype"): ["bf16", "fp32", "none"],
+    ("OviTrainLora", "lora_dtype"): ["bf16", "fp32"],
+    ("OviTrainLora", "algorithm"): ["LoRA", "LoHa", "LoKr", "OFT"],
 }
 OPTIONAL = {("OviPipelineLoader", "download_missing"), ("EmptyOviLatent", "towers"), ("OviImageToVideo", "start_image")}
 

@@ -1,0 +1,189 @@
+"""Teaching: a LoRA trained on clips with their sound."""
+
+from __future__ import annotations
+
+import folder_paths
+from comfy_api.latest import io
+from comfy_extras.nodes_train import SaveLoRA
+
+from ..ovi_core import lora_training
+from ..ovi_core.errors import reported_by
+from ..ovi_core.lora_adapters import ALGORITHMS
+from .notices import tell
+
+CATEGORY = "Ovi/training"
+NEW = "[None]"
+INTERRUPTED = "ovi_interrupted"
+
+
+def _choice(name: str, options: list[str], tooltip: str, advanced: bool = True) -> io.Combo.Input:
+    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip, advanced=advanced)
+
+
+def _count(name: str, default: int, largest: int, tooltip: str) -> io.Int.Input:
+    return io.Int.Input(name, default=default, min=1, max=largest, step=1, tooltip=tooltip)
+
+
+def _tower_loss(name: str, tower: str) -> io.Float.Input:
+    tooltip = f"How much errors of the {tower} count. 0: that tower is not trained."
+    return io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.1, tooltip=tooltip)
+
+
+class OviTrainLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviTrainLora",
+            display_name="Train Ovi LoRA",
+            category=CATEGORY,
+            description="Teach Ovi something new from clips with their sound: a LoRA on both towers. Save it with Save "
+            "LoRA Weights, try it with Load LoRA Model, use its file with Load Ovi LoRA. If training is interrupted, "
+            "what was learned so far is saved in output/loras.",
+            search_aliases=["lora training", "fine-tune", "train lora", "teach"],
+            is_input_list=True,
+            inputs=[*_data(), *_schedule(), *_method(), *_objective()],
+            outputs=[
+                io.Custom("LORA_MODEL").Output(display_name="lora"),
+                io.Custom("LOSS_MAP").Output(display_name="loss_map"),
+                io.Int.Output(display_name="steps"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @reported_by("Train Ovi LoRA")
+    def execute(
+        cls,
+        model,
+        latents,
+        positive,
+        batch_size,
+        grad_accumulation_steps,
+        steps,
+        learning_rate,
+        rank,
+        optimizer,
+        loss_function,
+        seed,
+        training_dtype,
+        lora_dtype,
+        algorithm,
+        gradient_checkpointing,
+        offloading,
+        existing_lora,
+        video_loss,
+        audio_loss,
+        first_frame,
+    ) -> io.NodeOutput:
+        settings = lora_training.Settings(
+            steps=steps[0],
+            learning_rate=learning_rate[0],
+            rank=rank[0],
+            seed=seed[0],
+            batch_size=batch_size[0],
+            grad_accumulation_steps=grad_accumulation_steps[0],
+            optimizer=optimizer[0],
+            loss_function=loss_function[0],
+            algorithm=algorithm[0],
+            training_dtype=training_dtype[0],
+            lora_dtype=lora_dtype[0],
+            gradient_checkpointing=gradient_checkpointing[0],
+            offloading=offloading[0],
+            video_loss=video_loss[0],
+            audio_loss=audio_loss[0],
+            first_frame=first_frame[0],
+        )
+        name = existing_lora[0]
+        existing = None if name == NEW else folder_paths.get_full_path_or_raise("loras", name)
+        trained = lora_training.train(model[0], latents, positive, settings, existing, cls._keep)
+        return io.NodeOutput(trained.lora, trained.losses, trained.steps)
+
+    @classmethod
+    def _keep(cls, lora: dict, steps: int) -> None:
+        SaveLoRA.execute(lora, f"loras/{INTERRUPTED}", steps)
+        note = (
+            f"Training ended early. What {steps} steps have taught is saved in output/loras as '{INTERRUPTED}_{steps}"
+            "_steps_…'; pick it as existing_lora to go on."
+        )
+        tell("Train Ovi LoRA", cls.hidden.unique_id if cls.hidden else None, [note])
+
+
+def _data() -> list:
+    return [
+        io.Model.Input("model", tooltip="An Ovi model; LoRAs on it are part of what is trained on."),
+        io.Latent.Input("latents", tooltip="Clips with their sound: from Load Ovi Dataset, or other joint latents."),
+        io.Conditioning.Input("positive", tooltip="A caption for each clip, or one for all."),
+    ]
+
+
+def _schedule() -> list:
+    return [
+        _count("batch_size", 1, 10000, "Clips at once; only clips of the same size and length go together."),
+        _count("grad_accumulation_steps", 1, 1024, "Batches whose gradients make one step."),
+        _count("steps", 16, 100000, "Steps of training; a new subject takes hundreds to a few thousand."),
+        io.Float.Input(
+            "learning_rate",
+            default=0.0005,
+            min=0.0,
+            max=1.0,
+            step=0.0000001,
+            tooltip="How far each step goes. Less where pictures or voices fall apart.",
+        ),
+        _count("rank", 8, 128, "Size of the LoRA: more can hold more, and takes more memory."),
+    ]
+
+
+def _method() -> list:
+    dtypes = "none: what the model computes in anyway."
+    return [
+        _choice("optimizer", list(lora_training.OPTIMIZERS), "How gradients become steps."),
+        _choice("loss_function", list(lora_training.LOSSES), "How errors are counted; the published weights: MSE."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            tooltip="Of all that is random: the same seed and settings give the same LoRA.",
+        ),
+        _choice("training_dtype", ["bf16", "fp32", "none"], f"What the model computes in while it learns. {dtypes}"),
+        _choice("lora_dtype", ["bf16", "fp32"], "What the LoRA is handed out in; it always learns in fp32."),
+        _choice("algorithm", list(ALGORITHMS), "Kind of adapter. LoRA can be used everywhere."),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=True,
+            advanced=True,
+            tooltip="Compute block pairs again for their gradients instead of keeping what they computed: a third "
+            "slower, with a small part of the memory.",
+        ),
+        io.Boolean.Input(
+            "offloading",
+            default=False,
+            advanced=True,
+            tooltip="Keep the model's weights in main memory and stream them to the card.",
+        ),
+        io.Combo.Input(
+            "existing_lora",
+            options=[NEW, *folder_paths.get_filename_list("loras")],
+            default=NEW,
+            tooltip="A LoRA to go on from; its own rank and algorithm hold.",
+        ),
+    ]
+
+
+def _objective() -> list:
+    return [
+        _tower_loss("video_loss", "picture"),
+        _tower_loss("audio_loss", "sound"),
+        io.Float.Input(
+            "first_frame",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            advanced=True,
+            tooltip="Share of clips whose first frame is given, as in image to video. 0: text to video alone.",
+        ),
+    ]
+
+
+NODES = [OviTrainLora]
