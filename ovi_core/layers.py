@@ -9,6 +9,7 @@ and norm weights. Norms sum in float32 inside their kernels and take their weigh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.ops
@@ -18,6 +19,8 @@ from comfy.ldm.modules.attention import optimized_attention
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
+
+from .rows import pick, put
 
 HEAD_DIM = 128
 EPS = 1e-6
@@ -115,6 +118,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
     return optimized_attention(q, k, v, heads=q.shape[-1] // HEAD_DIM, transformer_options=options)
 
 
+CHUNK_TOKENS = "ovi_chunk_tokens"
+"""Key of transformer_options: how many tokens at most go at a time through what needs much memory; 0: all."""
+
+
+def in_chunks(run: Callable[..., Tensor], options: dict, x: Tensor, *aligned: Tensor) -> Tensor:
+    """``run(x, *aligned)`` for x [B, L, D], a number of tokens at a time where the options ask for it.
+
+    Only for what treats each token of x by itself, which makes this exact but for rounding. ``aligned`` has its tokens
+    on axis 1 too.
+    """
+    most, tokens = options.get(CHUNK_TOKENS, 0), x.shape[1]
+    if not 0 < most < tokens:
+        return run(x, *aligned)
+    out, chunks = torch.empty_like(x), -(-tokens // most)
+    for i in range(chunks):
+        chunk = slice(tokens * i // chunks, tokens * (i + 1) // chunks)
+        out[:, chunk] = run(x[:, chunk], *(part[:, chunk] for part in aligned))
+    return out
+
+
 class SelfAttention(nn.Module):
     """Self-attention with RMS-normed, rotated query and key."""
 
@@ -125,9 +148,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, table: Tensor, options: dict) -> Tensor:
         """x: [B, L, D]; table: rope of these tokens."""
-        q = rotate(self.norm_q(self.q(x)), table)
-        k = rotate(self.norm_k(self.k(x)), table)
-        return self.o(attend(q, k, self.v(x), options))
+        k, v = rotate(self.norm_k(self.k(x)), table), self.v(x)
+
+        def answer(x: Tensor, table: Tensor) -> Tensor:
+            return self.o(attend(rotate(self.norm_q(self.q(x)), table), k, v, options))
+
+        return in_chunks(answer, options, x, table)
 
 
 class CrossAttention(SelfAttention):
@@ -142,17 +168,48 @@ class CrossAttention(SelfAttention):
         """Key and value [B, S, D] of the embedded text [B, S, D]: the same in every step of a run."""
         return self.norm_k(self.k(text)), self.v(text)
 
+    def other_keys(self, other: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value [B, L', D] of the other tower's tokens [B, L', D] and their rope."""
+        other = self.pre_attn_norm_fusion(other)
+        return rotate(self.norm_k_fusion(self.k_fusion(other)), table), self.v_fusion(other)
+
     def forward(  # type: ignore[override]
-        self, x: Tensor, text: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor] | None, table: Tensor, options: dict
+        self,
+        x: Tensor,
+        text: tuple[Tensor, Tensor],
+        other: tuple[Tensor, Tensor] | None,
+        hears: tuple[float, ...],
+        table: Tensor,
+        options: dict,
     ) -> Tensor:
-        """x: [B, L, D], its rope ``table``; other: the other tower's tokens [B, L', D] and their rope."""
-        q = self.norm_q(self.q(x))
-        answer = attend(q, *text, options)
-        if other is not None:
-            tokens, other_table = self.pre_attn_norm_fusion(other[0]), other[1]
-            k = rotate(self.norm_k_fusion(self.k_fusion(tokens)), other_table)
-            answer = answer + attend(rotate(q, table), k, self.v_fusion(tokens), options)
-        return self.o(answer)
+        """x: [B, L, D], its rope ``table``; other: the other tower's tokens [B, L', D] and their rope.
+
+        hears: how strongly it is heard, by each of the batch's conditionings, or by all.
+        """
+        listening = [i for i, strength in enumerate(hears) if strength]
+        others = None
+        if other is not None and listening:
+            others = self.other_keys(pick(other[0], listening, len(hears)), other[1])
+
+        def answer(x: Tensor, table: Tensor) -> Tensor:
+            q = self.norm_q(self.q(x))
+            answer = attend(q, *text, options)
+            if others is not None:
+                q, alone = (pick(z, listening, len(hears)) for z in (q, answer))
+                heard = _weighted(attend(rotate(q, table), *others, options), [hears[i] for i in listening])
+                answer = put(answer, alone + heard, listening, len(hears))
+            return self.o(answer)
+
+        return in_chunks(answer, options, x, table)
+
+
+def _weighted(x: Tensor, weights: list[float]) -> Tensor:
+    """x [B, ...] times the weight of each of its conditionings; x itself where all are 1."""
+    if all(weight == 1 for weight in weights):
+        return x
+    if len(set(weights)) == 1:
+        return x * weights[0]
+    return torch.cat([part * weight for part, weight in zip(x.chunk(len(weights)), weights, strict=True)])
 
 
 class GatedConv(nn.Module):

@@ -23,8 +23,9 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from . import checkpoint, latents
+from . import checkpoint, latents, memory
 from .errors import OviError
+from .layers import CHUNK_TOKENS
 from .run import Run
 from .spec import TEXT_LENGTH
 from .timesteps import TimestepShares
@@ -42,10 +43,6 @@ class OviModelConfig(comfy.supported_models_base.BASE):
     sampling_settings = {"shift": 5.0}
     latent_format = comfy.latent_formats.Wan22
     supported_inference_dtypes = [torch.bfloat16, torch.float32]  # float16 overflows in the published weights
-
-    def __init__(self, unet_config: dict):
-        super().__init__(unet_config)
-        self.memory_usage_factor = unet_config["dim"] / 2222  # the host's figure for Wan's build
 
     def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:
         return comfy.model_base.ModelType.FLOW
@@ -69,6 +66,7 @@ class Ovi(comfy.model_base.BaseModel):
         self.latent_shapes: list = []
         self.current_run: Run | None = None
         self.retained_frames: list[int] = []
+        self.chunk_tokens = 0
 
     @property
     def num_layers(self) -> int:
@@ -106,11 +104,12 @@ class Ovi(comfy.model_base.BaseModel):
         return torch.where(self.current_run.follows, noised, latent_image)
 
     def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
-        """The host's estimate, in latent cells: a pack counts every channel of each cell as one."""
-        if len(input_shape) == 3:
-            batch, _, packed = input_shape
-            input_shape = (batch, 48, packed // 48)
-        return super().memory_required(input_shape, cond_shapes or {})
+        """Bytes beside the weights that the host keeps free for a forward; see ``memory``."""
+        tokens = memory.tokens_of(input_shape, self.latent_shapes)
+        itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
+        return memory.activation_bytes(
+            self.diffusion_model.config, input_shape[0], *tokens, itemsize, self.chunk_tokens
+        )
 
     # -- conditioning -------------------------------------------------------------------------------------------
 
@@ -241,7 +240,9 @@ def sample_hook(
     model.latent_shapes, model.current_run = latent_shapes, run
     windows = guider.model_options.get("context_handler")
     model.retained_frames = getattr(windows, "latent_retain_index_list", [])
-    guider.model_options.setdefault("transformer_options", {})[Run.KEY] = run
+    options = guider.model_options.setdefault("transformer_options", {})
+    options[Run.KEY] = run
+    model.chunk_tokens = options.get(CHUNK_TOKENS, 0)
     settings = (sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
     try:
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)

@@ -18,8 +18,19 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import latents, rope
-from .layers import HEAD_DIM, CrossAttention, GatedConv, Head, Layers, SelfAttention, add_gated, modulate, plain_norm
+from . import coupling, latents, rope
+from .layers import (
+    HEAD_DIM,
+    CrossAttention,
+    GatedConv,
+    Head,
+    Layers,
+    SelfAttention,
+    add_gated,
+    in_chunks,
+    modulate,
+    plain_norm,
+)
 from .run import Run
 from .timesteps import TimestepShares, Waves
 
@@ -57,12 +68,16 @@ class TimeCode:
 
 @dataclass(frozen=True)
 class Stream:
-    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D]."""
+    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D].
+
+    hears: how strongly it hears the other tower, by each of the batch's conditionings, or by all.
+    """
 
     tokens: Tensor
     table: Tensor
     time: TimeCode
     text: tuple[Tensor, Tensor]
+    hears: coupling.Hears
 
 
 @dataclass(frozen=True)
@@ -81,13 +96,14 @@ class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
     options: a copy of the host's transformer options. For each tower that runs, tables: its rope; text_keys: key and
-    value [B, S, D] for every block, or None.
+    value [B, S, D] for every block, or None. hears: of video and audio, in every block.
     """
 
     options: dict
     waves: Waves
     tables: list[Tensor]
     text_keys: list
+    hears: list[tuple[coupling.Hears, coupling.Hears]]
 
 
 class Block(nn.Module):
@@ -114,15 +130,19 @@ def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: di
     parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
     after = []
     for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
-        index = stream.time.index
-        y = block.self_attn(modulate(plain_norm(stream.tokens), shift, scale, index), stream.table, options)
-        after.append(replace(stream, tokens=add_gated(stream.tokens, y, gate, index)))
+        x, index = stream.tokens, stream.time.index
+        x = add_gated(
+            x, block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options), gate, index
+        )
+        after.append(replace(stream, tokens=x))
     others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
     new = []
     for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
-        x = own.tokens + block.cross_attn(block.norm3(own.tokens), own.text, other, own.table, options)
-        y = block.ffn(modulate(plain_norm(x), shift, scale, own.time.index))
-        new.append(add_gated(x, y, gate, own.time.index))
+        x, index = own.tokens, own.time.index
+        x = x + block.cross_attn(block.norm3(x), own.text, other, own.hears, own.table, options)
+        new.append(
+            add_gated(x, in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index)), gate, index)
+        )
     return tuple(new)
 
 
@@ -275,7 +295,7 @@ class OviTransformer(Tower):
             Text(keys, None if keys else tower.text_embedding(text))
             for tower, keys, text in zip(towers, setup.text_keys, contexts, strict=True)
         ]
-        tokens = self._run_blocks(towers, tokens, setup.tables, times, texts, setup.options)
+        tokens = self._run_blocks(towers, tokens, times, texts, setup)
         out = [
             tower.unembed(tower.head(t, time.embedding, time.index), latent)
             for tower, t, time, latent in zip(towers, tokens, times, given, strict=True)
@@ -300,20 +320,23 @@ class OviTransformer(Tower):
             for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
-        return Setup(dict(options), waves, tables, text_keys)
+        return Setup(dict(options), waves, tables, text_keys, coupling.hearing(options, len(self.blocks)))
 
     def _run_blocks(
-        self, towers: Sequence[Any], tokens: Any, tables: Any, times: Any, texts: list[Text], options: dict
+        self, towers: Sequence[Any], tokens: Any, times: Any, texts: list[Text], setup: Setup
     ) -> tuple[Tensor, ...]:
         """All block pairs in order, with the host's per-block patches."""
+        options = setup.options
         replacements = options.get("patches_replace", {}).get("dit", {})
         after_block = options.get("patches", {}).get("double_block", [])
         options["total_blocks"], options["block_type"] = len(self.blocks), "double"
         for i, blocks in enumerate(zip(*(tower.blocks for tower in towers), strict=True)):
             options["block_index"] = i
             streams = tuple(
-                Stream(t, table, time, text.of_block(i, block))
-                for t, table, time, text, block in zip(tokens, tables, times, texts, blocks, strict=True)
+                Stream(t, table, time, text.of_block(i, block), hears)
+                for t, table, time, text, block, hears in zip(
+                    tokens, setup.tables, times, texts, blocks, setup.hears[i][: len(towers)], strict=True
+                )
             )
 
             def run_pair(args: dict, blocks: tuple = blocks) -> dict:
