@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories, training
+from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories, training, windows
 
-SHELVES = (loaders, conditioning, latents, locks, sampling, decoding, stories, lora, training)
+SHELVES = (loaders, conditioning, latents, locks, sampling, windows, decoding, stories, lora, training)
 
 
 class OviExtension(ComfyExtension):

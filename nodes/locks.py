@@ -22,6 +22,17 @@ def _mode() -> io.Combo.Input:
     )
 
 
+def _length(whole: str, what: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "length",
+        options=[locks.AS_LATENT, whole],
+        default=locks.AS_LATENT,
+        optional=True,
+        tooltip=f"the latent's: {what} is kept as far as the latent goes. {whole}: the latent is made as long as it; "
+        "beyond the length the weights were trained on, put Ovi Context Windows between model and sampler.",
+    )
+
+
 class OviLockVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -49,6 +60,7 @@ class OviLockVideo(io.ComfyNode):
                     tooltip="Frames a second of the clip. The model sees the nearest frame 24 times a second.",
                 ),
                 _mode(),
+                _length(locks.WHOLE_CLIP, "the clip"),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
@@ -56,8 +68,16 @@ class OviLockVideo(io.ComfyNode):
 
     @classmethod
     @reported_by("Ovi Lock Video")
-    def execute(cls, vae, latent, images, frame_rate: float = 24.0, mode: str = "follow the noise") -> io.NodeOutput:
-        locked, notes = locks.lock_video(vae, latent, images, frame_rate, mode)
+    def execute(
+        cls,
+        vae,
+        latent,
+        images,
+        frame_rate: float = 24.0,
+        mode: str = "follow the noise",
+        length: str = locks.AS_LATENT,
+    ) -> io.NodeOutput:
+        locked, notes = locks.lock_video(vae, latent, images, frame_rate, mode, length)
         tell("Ovi Lock Video", cls.hidden.unique_id if cls.hidden else None, notes)
         return io.NodeOutput(locked)
 
@@ -89,6 +109,7 @@ class OviLockAudio(io.ComfyNode):
                     tooltip="Where in the sound the clip begins.",
                 ),
                 _mode(),
+                _length(locks.WHOLE_SOUND, "the sound"),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
@@ -97,9 +118,15 @@ class OviLockAudio(io.ComfyNode):
     @classmethod
     @reported_by("Ovi Lock Audio")
     def execute(
-        cls, audio_vae, latent, audio, start_seconds: float = 0.0, mode: str = "follow the noise"
+        cls,
+        audio_vae,
+        latent,
+        audio,
+        start_seconds: float = 0.0,
+        mode: str = "follow the noise",
+        length: str = locks.AS_LATENT,
     ) -> io.NodeOutput:
-        locked, notes = locks.lock_audio(audio_vae, latent, audio, start_seconds, mode)
+        locked, notes = locks.lock_audio(audio_vae, latent, audio, start_seconds, mode, length)
         tell("Ovi Lock Audio", cls.hidden.unique_id if cls.hidden else None, notes)
         return io.NodeOutput(locked)
 

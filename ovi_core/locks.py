@@ -10,15 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import clocks, latents
+from . import clocks, latents, lengths
 from .decode import check_audio_vae
 from .errors import OviError
 from .kept import AUDIO, VIDEO, KeptAudio, KeptVideo
 from .pictures import check_picture, check_video_vae, fit
-from .spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, SAMPLE_RATE, SAMPLES_PER_STEP, SPATIAL, Clip
+from .spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, SAMPLE_RATE, SAMPLES_PER_STEP, SHORTEST_TRAINED, Clip
 
 MODES = {"follow the noise": latents.FOLLOW, "clean": 0.0}
 """How the kept part is shown to the model, and the noise mask value that says so."""
+
+AS_LATENT = "the latent's"
+WHOLE_CLIP = "the whole clip"
+WHOLE_SOUND = "the whole sound"
 
 SILENT_TAIL = 3
 """Latent steps of the sound, 0.096 s: a sound that ends so shortly before the clip is taken to fill it.
@@ -31,17 +35,20 @@ FASTEST = 1000  # frames a second
 NOTABLE_CROP = 0.1  # share of the picture
 
 
-def lock_video(vae: Any, latent: dict, images: Any, frame_rate: float, mode: str) -> tuple[dict, list[str]]:
+def lock_video(
+    vae: Any, latent: dict, images: Any, frame_rate: float, mode: str, length: str = AS_LATENT
+) -> tuple[dict, list[str]]:
     """A LATENT whose video part is a given clip, kept through sampling; its sound stays to be made.
 
     A clip shorter than the latent shortens the latent, in both parts, to the steps it takes to show all of it; a longer
-    one is kept as far as the latent goes. It is shown to the model at 24 frames a second (see ``clocks``) and cropped
-    to the latent's shape.
+    one is kept as far as the latent goes, or lengthens it likewise (:data:`WHOLE_CLIP`). It is shown to the model at 24
+    frames a second (see ``clocks``) and cropped to the latent's shape.
 
     Args:
         images: [F, H, W, 3] in 0..1, of any size; all clips of a batch get the same.
         frame_rate: of the images, frames a second.
         mode: one of :data:`MODES`.
+        length: of the LATENT, :data:`AS_LATENT` or :data:`WHOLE_CLIP`.
 
     Returns:
         The LATENT, and notes for the artist.
@@ -49,27 +56,27 @@ def lock_video(vae: Any, latent: dict, images: Any, frame_rate: float, mode: str
     Raises:
         OviError: images, frame rate, VAE or latent that do not fit.
     """
-    video, audio = latents.split(latent["samples"], "latent")
+    old, _ = latents.split(latent["samples"], "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
     check_video_vae(vae)
     _check_clip(images, frame_rate)
     rate = clocks.exact_rate(frame_rate)
-    batch, _, steps, rows, columns = video.shape
-    width, height = columns * SPATIAL, rows * SPATIAL
-    steps = min(steps, _steps_to_show(images.shape[0] / rate))
-    clip = Clip(width, height, steps)
+    steps = _steps_to_show(images.shape[0] / rate)
+    clip = lengths.clip_of(old, steps if length == WHOLE_CLIP else min(steps, old.shape[2]))
+    latent = lengths.of_length(latent, clip)
+    video, audio = latent["samples"].unbind()
     shown = clocks.at_own_rate(images.shape[0], rate, clip.frames)
-    encoded = vae.encode(fit(images[shown], width, height, "crop")).to(video)
-    sounding = audio.shape[-1] if steps == video.shape[2] else min(audio.shape[-1], clip.audio_steps)
+    encoded = vae.encode(fit(images[shown], clip.width, clip.height, "crop")).to(video)
     out = latents.with_parts(
         latent,
-        encoded.repeat(batch, 1, 1, 1, 1),
-        audio[..., :sounding],
-        video.new_full((batch, 1, steps, rows, columns), MODES[mode]),
-        latents.audio_mask(latent)[..., :sounding],
+        encoded.repeat(video.shape[0], 1, 1, 1, 1),
+        audio,
+        torch.full_like(video[:, :1], MODES[mode]),
+        latents.audio_mask(latent),
     )
     out[VIDEO] = KeptVideo(images, rate, encoded)
-    return out, _notes(images, rate, clip, shortened=steps < video.shape[2])
+    notes = _notes(images, rate, clip, shortened=clip.video_steps < old.shape[2])
+    return out, [*notes, *_note_of_windows(clip, length)]
 
 
 def _check_clip(images: Any, frame_rate: float) -> None:
@@ -105,7 +112,7 @@ def _notes(images: Tensor, rate: Fraction, clip: Clip, shortened: bool) -> list[
     if fitting < count:
         notes.append(
             f"The clip lasts {given:.2f} s, the latent {clip.seconds:.2f} s: only the first {fitting} of {count} "
-            "frames are kept and come back. For all of it, make the latent longer or the clip shorter."
+            f"frames are kept and come back. For all of it, set length to {WHOLE_CLIP}."
         )
     if shortened:
         notes.append(f"The clip lasts {given:.2f} s: the latent is shortened to {clip.seconds:.2f} s.")
@@ -120,15 +127,26 @@ def _notes(images: Tensor, rate: Fraction, clip: Clip, shortened: bool) -> list[
     return notes
 
 
-def lock_audio(audio_vae: Any, latent: dict, audio: Any, start_seconds: float, mode: str) -> tuple[dict, list[str]]:
+def _note_of_windows(clip: Clip, length: str) -> list[str]:
+    if length == AS_LATENT or clip.video_steps <= SHORTEST_TRAINED:
+        return []
+    trained = "Where the weights were trained on less (5 s or 10 s), put Ovi Context Windows between model and sampler."
+    return [f"The clip will last {clip.seconds:.2f} s. {trained}"]
+
+
+def lock_audio(
+    audio_vae: Any, latent: dict, audio: Any, start_seconds: float, mode: str, length: str = AS_LATENT
+) -> tuple[dict, list[str]]:
     """A LATENT whose audio part is a given sound, kept through sampling; its pictures stay to be made.
 
-    A sound shorter than the clip is kept as far as it goes, in whole latent steps, and the model makes the rest.
+    A sound shorter than the clip is kept as far as it goes, in whole latent steps, and the model makes the rest. Or the
+    LATENT is made as long as the sound (:data:`WHOLE_SOUND`).
 
     Args:
         audio: the host's AUDIO, of any sample rate, number of channels and loudness; one sound, or one for each clip.
         start_seconds: where in the sound the clip begins.
         mode: one of :data:`MODES`.
+        length: of the LATENT, :data:`AS_LATENT` or :data:`WHOLE_SOUND`.
 
     Returns:
         The LATENT, and notes for the artist.
@@ -140,8 +158,13 @@ def lock_audio(audio_vae: Any, latent: dict, audio: Any, start_seconds: float, m
     latents.check_mask(latent.get("noise_mask"), "latent")
     check_audio_vae(audio_vae)
     whole, rate = checked_sound(audio, old.shape[0])
-    batch, _, steps = old.shape
     waveform = _from(whole, rate, start_seconds)
+    clip = lengths.clip_of(video, video.shape[2])
+    if length == WHOLE_SOUND:
+        clip = lengths.clip_of(video, _steps_to_show(Fraction(waveform.shape[-1], rate)))
+        latent = lengths.of_length(latent, clip)
+        video, old = latent["samples"].unbind()
+    batch, _, steps = old.shape
     heard = clocks.as_ovi_hears(waveform, rate, steps * SAMPLES_PER_STEP)
     kept = heard.shape[-1] // SAMPLES_PER_STEP
     if steps - kept <= SILENT_TAIL:
@@ -154,7 +177,8 @@ def lock_audio(audio_vae: Any, latent: dict, audio: Any, start_seconds: float, m
     filled = torch.cat((encoded.expand(batch, -1, -1), old[..., kept:]), dim=-1)
     out = latents.with_parts(latent, latents.free_video(video), filled, audio_mask=mask)
     out[AUDIO] = KeptAudio(waveform, rate, encoded)
-    return out, [] if kept == steps else [_rest_is_made(kept, steps)]
+    rest = [] if kept == steps else [_rest_is_made(kept, steps)]
+    return out, [*rest, *_note_of_windows(clip, length)]
 
 
 def _rest_is_made(kept: int, steps: int) -> str:

@@ -12,6 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from .spec import AUDIO_STEPS_PER_VIDEO_STEP
+
 THETA = 10000.0
 AUDIO_TIME_SCALE = 0.19676
 """Audio steps in units of video latent frames: 157 steps and 31 frames span the same 5 s (reference configuration)."""
@@ -55,11 +57,12 @@ def audio_table(steps: int, head_dim: int, device: torch.device, start: float = 
 
 
 def window_start(window: Any) -> float:
-    """Audio steps from the first picture of one of the host's context windows to its first sound.
+    """Audio steps, in real time, from the first picture of one of the host's context windows to its first sound.
 
     A window may begin with a picture from before it, which is dropped afterwards, and for which there is no sound.
     """
-    sound = window.modality_windows[1]
+    if not window.modality_windows:
+        return 0.0
     anchor = getattr(window, "causal_anchor_index", None)
     first = window.index_list[0] if anchor is None else anchor
-    return sound.index_list[0] - first * sound.total_frames / window.total_frames
+    return window.modality_windows[1].index_list[0] - float(first * AUDIO_STEPS_PER_VIDEO_STEP)

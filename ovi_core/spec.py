@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from .errors import OviError
@@ -12,6 +13,7 @@ FPS = 24
 FRAMES_PER_STEP = 4  # frames that one video latent step stands for, after the first step's single frame
 SAMPLE_RATE = 16000  # Hz
 SAMPLES_PER_STEP = 512  # audio samples that one audio latent step stands for
+AUDIO_STEPS_PER_VIDEO_STEP = Fraction(FRAMES_PER_STEP * SAMPLE_RATE, FPS * SAMPLES_PER_STEP)  # 125 / 24, in real time
 VIDEO_CHANNELS = 48
 AUDIO_CHANNELS = 20
 SPATIAL = 16  # pixels along each side of one video latent cell
@@ -40,6 +42,16 @@ class Variant:
     seconds: float
     caption: CaptionStyle
 
+    @property
+    def video_steps(self) -> int:
+        """T, latent steps of the video at the trained length."""
+        return nearest_steps(self.seconds)
+
+
+def nearest_steps(seconds: float) -> int:
+    """T, latent steps of the video whose frames last nearest to ``seconds``."""
+    return 1 + round((seconds * FPS - 1) / FRAMES_PER_STEP)
+
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
@@ -50,6 +62,8 @@ VARIANTS: dict[str, Variant] = {
         Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:"),
     )
 }
+TRAINED = sorted(variant.video_steps for variant in VARIANTS.values())
+SHORTEST_TRAINED, LONGEST_TRAINED = TRAINED[0], TRAINED[-1]  # latent steps of the video
 
 
 @dataclass(frozen=True)
@@ -80,13 +94,12 @@ class Clip:
                 accepted="a length above 0 s; the models were trained on 5 s and 10 s",
                 remedy="Set seconds to 5 or 10.",
             )
-        steps = 1 + round((seconds * FPS - 1) / FRAMES_PER_STEP)
-        return cls(width, height, max(MIN_VIDEO_STEPS, steps))
+        return cls(width, height, max(MIN_VIDEO_STEPS, nearest_steps(seconds)))
 
     @property
     def frames(self) -> int:
         """Pictures of the video, at 24 a second."""
-        return FRAMES_PER_STEP * (self.video_steps - 1) + 1
+        return frames_of(self.video_steps)
 
     @property
     def seconds(self) -> float:
@@ -96,15 +109,11 @@ class Clip:
     @property
     def audio_steps(self) -> int:
         """L, latent steps of the sound (157 for 5 s, 314 for 10 s)."""
-        return round((self.video_steps - 1) * 157 / 30)
+        return audio_steps_for(self.video_steps)
 
     @property
     def samples(self) -> int:
-        """Samples of the decoded sound, at 16 kHz.
-
-        At the trained lengths the sound ends within one frame of the video; elsewhere the reference's ratio of steps
-        (31.4 a second, where the sound has 31.25) lets them drift apart, by three frames at 30 s.
-        """
+        """Samples of the decoded sound, at 16 kHz; within one frame as long as the video from 5 s on."""
         return self.audio_steps * SAMPLES_PER_STEP
 
     def video_shape(self, batch: int = 1) -> tuple[int, int, int, int, int]:
@@ -114,6 +123,22 @@ class Clip:
     def audio_shape(self, batch: int = 1) -> tuple[int, int, int]:
         """Audio latent shape ``[batch, 20, L]``."""
         return batch, AUDIO_CHANNELS, self.audio_steps
+
+
+def frames_of(video_steps: int) -> int:
+    """Pictures that ``video_steps`` latent steps of the video stand for."""
+    return FRAMES_PER_STEP * (video_steps - 1) + 1
+
+
+def audio_steps_for(video_steps: int) -> int:
+    """L, latent steps of the sound to T latent steps of the video.
+
+    Up to the longest trained length the reference's ratio, 31.4 a second. The sound itself has 31.25, and the two
+    drift apart, by 0.4 s in two minutes: what is longer has the steps that fill its frames.
+    """
+    if video_steps > LONGEST_TRAINED:
+        return math.ceil(frames_of(video_steps) * AUDIO_STEPS_PER_VIDEO_STEP / FRAMES_PER_STEP)
+    return round((video_steps - 1) * 157 / 30)
 
 
 def check_size(width: int, height: int) -> None:

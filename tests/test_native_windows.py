@@ -13,7 +13,8 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode, WanCont
 from native_host import both_differ, finite, same
 from ovi_native.ovi_core.rope import AUDIO_TIME_SCALE
 
-FRAMES, STEPS = 8, 40  # latent frames and audio steps: 5 steps sound while one frame shows
+FRAMES, STEPS = 8, 40  # latent frames and audio steps
+PER_FRAME = 125 / 24  # audio steps, of 32 ms, while one latent frame of four pictures shows
 
 
 def windowed(model, length: int, overlap: int, schedule: str = "standard_static", **more):
@@ -35,9 +36,9 @@ def empty() -> dict:
 
 
 def part(nested: NestedTensor, first: int, last: int) -> NestedTensor:
-    """Frames ``first`` to ``last`` (not included) and their sound."""
+    """Frames ``first`` to ``last`` (not included) and their sound; both of them multiples of 24."""
     video, audio = nested.unbind()
-    return NestedTensor([video[:, :, first:last], audio[..., first * 5 : last * 5]])
+    return NestedTensor([video[:, :, first:last], audio[..., first * 125 // 24 : last * 125 // 24]])
 
 
 def test_a_clip_within_one_window_is_sampled_as_without(model):
@@ -48,16 +49,16 @@ def test_a_clip_within_one_window_is_sampled_as_without(model):
 @pytest.mark.parametrize("mode", ["t2v", "i2v"])
 def test_windows_that_do_not_overlap_equal_clips_of_their_own(model, mode):
     """So each sees its own frames, its own sound and its own part of the noise mask, with both prompts."""
-    latent, noise = {"samples": joint(2)}, joint(1)
+    latent, noise = {"samples": joint(2, 48, 250)}, joint(1, 48, 250)
     if mode == "i2v":
         latent = host.first_frame_kept(latent)
-    video, audio = host.run(host.guider(windowed(model, 4, 0, "batched")), latent, noise)
-    for first in (0, 4):
-        clip = {"samples": part(latent["samples"], first, first + 4)}
+    result = NestedTensor(list(host.run(host.guider(windowed(model, 24, 0, "batched")), latent, noise)))
+    for first in (0, 24):
+        clip = {"samples": part(latent["samples"], first, first + 24)}
         if mode == "i2v" and first == 0:
             clip = host.first_frame_kept(clip)
-        alone = host.run(host.guider(model), clip, part(noise, first, first + 4))
-        assert same((video[:, :, first : first + 4], audio[..., first * 5 : first * 5 + 20]), alone)
+        alone = host.run(host.guider(model), clip, part(noise, first, first + 24))
+        assert same(part(result, first, first + 24), alone)
 
 
 @pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform", "looped_uniform"])
@@ -102,8 +103,8 @@ def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, step
     for window, (video, audio) in seen:
         frame, step = window.index_list[0], window.modality_windows[1].index_list[0]
         before = 1 if causal and frame > 0 else 0
-        distance = step - (frame - before) * steps / FRAMES  # in steps, from the first picture shown
-        assert distance == pytest.approx(before * steps / FRAMES, abs=1)
+        distance = step - (frame - before) * PER_FRAME  # in steps, from the first picture shown
+        assert distance == pytest.approx(before * PER_FRAME, abs=2)
         assert turn(audio, 0) - turn(video, 0) == pytest.approx(distance * AUDIO_TIME_SCALE, abs=1e-5)
 
 
