@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories, training, windows
+from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories, storyboard, training, windows
 
-SHELVES = (loaders, conditioning, latents, locks, sampling, windows, decoding, stories, lora, training)
+SHELVES = (loaders, conditioning, latents, locks, sampling, windows, decoding, stories, storyboard, lora, training)
 
 
 class OviExtension(ComfyExtension):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.prompt_builder import build
@@ -51,6 +53,14 @@ def test_a_script_is_read():
     )
     assert second == Shot(18, 2.5, True, "She turns round.", "", "gulls, waves against wood", "", None, None)
     assert third == Shot(21, None, False, "Night.", "", "", "", 2**64 - 1, None)
+
+
+def test_the_documented_example_is_one():
+    page = (Path(__file__).parents[1] / "docs" / "storyboard.md").read_text(encoding="utf-8")
+    shots = parse(page.split("```")[1])
+    assert [(shot.seconds, shot.goes_on) for shot in shots] == [(5.0, False), (5.0, True), (10.0, False)]
+    assert [shot.seed for shot in shots] == [7, None, 12]
+    assert shots[2].picture == "lighthouse.png"
 
 
 def test_lines_of_speech_are_counted_as_in_the_script():
