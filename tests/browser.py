@@ -1,0 +1,199 @@
+"""ComfyUI's page in a real Chromium, driven as an artist does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
+# What ComfyUI's page says of itself on any server that has no network and no settings yet.
+NOISE = re.compile(r"404 \(Not Found\)|ERR_NAME_NOT_RESOLVED|Content Security Policy|graph accessed before init")
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Locale": "en",
+    "Comfy.VueNodes.Enabled": False,
+    "Comfy.Workflow.Persist": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.RightSidePanel.IsOpen": False,
+    "Comfy.Validation.Workflows": True,
+}
+READY = "window.app?.vueAppReady && app.canvas?.graph && app.extensionManager"
+WATCH = """() => {
+  window.seen = {progress: {}, previews: 0, saved: [], cached: 0, end: null};
+  app.api.addEventListener('progress_state', event => {
+    for (const [key, state] of Object.entries(event.detail.nodes))
+      (seen.progress[key] ??= []).push([state.value, state.max]);
+  });
+  app.api.addEventListener('executed', event => seen.saved.push(...(event.detail.output?.images ?? [])));
+  app.api.addEventListener('execution_cached', event => { seen.cached = event.detail.nodes.length; });
+  for (const kind of ['b_preview', 'b_preview_with_metadata'])
+    app.api.addEventListener(kind, () => seen.previews++);
+  for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+    app.api.addEventListener(kind, event => { seen.end = [kind, event.detail]; });
+}"""
+PLAYING = """(() => { const videos = [...document.querySelectorAll('video')];
+  return videos.length > 0 && videos.every(video => video.readyState >= 2); })()"""
+DROP = """async ([bytes, name, type]) => {
+  const file = new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type});
+  const data = new DataTransfer();
+  data.items.add(file);
+  const canvas = document.querySelector('#graph-canvas'), box = canvas.getBoundingClientRect();
+  const at = {clientX: box.right - 60, clientY: box.top + 200, dataTransfer: data, bubbles: true, cancelable: true};
+  for (const kind of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(kind, at));
+}"""
+
+
+def find() -> str | None:
+    """The Chromium of this machine, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Studio:
+    """A page of a running server; ``errors`` holds what its console complained of since :meth:`open`."""
+
+    def __init__(self, page: Page, url: str):
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        page.on("console", lambda said: self._heard(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self._heard(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())  # whether to leave an unsaved workflow
+
+    def _heard(self, text: str) -> None:
+        if not NOISE.search(text):
+            self.errors.append(text)
+
+    def open(self, **settings: Any) -> None:
+        """Load the page anew with ``settings`` (dots written as ``__``) on top of :data:`SETTINGS`."""
+        chosen = SETTINGS | {key.replace("__", "."): value for key, value in settings.items()}
+        for key, value in chosen.items():
+            body = json.dumps(value).encode()
+            urllib.request.urlopen(urllib.request.Request(f"{self.url}/settings/{key}", body, method="POST")).close()
+        self.page.goto(self.url, wait_until="domcontentloaded")
+        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.evaluate(WATCH)
+        self.errors.clear()
+
+    def command(self, name: str) -> None:
+        """Start one of the page's commands; it may go on after this returns."""
+        self.page.evaluate("name => { app.extensionManager.command.execute(name); }", name)
+
+    def load(self, graph: dict[str, Any], name: str) -> None:
+        self.errors.clear()
+        self.page.evaluate("([graph, name]) => app.loadGraphData(graph, true, true, name)", [graph, name])
+        self.holds([node["type"] for node in graph["nodes"]])
+
+    def holds(self, types: list[str]) -> None:
+        """Wait until the graph has nodes of just these types."""
+        code = "types => JSON.stringify(app.graph.nodes.map(node => node.type).sort()) === types"
+        self.page.wait_for_function(code, arg=json.dumps(sorted(types), separators=(",", ":"), ensure_ascii=False))
+
+    def blank(self) -> None:
+        self.command("Comfy.NewBlankWorkflow")
+        self.holds([])
+
+    def graph(self) -> dict[str, Any]:
+        return self.page.evaluate("app.graph.serialize()")
+
+    def complaints(self) -> list[str]:
+        """What the page says is wrong: nodes missing or red, errors in its console or shown on top."""
+        red = "app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+        toasts = "[...document.querySelectorAll('.p-toast-message-error')].map(toast => toast.innerText)"
+        return [*self.errors, *self.page.evaluate(red), *self.page.evaluate(toasts)]
+
+    def set_widgets(self, values: dict[str, Any], kind: str | None = None) -> None:
+        """Set every widget of these names, on nodes of one type or on all."""
+        code = """([values, kind]) => { for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])
+          if (widget.name in values && (!kind || node.type === kind)) widget.value = values[widget.name]; }"""
+        self.page.evaluate(code, [values, kind])
+
+    def run(self, seconds: float = 120) -> dict[str, Any]:
+        """Press Run and wait for the end; returns what was seen on the way."""
+        self.page.evaluate("() => Object.assign(seen, {progress: {}, previews: 0, saved: [], cached: 0, end: null})")
+        self.page.locator('[data-testid="queue-button"]').first.click()
+        over = """seen.end || document.querySelector('[data-testid="error-overlay"]')"""
+        self.page.wait_for_function(over, timeout=1000 * seconds)
+        return self.page.evaluate("({...seen, refused: app.lastNodeErrors})")
+
+    def videos(self) -> list[dict[str, Any]]:
+        """Video elements of the page, once all of them play."""
+        self.page.wait_for_function(PLAYING, timeout=30_000)
+        code = "[...document.querySelectorAll('video')].map(v => ({width: v.videoWidth, seconds: v.duration}))"
+        return self.page.evaluate(code)
+
+    def drop(self, data: bytes, name: str, kind: str) -> None:
+        """Drop a file on an empty place of the canvas."""
+        self.page.evaluate(DROP, [base64.b64encode(data).decode(), name, kind])
+
+    def widgets(self, *kinds: str) -> dict[str, Any]:
+        """Values of the widgets on the first node of each of these types, by name."""
+        code = """kinds => Object.fromEntries(kinds.flatMap(kind =>
+          app.graph.nodes.find(node => node.type === kind).widgets.map(widget => [widget.name, widget.value])))"""
+        return self.page.evaluate(code, list(kinds))
+
+    def type_into_dialog(self, text: str) -> None:
+        """Type into the text field that has just come up; before it has the focus, keys are shortcuts."""
+        self.page.wait_for_function("document.activeElement?.matches('input[type=text], input:not([type])')")
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.type(text)
+
+    def search(self, words: str) -> list[str]:
+        """Texts of the results that a search from an empty place of the canvas gives."""
+        self.page.locator("#graph-canvas").dblclick(position={"x": 1300, "y": 600})
+        self.type_into_dialog(words)
+        results = self.page.locator('[data-testid="result-item"]')
+        results.first.wait_for()
+        self.page.wait_for_timeout(400)  # the list follows the typing
+        texts = results.all_inner_texts()
+        self.page.keyboard.press("Escape")
+        results.first.wait_for(state="hidden")
+        return texts
+
+    def help(self, kind: str) -> str:
+        """Text of the help that the info button shows for a new node of this type."""
+        code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); app.graph.add(node);
+          app.canvas.selectItems([node]); }"""
+        self.page.evaluate(code, kind)
+        self.page.locator('[data-testid="info-button"]').first.click()
+        content = self.page.locator(".node-help-content")
+        content.wait_for()
+        self.page.wait_for_function("document.querySelector('.node-help-content').innerText.length > 100")
+        return content.inner_text()
+
+    def picture(self, file: Path) -> None:
+        """A picture of the whole graph and nothing else."""
+        self.command("Workspace.ToggleFocusMode")
+        self.command("Comfy.Canvas.FitView")
+        self.page.add_style_tag(content='.p-toast,[data-testid="error-overlay"]{display:none!important}')
+        self.page.wait_for_timeout(1000)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(file), type="jpeg", quality=80)
+        self.command("Workspace.ToggleFocusMode")
+
+
+@contextmanager
+def studio(chromium: str, url: str, profile: Path) -> Iterator[Studio]:
+    """A :class:`Studio` in a new browser."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(profile),
+            executable_path=chromium,
+            headless=True,
+            args=ARGUMENTS,
+            viewport={"width": 1600, "height": 900},
+        )
+        try:
+            yield Studio(context.pages[0], url)
+        finally:
+            context.close()
