@@ -6,8 +6,11 @@ from comfy_api.latest import io
 
 from ..ovi_core import sampling, solvers
 from ..ovi_core.errors import reported_by
-from ..ovi_core.guidance import Guidance, parse_skip_layers
+from ..ovi_core.guidance import Guidance, GuidanceOptions, parse_skip_layers
 from ..ovi_core.guidance import OviGuider as Guider
+from ..ovi_core.schedules import Interval
+from .guidance import NODES as GUIDANCE_NODES
+from .guidance import GuidanceOptionsType
 
 CATEGORY = "Ovi/sampling"
 
@@ -39,6 +42,14 @@ def _solver() -> io.Combo.Input:
         options=list(solvers.SOLVERS),
         default="unipc",
         tooltip="The reference's three solvers, each with its own schedule: use the same one for schedule and sampler.",
+    )
+
+
+def _options() -> io.Input:
+    return GuidanceOptionsType.Input(
+        "guidance_options",
+        optional=True,
+        tooltip="From Ovi Guidance Options: schedules, intervals and more for either tower.",
     )
 
 
@@ -89,6 +100,7 @@ class OviGuider(io.ComfyNode):
                     "start_percent", default=0.0, tooltip="Share of the run after which guidance begins.", **percent
                 ),
                 io.Float.Input("end_percent", default=1.0, tooltip="Share of the run after which it ends.", **percent),
+                _options(),
             ],
             outputs=[io.Guider.Output(display_name="guider")],
         )
@@ -105,9 +117,11 @@ class OviGuider(io.ComfyNode):
         skip_layers: str = "11",
         start_percent: float = 0.0,
         end_percent: float = 1.0,
+        guidance_options=None,
     ) -> io.NodeOutput:
         layers = parse_skip_layers(skip_layers, sampling.require_ovi(model).num_layers)
-        guider = Guider(model, Guidance(video_cfg, audio_cfg, layers, start_percent, end_percent))
+        interval, options = Interval(start_percent, end_percent), guidance_options or GuidanceOptions()
+        guider = Guider(model, Guidance(video_cfg, audio_cfg, layers, interval, options))
         guider.set_conds(positive, negative)
         return io.NodeOutput(guider)
 
@@ -180,6 +194,7 @@ class OviSampler(io.ComfyNode):
                 _solver(),
                 _skip_layers(),
                 _denoise(),
+                _options(),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
@@ -200,11 +215,12 @@ class OviSampler(io.ComfyNode):
         solver: str,
         skip_layers: str = "11",
         denoise: float = 1.0,
+        guidance_options=None,
     ) -> io.NodeOutput:
         layers = parse_skip_layers(skip_layers, sampling.require_ovi(model).num_layers)
-        guidance = Guidance(video_cfg, audio_cfg, layers)
+        guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sampling.sigmas_for(solver, steps, shift, denoise)
         return io.NodeOutput(sampling.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 
-NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler]
+NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler, *GUIDANCE_NODES]

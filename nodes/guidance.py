@@ -1,0 +1,169 @@
+"""What guidance does over the run in each tower, and how much the towers hear of each other."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..ovi_core import coupling, sampling, schedules
+from ..ovi_core.errors import OviError, reported_by
+from ..ovi_core.guidance import GuidanceOptions, TowerOptions
+from ..ovi_core.schedules import Interval, Schedule
+
+CATEGORY = "Ovi/sampling"
+GuidanceOptionsType = io.Custom("OVI_GUIDANCE_OPTIONS")
+TOWERS = ("both", "video", "audio")
+AS_THE_GUIDER = "as the guider"
+
+
+def _interval(of: str) -> list:
+    percent = {"min": 0.0, "max": 1.0, "step": 0.01}
+    return [
+        io.Float.Input("start_percent", default=0.0, tooltip=f"Share of the run after which {of} begins.", **percent),
+        io.Float.Input("end_percent", default=1.0, tooltip="Share of the run after which it ends.", **percent),
+    ]
+
+
+def _checked(start: float, end: float) -> Interval:
+    if start <= end:
+        return Interval(start, end)
+    raise OviError(
+        input="start_percent",
+        found=f"a start at {start:g} and an end at {end:g}",
+        accepted="a start that is not after the end",
+        remedy="Exchange start_percent and end_percent.",
+    )
+
+
+class OviGuidanceOptions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviGuidanceOptions",
+            display_name="Ovi Guidance Options",
+            category=CATEGORY,
+            description="Guidance over time for the picture, the sound or both, for Ovi Guider and Ovi Dual-Tower "
+            "Sampler. One node for each tower, chained through options, where they differ.",
+            search_aliases=["cfg schedule", "guidance interval", "rescale cfg", "modality guidance", "skip layers"],
+            inputs=[
+                io.Combo.Input("tower", options=list(TOWERS), default="both", tooltip="The tower that this is for."),
+                *_interval("guidance of this tower"),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(schedules.KINDS),
+                    default="constant",
+                    tooltip="How the strength changes from start to end. linear and cosine: from the guider's strength "
+                    "down to 1. points: as typed below.",
+                ),
+                io.String.Input(
+                    "points",
+                    default="0:4, 0.5:3, 1:1",
+                    tooltip="For the schedule points: share of the run, colon, strength, with straight lines between "
+                    "them. They stand instead of the guider's strength.",
+                ),
+                io.Float.Input(
+                    "modality_guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How far to push towards what the other tower does: lips to the voice, sounds to what is "
+                    "seen. Above 0 a step takes half as long again.",
+                ),
+                io.Float.Input(
+                    "rescale",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How far to bring the spread of the guided prediction back to the unguided one's, against "
+                    "burnt colours and overdriven sound at high strengths.",
+                ),
+                io.String.Input(
+                    "skip_layers",
+                    default=AS_THE_GUIDER,
+                    tooltip="Block pairs left out of this tower's negative pass, such as 11 or 10, 11; 0: none.",
+                ),
+                GuidanceOptionsType.Input(
+                    "options", optional=True, tooltip="Another Ovi Guidance Options, whose other tower stays as it is."
+                ),
+            ],
+            outputs=[GuidanceOptionsType.Output(display_name="options")],
+        )
+
+    @classmethod
+    @reported_by("Ovi Guidance Options")
+    def execute(
+        cls,
+        tower: str = "both",
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        schedule: str = "constant",
+        points: str = "0:4, 0.5:3, 1:1",
+        modality_guidance: float = 0.0,
+        rescale: float = 0.0,
+        skip_layers: str = AS_THE_GUIDER,
+        options=None,
+    ) -> io.NodeOutput:
+        made = TowerOptions(
+            interval=_checked(start_percent, end_percent),
+            schedule=Schedule(schedule, schedules.parse_points(points) if schedule == "points" else ()),
+            modality=modality_guidance,
+            rescale=rescale,
+            skip_layers=None if skip_layers.strip() == AS_THE_GUIDER else skip_layers,
+        )
+        before = options or GuidanceOptions()
+        return io.NodeOutput(
+            GuidanceOptions(*(made if tower in ("both", name) else old for name, old in before._asdict().items()))
+        )
+
+
+class OviCoupling(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        strength = {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05}
+        return io.Schema(
+            node_id="OviCoupling",
+            display_name="Ovi Coupling",
+            category=CATEGORY,
+            description="How much picture and sound hear of each other, in all of the run or part of it. Several nodes "
+            "multiply.",
+            search_aliases=["cross attention", "lip sync strength", "a2v", "v2a", "decouple towers"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Ovi model."),
+                io.Float.Input(
+                    "video_to_audio",
+                    tooltip="How much the sound hears of the picture. 1: as trained. 0: nothing, and the work for it "
+                    "is saved.",
+                    **strength,
+                ),
+                io.Float.Input(
+                    "audio_to_video", tooltip="How much the picture hears of the sound, in the same way.", **strength
+                ),
+                *_interval("this"),
+                io.String.Input(
+                    "layers",
+                    default="all",
+                    tooltip="Block pairs that this is for, counted from 0, such as 0-9, 20; the full model has 30.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    @reported_by("Ovi Coupling")
+    def execute(
+        cls,
+        model,
+        video_to_audio: float = 1.0,
+        audio_to_video: float = 1.0,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        layers: str = "all",
+    ) -> io.NodeOutput:
+        chosen = coupling.parse_layers(layers, sampling.require_ovi(model).num_layers)
+        interval = _checked(start_percent, end_percent)
+        made = coupling.Coupling(video_to_audio, audio_to_video, chosen, interval)
+        return io.NodeOutput(coupling.couple(model, made))
+
+
+NODES = [OviGuidanceOptions, OviCoupling]
