@@ -1,14 +1,17 @@
-"""Teaching: a LoRA trained on clips with their sound."""
+"""Teaching: a folder of clips, and a LoRA trained on them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 from comfy_extras.nodes_train import SaveLoRA
 
-from ..ovi_core import lora_training
+from ..ovi_core import dataset, lora_training
 from ..ovi_core.errors import reported_by
 from ..ovi_core.lora_adapters import ALGORITHMS
+from ..ovi_core.spec import SIZE_GRID, VARIANTS, Clip
 from .notices import tell
 
 CATEGORY = "Ovi/training"
@@ -27,6 +30,67 @@ def _count(name: str, default: int, largest: int, tooltip: str) -> io.Int.Input:
 def _tower_loss(name: str, tower: str) -> io.Float.Input:
     tooltip = f"How much errors of the {tower} count. 0: that tower is not trained."
     return io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.1, tooltip=tooltip)
+
+
+class OviLoadDataset(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        side = {"default": 704, "min": SIZE_GRID, "max": 4096, "step": SIZE_GRID}
+        return io.Schema(
+            node_id="OviLoadDataset",
+            display_name="Load Ovi Dataset",
+            category=CATEGORY,
+            description="Clips with their sound and captions, for Train Ovi LoRA: a folder of videos with a .txt file "
+            "beside each. What a clip is encoded to is kept in the folder, so only new clips take time.",
+            search_aliases=["dataset", "training data", "load folder", "captions"],
+            inputs=[
+                io.Combo.Input(
+                    "folder", options=folder_paths.get_input_subfolders(), tooltip="Folder in ComfyUI's input folder."
+                ),
+                io.Clip.Input("clip", tooltip="umt5-xxl: CLIPLoader of type wan, or Load Ovi (all in one)."),
+                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
+                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+                io.Combo.Input(
+                    "variant",
+                    options=list(VARIANTS),
+                    default="960x960_10s",
+                    tooltip="The weights to be trained on: they differ in how the sound's caption is written.",
+                ),
+                io.Int.Input("width", tooltip="Pixels, a multiple of 32; clips of another shape are cropped.", **side),
+                io.Int.Input("height", tooltip="Pixels, a multiple of 32.", **side),
+                io.Float.Input(
+                    "seconds",
+                    default=5.0,
+                    min=0.2,
+                    max=60.0,
+                    step=0.1,
+                    tooltip="Of a longer clip this much is taken, from its beginning; a shorter one stays shorter.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latents", is_output_list=True),
+                io.Conditioning.Output(display_name="positive", is_output_list=True),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, **_: object) -> str:
+        return dataset.state_of(_in_input(folder))
+
+    @classmethod
+    @reported_by("Load Ovi Dataset")
+    def execute(
+        cls, folder, clip, vae, audio_vae, variant: str, width: int = 704, height: int = 704, seconds: float = 5.0
+    ) -> io.NodeOutput:
+        encoder = dataset.Encoder(vae, audio_vae, Clip.from_seconds(width, height, seconds))
+        latents, positive, notes = dataset.load_dataset(_in_input(folder), clip, VARIANTS[variant], encoder)
+        tell("Load Ovi Dataset", cls.hidden.unique_id if cls.hidden else None, notes)
+        return io.NodeOutput(latents, positive)
+
+
+def _in_input(folder: str) -> Path:
+    return Path(folder_paths.get_input_directory(), folder)
 
 
 class OviTrainLora(io.ComfyNode):
@@ -186,4 +250,4 @@ def _objective() -> list:
     ]
 
 
-NODES = [OviTrainLora]
+NODES = [OviLoadDataset, OviTrainLora]

@@ -225,6 +225,20 @@ CONTRACT = {
         {"model": "MODEL", "lora_name": "COMBO", "video_strength": 1.0, "audio_strength": 1.0},
         ["MODEL"],
     ),
+    "OviLoadDataset": (
+        "Load Ovi Dataset",
+        {
+            "folder": "COMBO",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "audio_vae": "VAE",
+            "variant": "960x960_10s",
+            "width": 704,
+            "height": 704,
+            "seconds": 5.0,
+        },
+        ["LATENT", "CONDITIONING"],
+    ),
     "OviTrainLora": (
         "Train Ovi LoRA",
         {
@@ -278,6 +292,7 @@ CHOICES = {
     ("OviStoryboard", "correct"): ["to the overlap", "to the start", "off"],
     ("OviStoryboard", "solver"): SOLVERS,
     ("OviStoryboard", "tiled"): ["auto", "on", "off"],
+    ("OviLoadDataset", "variant"): VARIANTS,
     ("OviTrainLora", "optimizer"): ["AdamW", "Adam", "SGD", "RMSprop"],
     ("OviTrainLora", "loss_function"): ["MSE", "L1", "Huber", "SmoothL1"],
     ("OviTrainLora", "training_dtype"): ["bf16", "fp32", "none"],
