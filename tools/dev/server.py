@@ -219,10 +219,10 @@ def prepare_base(base: Path, pack: Path, models: Path | None) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Make ``link`` a link to the folder ``target``, replacing an older link."""
+    """Make ``link`` a link to the folder ``target``, replacing an older link, unless it is that folder itself."""
+    if link.resolve() == target.resolve():
+        return
     if link.is_symlink():
-        if link.resolve() == target.resolve():
-            return
         link.unlink()
     elif link.is_dir() and not any(link.iterdir()):
         link.rmdir()
