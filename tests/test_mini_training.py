@@ -42,14 +42,15 @@ def learning(rate: float) -> Learning:
 
 TINY = Config(
     video_vae=VideoVAE(learning(3e-3), dim=8, dec_dim=8, crops=(Crops(0.5, 1, 32, 2), Crops(1.0, 5, 32, 1))),
+    video_decoder=VideoVAE(learning(3e-3), crops=(Crops(1.0, 5, 32, 1),)),
     audio_vae=AudioVAE(learning(3e-3), hidden=8, batch=2, columns=32),
     vocoder=Vocoder(learning(2e-3), channels=16, resblock_kernels=(3,), batch=2, columns=8),
     text=Text(d_model=32, d_ff=32, d_kv=8, num_heads=2, pieces=400, captions=300),
     twin=Twin(
-        learning(1e-3), dim=128, ffn_dim=128, num_layers=2, buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),)
+        learning(2e-2), dim=128, ffn_dim=128, num_layers=2, buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),)
     ),
 )
-STAGES = ("video-vae", "audio-vae", "vocoder", "twin")
+STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin")
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,7 @@ def test_every_weight_learns(name: str, trained: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trained: Path, tmp_path: Path) -> None:
-    for part in ("video-vae", "audio-vae", "vocoder", "latents"):
+    for part in ("video-vae", "video-decoder", "audio-vae", "vocoder", "latents"):
         if part != name:
             (tmp_path / part).symlink_to(trained / part)
     train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path, until=3))
@@ -134,6 +135,13 @@ def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trai
         assert all(torch.equal(value, resumed[part][key]) for key, value in whole[part].items())
     one, other = (torch.load(folder / name / "trained.pt", weights_only=True) for folder in (trained, tmp_path))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_the_decoders_stage_leaves_the_latents_as_they_are(trained: Path) -> None:
+    before, after = (torch.load(trained / name / "trained.pt", weights_only=True) for name in STAGES[:2])
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert changed
+    assert all(key.startswith(("decoder.", "conv2.")) for key in changed)
 
 
 def test_a_stage_that_lacks_an_earlier_one_says_which(tmp_path: Path) -> None:

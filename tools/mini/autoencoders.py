@@ -24,7 +24,7 @@ class Autoencoders:
     def __init__(self, config: Config, device: str, folder: Path):
         self.device = device
         self.video = networks.video_vae(config, device)
-        self.video.load_state_dict(trained_weights(folder, stage_video_vae.NAME))
+        self.video.load_state_dict(trained_weights(folder, stage_video_vae.DECODER_NAME))
         self.audio = networks.audio_autoencoder(config, device)
         self.audio.vae.load_state_dict(trained_weights(folder, stage_audio.VAE_NAME))
         self.audio.vocoder.load_state_dict(trained_weights(folder, stage_audio.VOCODER_NAME))

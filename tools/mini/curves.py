@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 # Of each stage: the figures of its log that are drawn, and how they are called.
 DRAWN = {
     "video-vae": {"psnr": "PSNR of noisy crops, dB"},
+    "video-decoder": {"psnr": "PSNR of noisy clips, dB"},
     "audio-vae": {"mel": "error of the spectrogram"},
     "vocoder": {"mel": "error of the spectrogram"},
     "twin": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
@@ -51,7 +52,7 @@ def table(stages: dict[str, Any]) -> str:
 
 def draw(stages: dict[str, Any], file: Path) -> None:
     """One panel for each stage."""
-    sheet = Image.new("RGB", (PANEL[0] * 2, PANEL[1] * 2), PAPER)
+    sheet = Image.new("RGB", (PANEL[0] * 2, PANEL[1] * -(-len(stages) // 2)), PAPER)
     for index, (name, stage) in enumerate(stages.items()):
         sheet.paste(_panel(name, stage), (PANEL[0] * (index % 2), PANEL[1] * (index // 2)))
     sheet.save(file)

@@ -67,6 +67,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
 
     from .stage_audio import VAE_NAME, VOCODER_NAME
     from .stage_twin import NAME as TWIN_NAME
+    from .stage_video_vae import DECODER_NAME
     from .stage_video_vae import NAME as VIDEO_NAME
     from .training import trained_weights
 
@@ -80,7 +81,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     return {
         MODEL: (_bfloat(to_published_keys(without_prefix(twin, "twin."))), [TWIN_NAME]),
         TEXT: (text, [TWIN_NAME]),
-        VIDEO_VAE: (_half(trained_weights(run, VIDEO_NAME)), [VIDEO_NAME]),
+        VIDEO_VAE: (_half(trained_weights(run, DECODER_NAME)), [VIDEO_NAME, DECODER_NAME]),
         AUDIO_VAE: (_half(audio), [VAE_NAME, VOCODER_NAME]),
     }
 

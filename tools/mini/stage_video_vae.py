@@ -2,6 +2,8 @@
 
 Latents are trained to mean 0 and variance 1; the host's mean and deviation of Wan 2.2's latents are multiplied into the
 first and the last 1x1x1 convolution when training ends, so that the host's own normalisation gives them back.
+
+Stage ``video-decoder`` goes on with the decoder alone: the latents stay what they are, so the twin may learn them now.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ import numpy as np
 import torch
 from comfy.ldm.wan.vae2_2 import WanVAE
 from ovi_native.ovi_core.spec import FPS, Clip
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import networks
 from .casting import draw_scene
-from .config import Config, Crops
+from .config import Config, Crops, VideoVAE
 from .measure import psnr
 from .picture import draw_frames
 from .sheets import picture_rows, save_sheet
-from .training import generator, seed_of
+from .training import generator, seed_of, trained_weights
 
-NAME = "video-vae"
+NAME, DECODER_NAME = "video-vae", "video-decoder"
 HELD_OUT_SEEDS = range(9_000_000, 9_000_004)
 COLOUR_WEIGHT = 3.0  # how much more a coloured pixel's error counts than one of the backdrop
 
@@ -38,8 +40,8 @@ class VideoVAEStage:
     def __init__(self, config: Config, device: str):
         self.config, self.device = config, device
         self.learning = config.video_vae.learning
-        self.module = networks.video_vae(config, device)
-        self.make_batch = partial(make_batch, config)
+        self.network = self.module = networks.video_vae(config, device)
+        self.make_batch = partial(make_batch, config, NAME)
 
     def loss(self, step: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the reconstruction and of the latents' moments."""
@@ -48,12 +50,8 @@ class VideoVAEStage:
         latents = self.module.encode(clips)
         noise = torch.randn(latents.shape, generator=generator(self.config, NAME, step)).to(self.device)
         again = self.module.decode(latents + settings.noise * noise)
-        error = again.float() - clips
-        chroma = clips.amax(dim=1, keepdim=True) - clips.amin(dim=1, keepdim=True)
-        weight = 1 + COLOUR_WEIGHT * (chroma / 2).clamp(max=1)
-        picture = (weight * (error.abs() + 2 * error.square())).mean()
+        picture, decibels = picture_error(again.float(), clips)
         moments = moment_error(latents.float(), dim=1)
-        decibels = -10 * torch.log10(error.square().mean() / 4)
         return picture + settings.moments * moments, {"psnr": decibels, "moments": moments}
 
     def preview(self, file: Path) -> dict[str, float]:
@@ -62,7 +60,7 @@ class VideoVAEStage:
         scores = []
         for seed in HELD_OUT_SEEDS:
             frames = draw_frames(draw_scene(seed, Clip.from_seconds(96, 96, 1), "held_out"))
-            again = reconstruct(self.module, frames, self.device)
+            again = reconstruct(self.network, frames, self.device)
             rows += picture_rows(frames), picture_rows(again)
             scores.append(psnr(frames, again))
         save_sheet(rows, file)
@@ -83,17 +81,57 @@ class VideoVAEStage:
         return stacked.mean(dim=1), stacked.std(dim=1).clamp(min=0.1)
 
 
-def make_batch(config: Config, step: int) -> np.ndarray:
+class VideoDecoderStage(VideoVAEStage):
+    """The decoder of the trained VAE, with the encoder as it is."""
+
+    name = DECODER_NAME
+
+    def __init__(self, config: Config, device: str, folder: Path):
+        self.config, self.device = config, device
+        self.learning = config.video_decoder.learning
+        self.network = networks.video_vae(config, device)
+        self.network.load_state_dict(trained_weights(folder, NAME))
+        self.network.requires_grad_(False)
+        self.module = nn.ModuleDict({"conv2": self.network.conv2, "decoder": self.network.decoder})
+        self.module.requires_grad_(True)
+        self.make_batch = partial(make_batch, config, DECODER_NAME)
+        self.deviation = networks.wan_moments()[1].view(1, -1, 1, 1, 1).to(device)
+
+    def loss(self, step: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error of the reconstruction."""
+        clips = to_network(batch, self.device)
+        with torch.no_grad():
+            latents = self.network.encode(clips)
+        noise = torch.randn(latents.shape, generator=generator(self.config, DECODER_NAME, step)).to(self.device)
+        again = self.network.decode(latents + self.config.video_decoder.noise * self.deviation * noise)
+        picture, decibels = picture_error(again.float(), clips)
+        return picture, {"psnr": decibels}
+
+    def trained(self) -> dict[str, Tensor]:
+        """Weights of the whole VAE."""
+        return {key: value.detach().float().cpu().clone() for key, value in self.network.state_dict().items()}
+
+
+def picture_error(again: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """What is minimised for clips [B, 3, F, H, W] in -1..1, where colour weighs more; and their PSNR in dB."""
+    error = again - clips
+    chroma = clips.amax(dim=1, keepdim=True) - clips.amin(dim=1, keepdim=True)
+    weight = 1 + COLOUR_WEIGHT * (chroma / 2).clamp(max=1)
+    return (weight * (error.abs() + 2 * error.square())).mean(), -10 * torch.log10(error.square().mean() / 4)
+
+
+def make_batch(config: Config, stage: str, step: int) -> np.ndarray:
     """Crops [B, F, H, W, 3] in 0..1 for one step."""
-    crops = crops_at(config, step)
-    rng = np.random.default_rng([seed_of(config, NAME, step)])
+    settings = config.video_decoder if stage == DECODER_NAME else config.video_vae
+    crops = crops_at(settings, step)
+    rng = np.random.default_rng([seed_of(config, stage, step)])
     return np.stack([_crop(rng, crops) for _ in range(crops.batch)])
 
 
-def crops_at(config: Config, step: int) -> Crops:
+def crops_at(settings: VideoVAE, step: int) -> Crops:
     """What the VAE sees in a step."""
-    share = step / config.video_vae.learning.steps
-    return next((crops for crops in config.video_vae.crops if share < crops.until), config.video_vae.crops[-1])
+    share = step / settings.learning.steps
+    return next((crops for crops in settings.crops if share < crops.until), settings.crops[-1])
 
 
 def _crop(rng: np.random.Generator, crops: Crops) -> np.ndarray:

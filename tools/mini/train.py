@@ -1,7 +1,7 @@
 """Trains Ovi mini: ``python -m tools.mini.train STAGE``, in the order of the stages; run it again to go on.
 
-Stages: ``video-vae``, ``audio-vae``, ``vocoder``, ``latents`` (encodes clips for the next), ``twin``; ``all`` runs one
-after another. Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
+Stages: ``video-vae``, ``video-decoder``, ``audio-vae``, ``vocoder``, ``latents`` (encodes clips), ``twin``; or ``all``.
+Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .training import Stage
 
-STAGES = ("video-vae", "audio-vae", "vocoder", "latents", "twin")
+STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "latents", "twin")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -73,6 +73,8 @@ def make_stage(name: str, config: Config, device: str, folder: Path) -> Stage:
 
     if name == "video-vae":
         return stage_video_vae.VideoVAEStage(config, device)
+    if name == "video-decoder":
+        return stage_video_vae.VideoDecoderStage(config, device, folder)
     if name == "audio-vae":
         return stage_audio.AudioVAEStage(config, device)
     if name == "vocoder":

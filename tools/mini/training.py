@@ -218,7 +218,7 @@ def train(config: Config, stage: Stage, options: Options) -> bool:
             now = time.monotonic()
             run.seconds += now - began
             bar.update()
-            if run.step % LOG_EVERY == 0:
+            if run.step % LOG_EVERY == 0 or run.step == last:
                 figures = {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
                 run.log(figures)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})
