@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from native_host import drawn_latent, empty_latent, first_frame_kept, run, same, stock_guider
 from ovi_native.nodes.loaders import OviLowMemory
+from ovi_native.ovi_core import checkpoint
 from ovi_native.ovi_core.layers import CHUNK_TOKENS, in_chunks
 from ovi_native.ovi_core.memory import with_chunks
 from ovi_native.ovi_core.model import OviModelConfig
 from ovi_native.ovi_core.transformer import OviConfig
+from safetensors.torch import save_file
 from simulated_card import DEVICE, Living, flash_attention
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+TESTS = Path(__file__).resolve().parent
 BLOCKS = 2  # all hold the same; the first alone would hold less, as nothing came before it
 CLIPS = {
     "720x720_5s": ((31, 45, 45), 157),
@@ -105,3 +113,32 @@ def test_the_node_asks_for_chunks_of_its_copy_alone(model):
     assert chunked.model.chunk_tokens == 2048
     run(stock_guider(model))
     assert model.model.chunk_tokens == 0
+
+
+# Loading.
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="private memory is told by Linux alone")
+def test_loading_takes_no_more_memory_than_the_file_is_large(tmp_path):
+    sizes = OviConfig(dim=512, ffn_dim=2048, num_layers=2, text_dim=512)
+    shapes = checkpoint.to_published_keys(checkpoint.expected_weights(sizes))
+    weights = {key: torch.randn(weight.shape) for key, weight in shapes.items()}
+    names = "both.safetensors", "video.safetensors", "audio.safetensors", "both.pth"
+    both, video, audio, pickled = (str(tmp_path / name) for name in names)
+    save_file(weights, both)
+    for path, tower in ((video, "video_model."), (audio, "audio_model.")):
+        save_file({key: weight for key, weight in weights.items() if key.startswith(tower)}, path)
+    torch.save(weights, pickled)
+    size = os.path.getsize(both)
+    assert size > 100e6
+    cases = [[both], [video, audio], [pickled], [both, None, "fp8_e4m3fn"]]
+    # Large blocks go back to the system when they are freed, so that each case starts from nothing.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, str(TESTS / "load_memory.py"), json.dumps(cases)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two, of_torch, eighths = (taken / size for taken in json.loads(done.stdout.splitlines()[-1]))
+    assert 0.9 < one <= 1.05
+    assert 0.9 < two <= 1.05
+    assert 0.9 < of_torch <= 1.05
+    assert eighths <= 0.5  # norms, modulation, convolutions and time embedding keep their type
