@@ -118,7 +118,7 @@ def adapters_of(weights: Weights, config: OviConfig, fresh: Adapters, file: str)
     placed = place(spelt, config)
     if not placed.patches:
         raise refusal(file, weights, placed.misfit, "existing_lora")
-    patches = {name: placed.patches.get(f"{ROOT}{name}.weight") for name in fresh.of_layers}
+    patches: dict[str, Any] = {name: placed.patches.get(f"{ROOT}{name}.weight") for name in fresh.of_layers}
     known = {name: patch.to_train() for name, patch in patches.items() if hasattr(patch, "to_train")}
     for name in list(known)[:1]:
         _check_same(known[name], patches[name], _like(name, config), file)

@@ -20,8 +20,8 @@ from .weight_files import Weights
 ROOT = "diffusion_model."
 
 PREFIXES = re.compile(
-    r"(lora_unet_+|lora_transformer_|lycoris_)(diffusion_model_|video_model_)?"
-    r"|((base_model|model|diffusion_model|transformer|unet|dit|pipe|module|video_model)\.)*"
+    r"^(?:(lora_unet_+|lora_transformer_|lycoris_)(diffusion_model_|video_model_)?"
+    r"|((base_model|model|diffusion_model|transformer|unet|dit|pipe|module|video_model)\.)*)"
 )
 """What trainers put before the name of a layer; other models have names that go on where these end."""
 
@@ -68,7 +68,7 @@ def in_host_spelling(weights: Mapping[str, torch.Tensor], config: OviConfig) -> 
 
 def _split(key: str, config: OviConfig) -> tuple[str | None, str]:
     """The layer that a tensor is for, None where it is no layer of this transformer, and what the tensor is of it."""
-    bare = key[PREFIXES.match(key).end() :]
+    bare = PREFIXES.sub("", key, count=1)
     bare = re.sub(r"_lora\.(up|down)\.weight$", r".lora.\1.weight", bare)
     for name, part in cuts(bare):
         if name in _spellings(config):
@@ -87,7 +87,7 @@ def cuts(key: str) -> Iterator[tuple[str, str]]:
 @cache
 def _spellings(config: OviConfig) -> dict[str, str]:
     """From each spelling of a layer's name, without prefix, to its name here."""
-    found = {}
+    found: dict[str, str] = {}
     for layer in layers(config):
         diffusers = layer
         for pattern, name in DIFFUSERS:

@@ -91,7 +91,7 @@ def widgets(inputs: Inputs) -> list[str]:
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """The pack's nodes on a host whose folders are empty."""
     monkeypatch.setattr(folder_paths, "get_filename_list", lambda _folder: [])
-    monkeypatch.setattr(folder_paths, "get_input_subfolders", lambda: [])
+    monkeypatch.setattr(folder_paths, "get_input_subfolders", list)
 
     async def listed() -> list[Any]:
         return await (await ovi_native.comfy_entrypoint()).get_node_list()
