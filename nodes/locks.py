@@ -1,4 +1,4 @@
-"""A clip or a sound that is given: one tower keeps it, the other answers."""
+"""A clip, a sound or a voice that is given: one tower keeps it, the other answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..ovi_core import locks
 from ..ovi_core.errors import reported_by
+from ..ovi_core.voice import with_voice
 from .notices import tell
 
 CATEGORY = "Ovi/latents"
@@ -131,4 +132,48 @@ class OviLockAudio(io.ComfyNode):
         return io.NodeOutput(locked)
 
 
-NODES = [OviLockVideo, OviLockAudio]
+class OviVoice(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviVoice",
+            display_name="Ovi Own Voice",
+            category=CATEGORY,
+            description="Let the clip speak with a voice of your own: some seconds of it stand before the clip, the "
+            "model goes on from them, and Ovi AV Decode cuts them away. Connect it last, before the sampler. It helps "
+            "to put what the voice says, in its own <S> and <E>, before the speech in the prompt.",
+            search_aliases=["voice cloning", "own voice", "reference voice", "speaker", "text to speech"],
+            inputs=[
+                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="From Empty Ovi Latent or Ovi Image To Video. Voice and clip together should last no "
+                    "longer than the weights were trained on.",
+                ),
+                io.Audio.Input(
+                    "voice", tooltip="Somebody speaking, without music, from its first moment on. Any sample rate."
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=2.0,
+                    min=0.5,
+                    max=8.0,
+                    step=0.1,
+                    tooltip="How much of the voice to take. More is more like it, and costs as much as a clip that "
+                    "is longer by it. Best where it ends with a word.",
+                ),
+                _mode(),
+            ],
+            outputs=[io.Latent.Output(display_name="latent")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @reported_by("Ovi Own Voice")
+    def execute(cls, audio_vae, latent, voice, seconds: float = 2.0, mode: str = "follow the noise") -> io.NodeOutput:
+        led, notes = with_voice(audio_vae, latent, voice, seconds, mode)
+        tell("Ovi Own Voice", cls.hidden.unique_id if cls.hidden else None, notes)
+        return io.NodeOutput(led)
+
+
+NODES = [OviLockVideo, OviLockAudio, OviVoice]

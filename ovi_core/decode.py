@@ -21,6 +21,7 @@ TILED = ("auto", "on", "off")
 TILES = {"tile_x": 32, "tile_y": 32, "overlap": 4, "tile_t": 16, "overlap_t": 2}
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)  # Hz
 AAC_CHANNELS = (1, 2, 6)  # of the layouts that the host saves
+RISE = 0.005  # s, from silence to a sound that is cut out of a longer one
 CROSSFADE = 0.02  # s, the last of a given sound that the model goes on from
 
 
@@ -84,7 +85,7 @@ def decode(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:
 
     A clip or a sound that was given (``locks``) is returned as it was given, bit for bit: at its own size, frame rate,
     sample rate and channels, as far as the latent goes. Sound that the model made to a given clip lasts as long as the
-    clip.
+    clip. What leads to a clip (``voice``) is cut away.
 
     Raises:
         OviError: a latent of one part, or a VAE in the other's place.
@@ -92,14 +93,22 @@ def decode(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:
     video, audio = latents.split(latent["samples"], "samples")
     check_video_vae(vae)
     check_audio_vae(audio_vae)
-    clip, given = kept.video_of(latent), kept.audio_of(latent)
+    clip, given, lead = kept.video_of(latent), kept.audio_of(latent), latent.get(kept.LEAD)
+    length = audio.shape[-1]
+    if lead is not None:
+        video = video[:, :, lead.video_steps :] if lead.clip_begins else video
+        length, audio = length - lead.audio_steps, audio[..., lead.unheard :]
     if clip is None:
         frames, frame_rate = decode_video(vae, video, tiled), Fraction(FPS)
+        if lead is not None and not lead.clip_begins:
+            frames = frames[:, lead.frames :]
     else:
         frame_rate = clip.rate
         count = clocks.frames_within(Fraction(FRAMES_PER_STEP * (video.shape[2] - 1) + 1, FPS), frame_rate)
         frames = clip.images[:count].expand(video.shape[0], -1, -1, -1, -1)
     sound, sample_rate = _sound(audio_vae, audio, given)
+    if lead is not None:
+        sound = _without_lead(sound, lead, length * SAMPLES_PER_STEP)
     if clip is not None or given is not None:
         lasting = clocks.samples_within(frames.shape[1] / frame_rate, sample_rate)
         missing = 0 if clip is None else max(0, lasting - sound.shape[-1])
@@ -118,6 +127,14 @@ def _sound(audio_vae: Any, audio: Tensor, given: kept.KeptAudio | None) -> tuple
     end = given.latent.shape[-1] * SAMPLES_PER_STEP * given.rate // SAMPLE_RATE
     made = clocks.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
     return clocks.joined(whole[..., :end], made.expand(-1, whole.shape[1], -1), CROSSFADE, given.rate), given.rate
+
+
+def _without_lead(sound: Tensor, lead: kept.Lead, samples: int) -> Tensor:
+    """The ``samples`` of a decoded sound [B, C, S] that come after ``lead``, rising from nothing."""
+    shown = sound[..., lead.samples : lead.samples + samples].clone()
+    count = min(round(RISE * SAMPLE_RATE), shown.shape[-1])
+    shown[..., :count] *= (torch.arange(count, device=shown.device) + 0.5) / count
+    return shown
 
 
 def as_one_clip(

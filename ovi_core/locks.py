@@ -13,7 +13,7 @@ from torch import Tensor
 from . import clocks, latents, lengths
 from .decode import check_audio_vae
 from .errors import OviError
-from .kept import AUDIO, VIDEO, KeptAudio, KeptVideo
+from .kept import AUDIO, VIDEO, KeptAudio, KeptVideo, check_without_lead
 from .pictures import check_picture, check_video_vae, fit
 from .spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, SAMPLE_RATE, SAMPLES_PER_STEP, SHORTEST_TRAINED, Clip
 
@@ -58,6 +58,7 @@ def lock_video(
     """
     old, _ = latents.split(latent["samples"], "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
+    check_without_lead(latent)
     check_video_vae(vae)
     _check_clip(images, frame_rate)
     rate = clocks.exact_rate(frame_rate)
@@ -156,6 +157,7 @@ def lock_audio(
     """
     video, old = latents.split(latent["samples"], "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
+    check_without_lead(latent)
     check_audio_vae(audio_vae)
     whole, rate = checked_sound(audio, old.shape[0])
     waveform = _from(whole, rate, start_seconds)

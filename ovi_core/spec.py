@@ -99,7 +99,7 @@ class Clip:
     @property
     def frames(self) -> int:
         """Pictures of the video, at 24 a second."""
-        return frames_of(self.video_steps)
+        return frames_for(self.video_steps)
 
     @property
     def seconds(self) -> float:
@@ -125,7 +125,7 @@ class Clip:
         return batch, AUDIO_CHANNELS, self.audio_steps
 
 
-def frames_of(video_steps: int) -> int:
+def frames_for(video_steps: int) -> int:
     """Pictures that ``video_steps`` latent steps of the video stand for."""
     return FRAMES_PER_STEP * (video_steps - 1) + 1
 
@@ -137,7 +137,7 @@ def audio_steps_for(video_steps: int) -> int:
     drift apart, by 0.4 s in two minutes: what is longer has the steps that fill its frames.
     """
     if video_steps > LONGEST_TRAINED:
-        return math.ceil(frames_of(video_steps) * AUDIO_STEPS_PER_VIDEO_STEP / FRAMES_PER_STEP)
+        return math.ceil(frames_for(video_steps) * AUDIO_STEPS_PER_VIDEO_STEP / FRAMES_PER_STEP)
     return round((video_steps - 1) * 157 / 30)
 
 

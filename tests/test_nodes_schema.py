@@ -118,6 +118,11 @@ CONTRACT = {
         },
         ["LATENT"],
     ),
+    "OviVoice": (
+        "Ovi Own Voice",
+        {"audio_vae": "VAE", "latent": "LATENT", "voice": "AUDIO", "seconds": 2.0, "mode": "follow the noise"},
+        ["LATENT"],
+    ),
     "OviGuider": (
         "Ovi Guider",
         {
@@ -317,6 +322,7 @@ CHOICES = {
     ("OviKeepSpan", "mode"): ["follow the noise", "clean"],
     ("OviLockVideo", "mode"): ["follow the noise", "clean"],
     ("OviLockAudio", "mode"): ["follow the noise", "clean"],
+    ("OviVoice", "mode"): ["follow the noise", "clean"],
     ("OviLockVideo", "length"): ["the latent's", "the whole clip"],
     ("OviLockAudio", "length"): ["the latent's", "the whole sound"],
     ("OviGuidanceOptions", "tower"): ["both", "video", "audio"],
