@@ -147,7 +147,7 @@ class Twin:
         shift: of the timesteps towards the noisy end, as in the reference's schedule.
     """
 
-    learning: Learning = Learning(steps=2400, rate=0.02, vector_scale=0.15, averaging=0.998)
+    learning: Learning = Learning(steps=2000, rate=0.02, vector_scale=0.15, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4
