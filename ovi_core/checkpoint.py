@@ -9,6 +9,7 @@ prefix; the blocks of both in pairs (``fusion_blocks.N.vid_block.``, ``….audio
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -18,7 +19,7 @@ import torch
 from . import gguf_weights, quantised
 from .errors import OviError
 from .spec import AUDIO_CHANNELS, VIDEO_CHANNELS
-from .transformer import OviConfig, OviTransformer
+from .transformer import PATCH, OviConfig, OviTransformer
 from .weight_files import Weights, axis, check_weights, describe_weights, without_prefix
 from .weight_kinds import quantised_elsewhere
 
@@ -37,7 +38,7 @@ def to_module_keys(weights: Mapping[str, torch.Tensor]) -> Weights:
 
 def to_published_keys(weights: Mapping[str, torch.Tensor]) -> Weights:
     """Weights under the names of the published one-file checkpoints."""
-    return {_published_key(key): value for key, value in weights.items()}
+    return {published_key(key): value for key, value in weights.items()}
 
 
 def _module_key(key: str) -> str:
@@ -48,7 +49,8 @@ def _module_key(key: str) -> str:
     return key + ".weight" if key.endswith(".modulation") else key
 
 
-def _published_key(key: str) -> str:
+def published_key(key: str) -> str:
+    """The name that a weight of the module has in the published one-file checkpoints."""
     of_head = key.endswith("head.modulation.weight")
     key = key.replace(".modulation.weight", ".modulation" if of_head else ".modulation.modulation")
     return key if key.startswith(AUDIO) else "video_model." + key
@@ -155,8 +157,9 @@ def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
         packed = quantised.values_per_element(weights, key.removesuffix(".weight")) if index else 1
         return packed * axis(weights, key, index, input="model_name", what=WHAT)
 
-    def channels(key: str, default: int) -> int:
-        return size(key, 1) if key in weights else default
+    def channels(head: str, parts: int, default: int) -> int:
+        """Of a tower's latent, from its last layer: GGUF may keep the first one's five axes as four."""
+        return size(head, 0) // parts if head in weights else default
 
     blocks = {key.removeprefix(tower).split(".")[1] for key in weights if key.startswith(f"{tower}blocks.")}
     return OviConfig(
@@ -165,8 +168,8 @@ def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
         num_layers=len(blocks),
         text_dim=size(f"{tower}text_embedding.0.weight", 1),
         freq_dim=size(f"{tower}time_embedding.0.weight", 1),
-        video_channels=channels("patch_embedding.weight", VIDEO_CHANNELS),
-        audio_channels=channels(f"{AUDIO}patch_embedding.0.weight", AUDIO_CHANNELS),
+        video_channels=channels("head.head.weight", math.prod(PATCH), VIDEO_CHANNELS),
+        audio_channels=channels(f"{AUDIO}head.head.weight", 1, AUDIO_CHANNELS),
     )
 
 

@@ -30,7 +30,7 @@ def read_gguf(path: str, *, input: str) -> dict[str, torch.Tensor]:
         OviError: the library that reads GGUF is not installed, or a tensor is packed in a way that is not known here.
         Exception: whatever the library raises for a damaged file.
     """
-    reader = open_gguf(path, input=input)
+    reader = require_library(input).GGUFReader(path)
     tensors = {}
     for tensor in reader.tensors:
         kind = tensor.tensor_type.name
@@ -52,16 +52,22 @@ def read_gguf(path: str, *, input: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def open_gguf(path: str, *, input: str) -> Any:
-    """The library's reader of a file. Raises OviError where the library is not installed."""
+def read_gguf_text(path: str, key: str, *, input: str) -> str:
+    """What the file's header says under ``key``; empty if nothing."""
+    found = require_library(input).GGUFReader(path).get_field(key)
+    return str(found.contents()) if found else ""
+
+
+def require_library(input: str) -> Any:
+    """The library that knows GGUF. Raises OviError where it is not installed."""
     try:
-        from gguf import GGUFReader
+        import gguf
     except ImportError:
         raise OviError(
             input=input,
-            found="a GGUF file, and no library to read it with",
+            found="a GGUF file, and no library for it",
             accepted="GGUF files where the Python package 'gguf' is installed",
             remedy="Install it with ComfyUI's Python, 'python -m pip install gguf', and restart; or pick a "
             ".safetensors file.",
         ) from None
-    return GGUFReader(path)
+    return gguf

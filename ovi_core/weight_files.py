@@ -19,8 +19,9 @@ import torch
 
 from .errors import OviError
 from .gguf_file import MARK as GGUF_MARK
-from .gguf_file import read_gguf
+from .gguf_file import read_gguf, read_gguf_text
 from .gguf_weights import unpacked
+from .variant_names import METADATA_KEY
 from .weight_kinds import describe_weights
 
 Weights = dict[str, torch.Tensor]
@@ -70,7 +71,7 @@ class Header:
 
     Attributes:
         weights: tensors without memory (meta device), by key.
-        metadata: the file's own words, in safetensors and GGUF.
+        metadata: the file's own words; of GGUF's only which variant it is.
         kind: safetensors, gguf or torch.
     """
 
@@ -95,6 +96,7 @@ def read_header(path: str, *, input: str, accepted: str) -> Header:
                 weights |= {key: file.get_tensor(key) for key in weights if key.endswith(".comfy_quant")}
         elif kind == "gguf":
             weights = {key: value.to("meta") for key, value in read_gguf(path, input=input).items()}
+            metadata = {METADATA_KEY: read_gguf_text(path, METADATA_KEY, input=input)}
         else:
             weights = _read_torch(path, "meta")
     return Header(weights, metadata, kind)

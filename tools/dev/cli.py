@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
-    forwards = argv[:1] in (["test"], ["bench"], ["mini-report"])
+    forwards = argv[:1] in (["test"], ["bench"], ["mini-report"], ["convert"])
     arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
         host = setup.ensure()
@@ -58,6 +58,11 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
         return _in_checkout(host, ["-m", "tools.dev.bench", *forwarded])
     if arguments.command == "mini-report":
         return _in_checkout(host, ["-m", "tools.mini.report", *forwarded])
+    if arguments.command == "convert":
+        # In the folder it was called from, for the files are named from there.
+        environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui), "PYTHONPATH": str(ROOT)}
+        command = [str(host.python), str(ROOT / "tools" / "convert.py"), *forwarded]
+        return subprocess.run(command, env=environment, check=False).returncode
     if arguments.command == "inspect":
         return _in_checkout(host, ["-m", "tools.dev.inspect_file", *map(str, arguments.files)])
     if arguments.command == "lint":
@@ -139,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect = commands.add_parser("inspect", help="say what weight files are, what they lack and what goes with them")
     inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")
+    commands.add_parser("convert", help="turn a model into another layout or type; --help tells more", add_help=False)
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)

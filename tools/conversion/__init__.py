@@ -1,0 +1,1 @@
+"""Behind ``tools/convert.py``: what is written for each weight, and how the file is written."""
