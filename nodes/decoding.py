@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Types, io
 
 from ..ovi_core import decode, one_tower, provenance
+from ..ovi_core import loop as loops
 from ..ovi_core.errors import reported_by
 
 CATEGORY = "Ovi/decoding"
@@ -31,6 +32,12 @@ class OviDecode(io.ComfyNode):
                     tooltip="Decode the picture in overlapping tiles: less memory, more time. auto: only when it would "
                     "not fit at once.",
                 ),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    optional=True,
+                    tooltip="For a clip made with Ovi Loop: its last frame and sample go over into the first.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images"),
@@ -41,8 +48,8 @@ class OviDecode(io.ComfyNode):
 
     @classmethod
     @reported_by("Ovi AV Decode")
-    def execute(cls, samples, vae, audio_vae, tiled: str = "auto") -> io.NodeOutput:
-        clip = one_tower.decode(vae, audio_vae, samples, tiled)
+    def execute(cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False) -> io.NodeOutput:
+        clip = (loops.decode_loop if loop else one_tower.decode)(vae, audio_vae, samples, tiled)
         audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
         film = decode.playable(clip)
         film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}

@@ -11,6 +11,7 @@ from ..ovi_core.guidance import OviGuider as Guider
 from ..ovi_core.schedules import Interval
 from .guidance import NODES as GUIDANCE_NODES
 from .guidance import GuidanceOptionsType
+from .remix import NODES as REMIX_NODES
 
 CATEGORY = "Ovi/sampling"
 
@@ -223,4 +224,4 @@ class OviSampler(io.ComfyNode):
         return io.NodeOutput(sampling.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 
-NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler, *GUIDANCE_NODES]
+NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler, *GUIDANCE_NODES, *REMIX_NODES]

@@ -28,6 +28,9 @@ FOLLOW = 2.0**-20
 sampler of the host, so the way of keeping is told by them. To the host FOLLOW is as good as 0: it blends by the mask.
 """
 
+HELD = 2.0**-18
+"""Noise mask values HELD (1 + d), 0 < d < 1: kept and following the noise until the last share d of the run."""
+
 
 def join(video: Tensor | None, audio: Tensor | None) -> Any:
     """The latent of both parts, or of the one that is not None."""
@@ -129,12 +132,17 @@ def check_mask(mask: Any, input: str) -> None:
 
 
 def follows(mask: Tensor) -> Tensor:
-    """Where a noise mask says :data:`FOLLOW`; with some room, since the host may have scaled it."""
-    return (mask > FOLLOW / 2) & (mask < FOLLOW * 2)
+    """Where a noise mask says :data:`FOLLOW`, with some room, since the host may have scaled it, or :data:`HELD`."""
+    return (mask > FOLLOW / 2) & (mask < HELD * 2)
+
+
+def is_held(mask: Tensor) -> Tensor:
+    """Where a noise mask keeps the latent until later in the run."""
+    return (mask >= HELD) & (mask < HELD * 2)
 
 
 def is_kept(mask: Tensor) -> Tensor:
-    """Where a noise mask keeps the latent, in either way."""
+    """Where a noise mask keeps the latent to the end, in either way."""
     return mask < FOLLOW * 2
 
 

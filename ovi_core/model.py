@@ -23,7 +23,7 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from . import checkpoint, latents, memory
+from . import checkpoint, latents, memory, remix
 from .errors import OviError
 from .layers import CHUNK_TOKENS
 from .run import Run
@@ -243,6 +243,11 @@ def sample_hook(
     options = guider.model_options.setdefault("transformer_options", {})
     options[Run.KEY] = run
     model.chunk_tokens = options.get(CHUNK_TOKENS, 0)
+    if follows is not None:
+        other = guider.model_options.get("denoise_mask_function")
+        free = remix.freeing(denoise_mask, model.model_sampling, other)
+        if free is not None:
+            guider.model_options["denoise_mask_function"] = free
     settings = (sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
     try:
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .spec import AUDIO_STEPS_PER_VIDEO_STEP
 
+AUDIO_START = "ovi_audio_start"
+"""Transformer option: how many audio steps after the first picture the first sound begins; 0 where it is not there."""
 THETA = 10000.0
 AUDIO_TIME_SCALE = 0.19676
 """Audio steps in units of video latent frames: 157 steps and 31 frames span the same 5 s (reference configuration)."""

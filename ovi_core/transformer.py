@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import coupling, latents, rope
+from . import circle, coupling, latents, rope
 from .layers import (
     HEAD_DIM,
     CrossAttention,
@@ -195,7 +195,8 @@ class AudioTower(Tower):
 
     def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
         """Rope of the latent's tokens."""
-        start = rope.window_start(options["context_window"]) if "context_window" in options else 0.0
+        windowed = "context_window" in options
+        start = rope.window_start(options["context_window"]) if windowed else options.get(rope.AUDIO_START, 0.0)
         steps, device = latent.shape[-1], latent.device
         return run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start))
 
@@ -267,8 +268,9 @@ class OviTransformer(Tower):
         # Caches keep and change what they are given, which must not be the sampler's own latent.
         present = [latent.clone() for latent in x if not latents.is_absent(latent.shape)]
         # Wrappers see one latent as other models have it: a cache goes by the first it sees.
+        forward = circle.around(self._forward) if options.get(circle.KEY) else self._forward
         out = WrapperExecutor.new_class_executor(
-            self._forward, self, get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+            forward, self, get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         ).execute(present if len(present) == 2 else present[0], timestep, context, options, **kwargs)
         return out if len(x) == len(present) else [torch.zeros_like(x[0]), out]
 

@@ -36,6 +36,7 @@ CONTRACT = {
         {"variant": "960x960_10s", "precision": "bf16", "download_missing": False},
         ["MODEL", "CLIP", "VAE", "VAE"],
     ),
+    "OviLowMemory": ("Ovi Low Memory", {"model": "MODEL", "chunk_tokens": 8192}, ["MODEL"]),
     "OviTextEncode": (
         "Ovi Text Encode",
         {"clip": "CLIP", "prompt": "", "variant": "960x960_10s"},
@@ -186,6 +187,12 @@ CONTRACT = {
         },
         ["MODEL"],
     ),
+    "OviRemix": (
+        "Ovi Remix",
+        {"latent": "LATENT", "video_denoise": 0.6, "audio_denoise": 0.6},
+        ["LATENT", "FLOAT"],
+    ),
+    "OviLoop": ("Ovi Loop", {"model": "MODEL"}, ["MODEL"]),
     "OviContextWindows": (
         "Ovi Context Windows",
         {"model": "MODEL", "variant": "960x960_10s", "overlap_seconds": 1.0, "repeat_first_frame": False},
@@ -193,7 +200,7 @@ CONTRACT = {
     ),
     "OviDecode": (
         "Ovi AV Decode",
-        {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto"},
+        {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto", "loop": False},
         ["IMAGE", "AUDIO", "VIDEO"],
     ),
     "OviSaveVideo": (
@@ -260,6 +267,7 @@ CONTRACT = {
             "audio_negative": "robotic, muffled, echo, distorted",
             "tiled": "auto",
             "start_image": "IMAGE",
+            "farm": "",
         },
         ["VIDEO", "STRING"],
     ),
@@ -355,7 +363,9 @@ OPTIONAL = {
     ("OviImageToVideo", "end_strength"),
     ("OviKeepSpan", "mask"),
     ("OviStoryboard", "start_image"),
+    ("OviStoryboard", "farm"),
     ("OviGuider", "guidance_options"),
+    ("OviDecode", "loop"),
     ("OviSampler", "guidance_options"),
     ("OviGuidanceOptions", "options"),
     ("OviLockVideo", "length"),
