@@ -56,7 +56,7 @@ register_layout_class(LAYOUT, GGUFLayout)
 
 def packed_tensor(rows: Tensor, format: str, shape: tuple[int, ...]) -> QuantizedTensor:
     """A tensor of ``shape`` whose values are packed in ``rows`` uint8; it computes as float32."""
-    params = GGUFLayout.Params(scale=None, orig_dtype=torch.float32, orig_shape=shape, format=format)  # type: ignore[arg-type]
+    params = GGUFLayout.Params(scale=None, orig_dtype=torch.float32, orig_shape=shape, format=format)
     return QuantizedTensor(rows, LAYOUT, params)
 
 
@@ -92,7 +92,7 @@ def fit_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 def operations(compute_dtype: torch.dtype | None) -> Any:
     """The host's layers for quantised weights, where linear layers may hold GGUF's."""
-    host = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
+    host: Any = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
 
     class PackedOperations(host):
         class Linear(host.Linear):
