@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import latents
 from .errors import OviError
+from .kept import check_without_lead
 from .spec import FPS, FRAMES_PER_STEP, SPATIAL, VIDEO_CHANNELS
 
 FITS = ("crop", "pad", "stretch")
@@ -159,6 +160,7 @@ def _keep(vae: Any, latent: dict, image: Tensor, how: str, step: int, strength: 
     video = _video_of(latent)
     audio = latents.parts(latent["samples"], "latent")[1]
     latents.check_mask(latent.get("noise_mask"), "latent")
+    check_without_lead(latent)
     check_video_vae(vae)
     check_picture(image, inputs[0])
     if image.shape[0] not in (1, video.shape[0]):

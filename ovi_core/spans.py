@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from . import latents
 from .errors import OviError
+from .kept import check_without_lead
 from .pictures import frames_of
 from .spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, SPATIAL
 
@@ -47,6 +48,7 @@ def mark(
     """
     video, audio = latents.parts(latent["samples"], "latent")
     latents.check_mask(latent.get("noise_mask"), "latent")
+    check_without_lead(latent)
     if not (video_spans.strip() or audio_spans.strip() or mask is not None):
         raise OviError(
             input="video_spans and audio_spans",

@@ -83,9 +83,11 @@ class Windows(host.IndexListContextHandler):
         """Whether the latent is longer than a window.
 
         Raises:
-            OviError: it is, and its sound and pictures do not last equally long.
+            OviError: it is, and its sound and pictures do not last equally long; or EasyCache is on.
         """
         longer = super().should_use_context(model, conds, x_in, timestep, model_options)
+        if longer:
+            _check_cache(model_options)
         if longer and len(model.latent_shapes) > 1:
             video, audio = model.latent_shapes
             _check_in_step(video[TIME], audio[TIME])
@@ -136,6 +138,19 @@ def _check_in_step(total: int, steps: int) -> None:
             found=f"{steps} latent steps of sound for {total} of pictures",
             accepted=f"about {filling}: in windows, sound and pictures must last equally long",
             remedy="Make the latent with Empty Ovi Latent, or let a lock node set its length.",
+        )
+
+
+def _check_cache(model_options: dict) -> None:
+    """EasyCache keeps one result for each prompt, and would give every window that of the last one."""
+    from comfy_extras.nodes_easycache import EasyCacheHolder
+
+    if isinstance(model_options["transformer_options"].get("easycache"), EasyCacheHolder):
+        raise OviError(
+            input="model",
+            found="EasyCache together with Ovi Context Windows",
+            accepted="LazyCache, which goes by the whole clip",
+            remedy="Put LazyCache in the place of EasyCache.",
         )
 
 

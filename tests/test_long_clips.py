@@ -11,12 +11,14 @@ import native_host as host
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
 from ovi_native.nodes.locks import OviLockAudio, OviLockVideo
 from ovi_native.nodes.windows import OviContextWindows
 from ovi_native.ovi_core import latents, windows
+from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.rope import AUDIO_TIME_SCALE
 from ovi_native.ovi_core.spec import VARIANTS, audio_steps_for
 from ovi_native.tools.dev import seams
@@ -293,10 +295,19 @@ def test_windows_at_odds_are_joined_without_click_step_or_cut(model):
     assert beside[2] > 6
 
 
+def test_lazy_cache_spares_forwards_and_easy_cache_is_refused(model):
+    seen = Seen(windowed(model))
+    host.run(host.guider(LazyCacheNode.execute(seen.model, 1.0, 0.1, 0.95, False).result[0]), empty(7.0), steps=8)
+    assert 4 <= len(seen.forwards) < 16  # two windows in every step
+    easy = EasyCacheNode.execute(windowed(model), 1.0, 0.1, 0.95, False).result[0]
+    with pytest.raises(OviError, match="LazyCache in the place of EasyCache"):
+        host.run(host.guider(easy), empty(7.0), steps=2)
+
+
 def test_a_window_that_begins_after_the_sound_is_refused(model):
     video, audio = empty(20.0)["samples"].unbind()
     latent = {"samples": latents.join(video, audio[..., :400])}
-    with pytest.raises(Exception, match="400 latent steps of sound for 121 of pictures"):
+    with pytest.raises(OviError, match="400 latent steps of sound for 121 of pictures"):
         host.run(host.guider(windowed(model)), latent, steps=1)
 
 

@@ -11,7 +11,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
-from ovi_native.nodes.latents import OviImageToVideo
+from ovi_native.nodes.latents import OviImageToVideo, OviKeepSpan
 from ovi_native.nodes.locks import OviLockAudio, OviLockVideo, OviVoice
 from ovi_native.ovi_core import decode, latents
 from refusals import refusal
@@ -215,6 +215,13 @@ def test_a_lock_after_the_voice_is_refused(vaes):
     refusal(OviLockAudio.execute, vaes[1], voiced(vaes), speech(), 0.0, "clean", node="Ovi Lock Audio", **expected)
     images = torch.zeros(9, 64, 96, 3)
     refusal(OviLockVideo.execute, vaes[0], voiced(vaes), images, 24.0, "clean", node="Ovi Lock Video", **expected)
+
+
+def test_a_picture_or_a_span_after_the_voice_is_refused(vaes):
+    expected = {"input": "latent", "found": "begins with a voice", "remedy": "Own Voice last"}
+    picture = torch.zeros(1, 64, 96, 3)
+    refusal(OviImageToVideo.execute, vaes[0], voiced(vaes), picture, node="Ovi Image To Video", **expected)
+    refusal(OviKeepSpan.execute, voiced(vaes), "redo", "0.1-0.2", "", node="Ovi Keep Span", **expected)
 
 
 def hush(seconds):
