@@ -254,7 +254,7 @@ class OviTransformer(Tower):
 
         Args:
             x: video latent [B, 48, T, H, W] and audio latent [B, 20, L]; or the video alone; or sound alone, beside
-                the single video cell that stands for no video (``latents.ABSENT``).
+                the single video cell that stands for no video (``latents.is_absent``).
             timestep: [B] in 0..1000.
             context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.
             transformer_options: the host's; wrappers, patches and the current :class:`Run`.
