@@ -162,14 +162,28 @@ class Studio:
 
     def help(self, kind: str) -> str:
         """Text of the help that the info button shows for a new node of this type."""
-        code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); app.graph.add(node);
-          app.canvas.selectItems([node]); }"""
-        self.page.evaluate(code, kind)
+        self.alone(kind)
+        self.page.evaluate("app.canvas.selectItems(app.graph.nodes)")
         self.page.locator('[data-testid="info-button"]').first.click()
         content = self.page.locator(".node-help-content")
         content.wait_for()
         self.page.wait_for_function("document.querySelector('.node-help-content').innerText.length > 100")
         return content.inner_text()
+
+    def alone(self, kind: str) -> None:
+        """A new node of this type as the only one."""
+        code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); node.pos = [80, 80];
+          app.graph.add(node); app.canvas.ds.reset(); }"""
+        self.page.evaluate(code, kind)
+
+    def portrait(self, kind: str, file: Path) -> None:
+        """A picture of a node of this type, drawn by the newer renderer."""
+        self.alone(kind)
+        node = self.page.locator("[data-node-id]").first
+        node.wait_for()
+        self.page.wait_for_timeout(300)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        node.screenshot(path=str(file), type="jpeg", quality=80)
 
     def picture(self, file: Path) -> None:
         """A picture of the whole graph and nothing else."""
