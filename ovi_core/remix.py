@@ -16,8 +16,7 @@ from torch import Tensor
 from . import latents
 from .errors import OviError
 from .latents import FOLLOW, HELD
-
-ROUNDING = 1 + 1e-4  # a step that begins at the level itself is free, wherever float32 put it
+from .schedules import ROUNDING
 
 
 def remixed(latent: dict, video_denoise: float, audio_denoise: float) -> dict:

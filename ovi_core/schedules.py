@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import OviError
 
+ROUNDING = 1 + 1e-4  # a step that begins at the end of an interval is in it, wherever float32 put it
 KINDS = ("constant", "linear", "cosine", "points")
 
 
@@ -30,7 +31,7 @@ class Interval:
     def holds(self, sigma: float, model_sampling: Any) -> bool:
         """Whether the noise level ``sigma`` is in it."""
         percent = model_sampling.percent_to_sigma
-        return percent(self.end) <= sigma <= percent(self.start)
+        return percent(self.end) <= sigma * ROUNDING and sigma <= percent(self.start) * ROUNDING
 
 
 WHOLE_RUN = Interval()

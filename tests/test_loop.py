@@ -28,7 +28,7 @@ def looped(model):
     return OviLoop.execute(model).result[0]
 
 
-# -- what the sampler makes -------------------------------------------------------------------------------------------
+# -- what the sampler makes ------------------------------------------------------------------------------
 
 
 def knows_that_neighbours_resemble(x, timestep, context, options, **kwargs):
@@ -137,7 +137,7 @@ def test_context_windows_beside_it_are_refused(model):
         turning(x, torch.tensor([500.0]), None, {"context_window": object()})
 
 
-# -- what the decoder makes ---------------------------------------------------------------------------------------------
+# -- what the decoder makes ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
