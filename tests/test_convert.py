@@ -200,6 +200,16 @@ def test_fp16_that_overflows_is_refused(tmp_path):
         convert([tmp_path / "model.safetensors"], tmp_path / "t.safetensors", "fp16", **SILENT)
 
 
+def test_a_matrix_of_zeros_stays_one_in_fp8(tmp_path):
+    weights = dict(tiny_weights())
+    key = "video_model.blocks.0.ffn.0.weight"
+    weights[key] = torch.zeros_like(weights[key])
+    save_file(weights, tmp_path / "model.safetensors")
+    convert([tmp_path / "model.safetensors"], tmp_path / "t.safetensors", "fp8", **SILENT)
+    weight = load_model(str(tmp_path / "t.safetensors")).model.diffusion_model.blocks[0].ffn[0].weight
+    assert weight.dequantize().abs().max() == 0
+
+
 def test_the_command_tells_what_is_wrong_in_one_line(tmp_path, capsys):
     save_file({"something": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert tool.main([str(tmp_path / "model.safetensors"), str(tmp_path / "t.safetensors")]) == 1

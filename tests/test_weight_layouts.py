@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 import weight_layouts as layouts
+from comfy import memory_management
 from comfy.quant_ops import QuantizedTensor
-from comfy_extras.nodes_model_merging import ModelSave
+from comfy_extras.nodes_model_merging import ModelMergeSimple, ModelSave
 from gguf.quants import dequantize
 from native_cases import CPU, drawn, error, finite, forward, loaded, sample, tiny_weights, with_lora
 from ovi_native.nodes.loaders import OviModelLoader
@@ -177,6 +178,31 @@ def test_a_partly_loaded_gguf_is_the_same_model(share, tmp_path):
         assert error(forward(partly, 256), forward(loaded(with_lora(meant, LORA)), 256)) <= 1e-5
     finally:
         partly.unpatch_model(CPU)
+
+
+@pytest.mark.parametrize("type", ["Q8_0", "Q4_K"])
+def test_the_hosts_buffers_for_streaming_carry_packed_weights(type, tmp_path):
+    """As cards take in a weight that stays in host memory: the bytes of weight and bias in one buffer, then views."""
+    packed, _ = gguf_model(tmp_path, type)
+    layer = packed.model.diffusion_model.blocks[1].ffn[2]
+    parts = [layer.weight, layer.bias]
+    buffer = torch.zeros(memory_management.vram_aligned_size(parts), dtype=torch.uint8)
+    assert buffer.numel() < layer.weight.nbytes + layer.bias.nbytes + 2 * 1024
+    weight, bias = memory_management.interpret_gathered_like(parts, buffer)
+    for view, part in zip((weight, bias), parts, strict=True):
+        view.copy_(part)
+    assert torch.equal(weight.to(torch.bfloat16).dequantize(), layer.weight.dequantize().bfloat16())
+    assert torch.equal(bias, layer.bias)
+
+
+def test_a_gguf_can_be_merged_from_either_side(tmp_path):
+    packed, meant = gguf_model(tmp_path, "Q8_0")
+    other = load_model(layouts.saved(tmp_path, "other.safetensors", tiny_weights(12, **WIDE)))
+    for pair, expected in (((packed, other), (meant, other)), ((other, packed), (other, meant))):
+        ours, theirs = (ModelMergeSimple().merge(*models, 0.25)[0] for models in (pair, expected))
+        expected_out = forward(loaded(theirs), 256)
+        assert error(forward(loaded(ours), 256), expected_out) <= 1e-5
+        assert error(forward(loaded(pair[0]), 256), expected_out) > 1e-2
 
 
 @pytest.mark.parametrize("lora", [{}, LORA], ids=["plain", "with a LoRA"])

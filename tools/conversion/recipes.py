@@ -132,7 +132,9 @@ def _scaled_fp8(layer: str, weights: Weights) -> Iterator[Entry]:
     @cache
     def quantise() -> dict[str, Tensor]:
         values = _values(f"{layer}.weight", layer, weights).float()
-        return QuantizedTensor.from_float(values, "TensorCoreFP8E4M3Layout", scale="recalculate").state_dict("weight")
+        scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
+        scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
+        return QuantizedTensor.from_float(values, "TensorCoreFP8E4M3Layout", scale=scale).state_dict("weight")
 
     def scale() -> Tensor:
         found = quantise()["weight_scale"]
