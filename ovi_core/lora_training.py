@@ -124,7 +124,9 @@ def train(
             adapters = adapters_of(read_lora(existing, "existing_lora")[0], config, adapters, name)
             done = int(([0, *re.findall(r"(\d+)_steps_", name)])[-1])
         patcher = patcher.clone(force_deepcopy=True)
-        patcher.set_model_compute_dtype(DTYPES[settings.training_dtype])
+        computed_in = DTYPES[settings.training_dtype]
+        if computed_in is not None:
+            patcher.set_model_compute_dtype(computed_in)
         training = Training(patcher.model, samples, adapters, settings)
         with adapters.attached(patcher, config), _in_training(patcher, settings.offloading):
             try:

@@ -165,6 +165,15 @@ def test_other_types_offloading_and_losses_learn_too(model, settings):
     assert all(new < 0.97 * old for new, old in zip(after, before, strict=True)), (before, after)
 
 
+@pytest.mark.parametrize("training_dtype", ["bf16", "none"])
+def test_a_model_of_eight_bits_can_be_trained_on(tmp_path, training_dtype):
+    model = load_model(write_tiny(tmp_path), weight_dtype="fp8_e4m3fn")
+    settings = {"training_dtype": training_dtype}
+    lora = train(model, **settings)[0]
+    before, after = asked(model, **settings), asked(model, lora, **settings)
+    assert all(new < 0.97 * old for new, old in zip(after, before, strict=True)), (before, after)
+
+
 # -- data ----------------------------------------------------------------------------
 
 
