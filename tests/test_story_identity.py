@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.model_management
 import pytest
 import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
@@ -10,6 +11,7 @@ from native_cases import sample, tiny_weights, with_lora, write_tiny
 from ovi_native.ovi_core.audio_vae import load_audio_vae
 from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.story.identity import identity
+from ovi_native.ovi_core.text_encoder import load_text_encoder
 from ovi_native.tools.dev import standins
 from safetensors.torch import save_file
 
@@ -53,6 +55,18 @@ def test_patches_in_place_do_not_hide_the_model_below(model):
     assert other != known
     sample(patched, steps=1)  # the host writes the patches into the weights that both share
     assert (identity(model), identity(patched)) == (known, other)
+
+
+def test_it_does_not_matter_what_is_loaded_at_the_moment(model):
+    clip = load_text_encoder(standins.text_encoder(0))
+    shifted = ModelSamplingSD3().patch(model, 3.0)[0]
+    patchers = (model, shifted, clip.patcher)
+    known = [identity(patcher) for patcher in patchers]
+    sample(shifted, steps=1)
+    clip.encode_from_tokens(clip.tokenize("a pier"))
+    assert [identity(patcher) for patcher in patchers] == known
+    comfy.model_management.unload_all_models()
+    assert [identity(patcher) for patcher in patchers] == known
 
 
 def test_every_change_makes_another_model(model):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 SAMPLES = 16  # values read of each tensor, evenly spread
 DEEPEST = 8  # levels to which objects of other nodes are described
+REPLACED = ("manual_cast_dtype", "model_sampling")  # what nodes put other ones in the place of, while a model is loaded
 UNTOLD = (types.ModuleType, comfy.model_patcher.ModelPatcher)  # known by their class alone
 
 
@@ -31,21 +32,20 @@ def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
     def tell(*texts: str) -> None:
         told.update("\n".join(texts).encode() + b"\0")
 
-    tell(_name(type(patcher.model)), *_types(patcher.model))
+    tell(_name(type(patcher.model)))
+    for name in REPLACED:
+        there = name in patcher.object_patches or hasattr(patcher.model, name)
+        tell(name, *describe(patcher.get_model_object(name) if there else None))
     for key, weight in sorted(patcher.model_state_dict().items()):
-        backup = patcher.backup.get(key)
-        tell(key, _of_tensor(weight if backup is None else backup.weight))
+        if key.split(".")[0] not in REPLACED:
+            backup = patcher.backup.get(key)
+            tell(key, _of_tensor(weight if backup is None else backup.weight))
     for key, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
         tell(str(key), *describe(patches))
     added = (patcher.model_options, patcher.object_patches, patcher.wrappers, patcher.callbacks, patcher.injections)
     for part in added:
         tell(*describe(part))
     return told.hexdigest()
-
-
-def _types(model: Any) -> list[str]:
-    """The types that a model of the host computes in."""
-    return [str(getattr(model, name, None)) for name in ("manual_cast_dtype", "dtype")]
 
 
 def describe(value: Any, above: tuple[int, ...] = ()) -> Iterator[str]:
