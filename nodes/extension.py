@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, decoding, latents, loaders, locks, lora, sampling, stories, storyboard, training, windows
+from . import (
+    conditioning,
+    decoding,
+    latents,
+    loaders,
+    locks,
+    lora,
+    sampling,
+    saving,
+    stories,
+    storyboard,
+    training,
+    windows,
+)
 
-SHELVES = (loaders, conditioning, latents, locks, sampling, windows, decoding, stories, storyboard, lora, training)
+SHELVES = (
+    loaders,
+    conditioning,
+    latents,
+    locks,
+    sampling,
+    windows,
+    decoding,
+    saving,
+    stories,
+    storyboard,
+    lora,
+    training,
+)
 
 
 class OviExtension(ComfyExtension):

@@ -105,6 +105,14 @@ def _inputs() -> list:
             tooltip="Decode the picture in overlapping tiles: less memory, more time.",
         ),
         io.Image.Input("start_image", optional=True, tooltip="First frame of the first shot."),
+        io.String.Input(
+            "farm",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="Address of a Ray cluster that makes shots side by side: 'auto' or 'ray://192.168.0.7:10001'. "
+            "Empty: they are made here, one after the other.",
+        ),
     ]
 
 
@@ -169,6 +177,7 @@ class OviStoryboard(io.ComfyNode):
         audio_negative: str = Settings.audio_negative,
         tiled: str = "auto",
         start_image=None,
+        farm: str = "",
     ) -> io.NodeOutput:
         settings = Settings(
             variant=variant,
@@ -196,6 +205,7 @@ class OviStoryboard(io.ComfyNode):
             lambda name: start_image if name == START_IMAGE else _picture(name),
             start_image is not None,
             lambda line: _say(node_id, line),
+            farm.strip(),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
 

@@ -80,7 +80,16 @@ class Writer:
 
 @contextlib.contextmanager
 def written(path: Path, kind: Format, width: int, height: int) -> Iterator[Writer]:
-    """A writer of a file that is at ``path`` once all went well, and not before.
+    """A writer of a file that is at ``path`` once all went well, and not before; raises as :func:`whole`."""
+    with whole(path) as part, av.open(str(part), "w", format=kind.container, options=kind.options) as file:
+        writer = Writer(file, kind, width, height)
+        yield writer
+        writer.end()
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write, which is moved to ``path`` once all went well, and deleted otherwise.
 
     Raises:
         OviError: the disk is full, or may not be written to.
@@ -91,10 +100,7 @@ def written(path: Path, kind: Format, width: int, height: int) -> Iterator[Write
         _sweep(path)
         handle, name = tempfile.mkstemp(prefix=path.stem, suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
-        with av.open(name, "w", format=kind.container, options=kind.options) as file:
-            writer = Writer(file, kind, width, height)
-            yield writer
-            writer.end()
+        yield Path(name)
         with open(name, "rb+") as done:
             os.fsync(done.fileno())
         os.replace(name, path)

@@ -45,6 +45,11 @@ class Store:
             for image in images:
                 file.show(media.in_8_bit(image))
 
+    def put(self, key: str, shot: bytes) -> None:
+        """Put the file of a shot that another store had into this one."""
+        with media.whole(self.shot(key)) as part:
+            part.write_bytes(shot)
+
     def frames(self, key: str) -> Iterator[np.ndarray]:
         """The frames of a shot, each [H, W, 3] in 8 bit."""
         return media.frames(self.shot(key))

@@ -10,6 +10,7 @@ from pathlib import Path
 import comfy.model_management
 
 from ..spec import FPS
+from . import farm as farms
 from . import film, script, shots
 from .progress import Progress, spoken
 from .shots import Maker, Models, Pictures, Plan, Settings
@@ -24,6 +25,7 @@ def tell(
     load: Pictures,
     start_image: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    farm: str = "",
 ) -> tuple[Path, str]:
     """Make the film of a script.
 
@@ -35,6 +37,7 @@ def tell(
         load: reads the pictures that the script names, and the start image.
         start_image: whether there is one for the first shot.
         say: shows a line on how far the story is.
+        farm: address of a Ray cluster that makes the shots; empty: they are made here.
 
     Returns:
         The film's file and a report in plain lines.
@@ -43,19 +46,24 @@ def tell(
         OviError: a script, model or picture that does not fit, told before anything is made.
     """
     models.check()
-    plans = shots.plan(script.parse(text), settings, models.identity(), start_image, load)
-    took = _made(Maker(models, settings, store, load), plans, say)
+    identity = models.identity()
+    plans = shots.plan(script.parse(text), settings, identity, start_image, load)
+    missing = list({plan.key: plan for plan in plans if not store.has(plan.key)}.values())
+    maker = Maker(models, settings, store, load)
+    if farm and missing:
+        took = farms.make(maker, missing, identity, farm, say)
+    else:
+        took = _made(maker, missing, Progress(missing, len(plans), say))
     say("Writing the film.")
     began = time.monotonic()
     path = film.write(store, plans, comfy.model_management.throw_exception_if_processing_interrupted)
     return path, report(plans, took, path, time.monotonic() - began)
 
 
-def _made(maker: Maker, plans: list[Plan], say: Callable[[str], None]) -> dict[str, float]:
-    """Make what is not in the store; seconds for each shot that was made, by its key."""
-    missing = list({plan.key: plan for plan in plans if not maker.store.has(plan.key)}.values())
-    progress, took = Progress(missing, len(plans), say), {}
-    for plan in missing:
+def _made(maker: Maker, plans: list[Plan], progress: Progress) -> dict[str, float]:
+    """Make shots one after the other; seconds for each, by its key."""
+    took = {}
+    for plan in plans:
         comfy.model_management.throw_exception_if_processing_interrupted()
         began = time.monotonic()
         maker.make(plan, partial(progress.step, plan))

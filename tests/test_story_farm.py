@@ -1,0 +1,96 @@
+"""Shots made by several processes of a Ray cluster on this machine, of which one is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import native_cases
+import psutil
+import pytest
+import ray
+import story_cases as story
+from ovi_native.ovi_core.audio_vae import read_audio_vae
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.loader import load_model
+from ovi_native.ovi_core.story import farm, script, shots
+from ovi_native.ovi_core.text_encoder import read_text_encoder
+from ovi_native.ovi_core.video_vae import read_video_vae
+from ovi_native.tools.dev import standins
+from safetensors.torch import save_file
+from test_story import decoded
+from test_story_identity import lora
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ.update(RAY_worker_niceness="0")  # else they starve where other work goes on
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Models that were loaded from files, with a LoRA."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = {name: str(folder / f"{name}.safetensors") for name in ("text_encoder", "video_vae", "audio_vae")}
+    for name, path in paths.items():
+        save_file(getattr(standins, name)(0), path)
+    model = native_cases.with_lora(load_model(native_cases.write_tiny(folder)), lora())
+    vaes = read_video_vae(paths["video_vae"]), read_audio_vae(paths["audio_vae"])
+    return shots.Models(model, read_text_encoder(paths["text_encoder"]), *vaes)
+
+
+def planned(models, store):
+    """What farms.make is given: who makes shots here, their plans, and what the models are."""
+    identity = models.identity()
+    plans = shots.plan(script.parse(story.SCRIPT), story.settings(), identity, False, None)
+    return shots.Maker(models, story.settings(), store, None), plans, identity
+
+
+def kill_a_worker():
+    """End one of the processes that are at a shot, or load the models for one, as when a machine breaks down."""
+    titles = {process.pid: " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])}
+    busy = [[pid for pid, title in titles.items() if f"ray::Worker.{task}" in title] for task in ("make", "start")]
+    pid = (busy[0] or busy[1])[0]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatch):
+    hired, killed, lines = [], [], []
+    hire = farm._Farm.hire
+    monkeypatch.setattr(farm._Farm, "hire", lambda self: hired.append(1) or hire(self))
+
+    def say(line):
+        lines.append(line)
+        if line.startswith("1 of 4"):
+            killed.append(kill_a_worker())
+
+    maker, plans, identity = planned(models, story.store(tmp_path / "farm"))
+    took = farm.make(maker, plans, identity, "auto", say, workers=2)
+    assert len(hired) == 3
+    assert len(killed) == 1
+    assert set(took) == {plan.key for plan in plans}
+    assert [line.split(" shots")[0] for line in lines[1:]] == [f"{n} of 4" for n in (1, 2, 3, 4)]
+    film, report = story.told(tmp_path / "farm", models=models)
+    assert report.count("from the store") == 4
+    here, _ = story.told(tmp_path / "here", models=models)
+    for ours, theirs in zip(decoded(film), decoded(here), strict=True):
+        assert (abs(ours.astype(float) - theirs) < 1e-3).all()
+
+
+def test_a_model_that_cannot_be_described_is_refused(cluster, models, tmp_path):
+    patched = models.model.clone()
+    patched.set_model_attn1_output_patch(lambda x, options: x * 0.5)
+    maker, plans, identity = planned(models._replace(model=patched), story.store(tmp_path))
+    with pytest.raises(OviError, match="became others"):
+        farm.make(maker, plans, identity, "auto", lambda line: None, workers=1)
+
+
+def test_a_model_of_no_file_is_refused(models, tmp_path):
+    loose = models._replace(vae=native_cases.small_vaes()[0])
+    with pytest.raises(OviError, match="no file") as caught:
+        farm.Loaded.of(loose, "")
+    assert caught.value.input == "vae"
