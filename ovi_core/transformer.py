@@ -288,8 +288,8 @@ class OviTransformer(Tower):
     ) -> list[Tensor] | Tensor:
         given = [x] if isinstance(x, Tensor) else x
         each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
-        towers, contexts, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
-        contexts = [context if text is None else text for text in contexts]
+        towers, asked, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
+        contexts = [context if text is None else text for text in asked]
         setup = self._set_up(towers, given, contexts, keep_text_keys, transformer_options)
         tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, given, strict=True))
         times = [tower.time_code(timestep, s, setup.waves) for tower, s in zip(towers, shares, strict=True)]
