@@ -172,7 +172,7 @@ class Studio:
 
     def alone(self, kind: str) -> None:
         """A new node of this type as the only one."""
-        code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); node.pos = [80, 80];
+        code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); node.pos = [400, 200];
           app.graph.add(node); app.canvas.ds.reset(); }"""
         self.page.evaluate(code, kind)
 
