@@ -95,7 +95,7 @@ def _turns(given: list[Tensor], step: int, keeps: bool) -> tuple[list[Turn], flo
     circle = frames - 1
     by = 0 if keeps and step % 2 == 0 else round(step * GOLDEN % 1 * circle) % circle
     steps = lengths.get(3, 0)
-    sound, start = audio_turn(steps, audio_circle(frames, steps), by / circle) if steps else (None, 0.0)
+    sound, start = audio_turn(steps, max(1, audio_circle(frames, steps)), by / circle)
     return [video_turn(frames, by, keeps) if part.ndim == 5 else sound for part in given], start
 
 

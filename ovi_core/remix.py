@@ -30,7 +30,7 @@ def remixed(latent: dict, video_denoise: float, audio_denoise: float) -> dict:
         OviError: a share outside 0 to 1, or a part that is to be changed a little and is empty.
     """
     video, audio = latents.parts(latent["samples"], "latent")
-    masks = []
+    masks: list[Tensor | None] = []
     for name, part, share in (("video", video, video_denoise), ("audio", audio, audio_denoise)):
         if not 0 <= share <= 1:
             raise OviError(
