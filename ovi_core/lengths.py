@@ -31,9 +31,9 @@ def padded(latent: dict, before: tuple[int, int], after: tuple[int, int]) -> dic
     video, audio = (_padded(*counted) for counted in zip(parts, before, after, strict=True))
     if latent.get("noise_mask") is None:
         return latents.with_parts(latent, video, audio)
-    masks = (latents.video_mask(latent), latents.audio_mask(latent))
-    masks = [_padded(*counted, ones=True) for counted in zip(masks, before, after, strict=True)]
-    return latents.with_parts(latent, video, audio, *masks)
+    both = (latents.video_mask(latent), latents.audio_mask(latent))
+    video_mask, audio_mask = (_padded(*counted, ones=True) for counted in zip(both, before, after, strict=True))
+    return latents.with_parts(latent, video, audio, video_mask, audio_mask)
 
 
 def _padded(part: Tensor, before: int, after: int, ones: bool = False) -> Tensor:
