@@ -207,6 +207,7 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("language", words.TRANSLATIONS)
 def test_the_page_speaks_the_artists_language(page: Studio, language: str):
     page.open(Comfy__Locale=language)
+    page.blank()
     translated = words.read(language)
     shown = page.page.evaluate(SHOWN, "OviSampler")
     assert shown["title"] == translated["nodes/OviSampler/display_name"]

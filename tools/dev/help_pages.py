@@ -1,4 +1,4 @@
-"""The help page of each node in each language, made from the words of ``locales/`` for ComfyUI to find in ``web/docs/``."""
+"""The help page of each node in each language, made from the words of ``locales/``, in ``web/docs/``."""
 
 from __future__ import annotations
 
