@@ -148,7 +148,7 @@ class Twin:
             the things that move are decided late.
     """
 
-    learning: Learning = Learning(steps=2000, rate=0.02, vector_scale=0.15, averaging=0.998)
+    learning: Learning = Learning(steps=2600, rate=0.02, vector_scale=0.15, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4

@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
             group["lr"] = rate * group["scale"]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One update of every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
@@ -90,7 +90,8 @@ def groups_of(module: nn.Module, weight_decay: float, vector_scale: float) -> li
 
 
 def _split(weights: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in weights:
         is_matrix = weight.ndim > 1 and min(weight.shape[0], weight[0].numel()) > 1 and not ADAM.search(name)
         (matrices if is_matrix else rest).append(weight)

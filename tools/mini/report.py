@@ -30,7 +30,7 @@ def report(studio: Studio, seeds: int) -> tuple[str, bool]:
     parts, good = [], True
     for title, section in SECTIONS.items():
         print(title)
-        rows = []
+        rows: list[str] = []
         for figure in section(studio, seeds):
             print(f"  {figure.row}", flush=True)
             rows.append(figure.row)
