@@ -8,11 +8,11 @@ import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -29,7 +29,8 @@ SETTINGS = {
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.Validation.Workflows": True,
 }
-READY = "window.app?.vueAppReady && app.canvas?.graph && app.extensionManager"
+# The page loads its first graph last; what is done before that is lost.
+READY = "window.app?.vueAppReady && app.extensionManager && app.canvas?.graph?.nodes.length"
 WATCH = """() => {
   window.seen = {progress: {}, previews: 0, saved: [], cached: 0, end: null};
   app.api.addEventListener('progress_state', event => {
@@ -163,8 +164,13 @@ class Studio:
     def help(self, kind: str) -> str:
         """Text of the help that the info button shows for a new node of this type."""
         self.alone(kind)
-        self.page.evaluate("app.canvas.selectItems(app.graph.nodes)")
-        self.page.locator('[data-testid="info-button"]').first.click()
+        button = self.page.locator('[data-testid="info-button"]').first
+        for _ in range(10):  # a page just opened shows the toolbox of a node without its buttons
+            self.page.evaluate("() => { app.canvas.deselectAll(); app.canvas.selectItems(app.graph.nodes); }")
+            with suppress(TimeoutError):
+                button.wait_for(timeout=2000)
+                break
+        button.click()
         content = self.page.locator(".node-help-content")
         content.wait_for()
         self.page.wait_for_function("document.querySelector('.node-help-content').innerText.length > 100")
