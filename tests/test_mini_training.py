@@ -31,6 +31,7 @@ from tools.mini.stage_video_vae import fold_moments
 from tools.mini.tokenizer import Tokenizer, learn_pieces
 from tools.mini.train import make_stage
 from tools.mini.training import Options, rate_at, train
+from tools.mini.unpack import unpack
 from tools.mini.workers import made_ahead
 
 STEPS = 6
@@ -293,6 +294,27 @@ def test_the_exported_text_encoder_is_the_trained_one(trained: Path, exported: P
         found = networks.encode_text(text, ids, mask)
     torch.testing.assert_close(found[0], wanted[0, : ids.shape[1]].float(), rtol=0, atol=0.02)
     assert not wanted[0, ids.shape[1] :].any()
+
+
+def test_training_is_taken_up_from_the_exported_files(trained: Path, exported: Path, tmp_path: Path) -> None:
+    unpack(exported, tmp_path)
+    for name in ("video-decoder", "audio-vae", "vocoder"):
+        own, again = (torch.load(run / name / "trained.pt", weights_only=True) for run in (trained, tmp_path))
+        assert own.keys() == again.keys() if name != "vocoder" else own.keys() <= again.keys()
+        for key, value in own.items():
+            torch.testing.assert_close(again[key], value, rtol=2e-3, atol=1e-6)
+    (tmp_path / "latents").symlink_to(trained / "latents")
+    whole = torch.load(trained / "twin" / "trained.pt", weights_only=True)
+    config = with_changes(TINY, ["seed=5"])
+    encode_all(config, quietly(tmp_path))
+    stage = make_stage("twin", config, "cpu", tmp_path)
+    for key, value in stage.module.state_dict().items():
+        torch.testing.assert_close(value, whole[key], rtol=1e-2, atol=1e-6)
+    train(config, stage, quietly(tmp_path, until=2))
+    sizes = export(tmp_path, tmp_path / "models", config, "2030-01-03")
+    stages = json.loads((tmp_path / "models" / "training.json").read_text())
+    assert len(sizes) == 4
+    assert (stages["twin"]["steps"], stages["audio-vae"]["steps"]) == (STEPS + 2, STEPS)
 
 
 def test_the_real_sizes_fit_into_thirty_megabytes() -> None:

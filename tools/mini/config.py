@@ -172,7 +172,7 @@ class Config:
     seed: int = 0
     video_vae: VideoVAE = field(default_factory=VideoVAE)
     video_decoder: VideoVAE = VideoVAE(
-        Learning(steps=1600, rate=0.008, averaging=0.997, descent=1.0),
+        Learning(steps=2600, rate=0.008, averaging=0.997, descent=1.0),
         crops=(Crops(0.6, 9, 96, 1), Crops(1.0, 17, 96, 1)),
         noise=0.05,
     )

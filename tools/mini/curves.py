@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ DRAWN = {
     "vocoder": {"mel": "error of the spectrogram"},
     "twin": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
 }
+HISTORY = "training.json"
 POINTS = 100  # of a curve
 PANEL = (320, 200)
 INKS = ("#2a6fb0", "#c0562b")
@@ -24,17 +25,27 @@ PAPER, FRAME = "#ffffff", "#9a9a9a"
 
 
 def history(run: Path) -> dict[str, Any]:
-    """Of each stage of a run: steps, minutes, and its curves as (step, value)."""
-    stages = {}
-    for stage, names in DRAWN.items():
-        entries = [json.loads(line) for line in (run / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        measured = [entry for entry in entries if "loss" in entry]
-        stages[stage] = {
-            "steps": entries[-1]["step"],
-            "minutes": round(entries[-1]["seconds"] / 60),
-            "curves": {name: _thinned([(entry["step"], entry[name]) for entry in measured]) for name in names},
-        }
-    return stages
+    """Of each stage of a run: steps, minutes, and its curves as (step, value); after those it was taken up from."""
+    before = run / HISTORY
+    earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    return {stage: _stage(run / stage / "log.jsonl", names, earlier.get(stage)) for stage, names in DRAWN.items()}
+
+
+def _stage(log: Path, names: Iterable[str], earlier: dict[str, Any] | None) -> dict[str, Any]:
+    so_far = earlier or {"steps": 0, "minutes": 0, "curves": {name: [] for name in names}}
+    if earlier and not log.exists():
+        return earlier
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    measured = [entry for entry in entries if "loss" in entry]
+    start = so_far["steps"]
+    return {
+        "steps": start + entries[-1]["step"],
+        "minutes": so_far["minutes"] + round(entries[-1]["seconds"] / 60),
+        "curves": {
+            name: so_far["curves"][name] + _thinned([(start + entry["step"], entry[name]) for entry in measured])
+            for name in names
+        },
+    }
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

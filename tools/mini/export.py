@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .curves import history
+from .curves import HISTORY, history
 from .workers import load_pack
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 LARGEST = 30_000_000  # bytes of all files together
 MODEL, TEXT = "diffusion_models/ovi_mini.safetensors", "text_encoders/ovi_mini_umt5.safetensors"
-HISTORY = "training.json"
 VIDEO_VAE, AUDIO_VAE = "vae/ovi_mini_video_vae.safetensors", "vae/ovi_mini_audio_vae.safetensors"
 
 
@@ -67,13 +66,14 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
 
     from .stage_audio import VAE_NAME, VOCODER_NAME
     from .stage_twin import NAME as TWIN_NAME
+    from .stage_twin import PIECES
     from .stage_video_vae import DECODER_NAME
     from .stage_video_vae import NAME as VIDEO_NAME
     from .training import trained_weights
 
     twin = trained_weights(run, TWIN_NAME)
     text = _half(without_prefix(twin, "text."))
-    text["spiece_model"] = torch.tensor(list((run / TWIN_NAME / "pieces.model").read_bytes()), dtype=torch.uint8)
+    text["spiece_model"] = torch.tensor(list((run / TWIN_NAME / PIECES).read_bytes()), dtype=torch.uint8)
     audio = {f"vae.{key}": value for key, value in trained_weights(run, VAE_NAME).items()}
     audio |= {f"vocoder.{key}": value for key, value in trained_weights(run, VOCODER_NAME).items()}
     # Filters are stored as the host's layers use them; with this key present nobody normalises them again.
@@ -101,7 +101,7 @@ def _bfloat(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _metadata(run: Path, config: Config, stages: list[str], date: str) -> dict[str, str]:
-    steps = {stage: _steps(run / stage) for stage in stages}
+    steps = {stage: history(run)[stage]["steps"] for stage in stages}
     return {
         "title": "Ovi mini",
         "license": "Apache-2.0",
@@ -111,10 +111,6 @@ def _metadata(run: Path, config: Config, stages: list[str], date: str) -> dict[s
         "steps": json.dumps(steps),
         "config": json.dumps(config.as_dict()),
     }
-
-
-def _steps(folder: Path) -> int:
-    return int(torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)["step"])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import curves
-from .export import HISTORY
 from .workers import load_pack
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     figures, good = report(studio, arguments.seeds)
     draw_sheet(studio, arguments.page.with_name(SHEET))
     page = into_page(arguments.page.read_text(encoding="utf-8"), "figures", figures)
-    training = arguments.models / HISTORY
+    training = arguments.models / curves.HISTORY
     if training.exists():
         stages = json.loads(training.read_text(encoding="utf-8"))
         curves.draw(stages, arguments.page.with_name(CURVES))

@@ -25,6 +25,7 @@ from .training import generator, seed_of
 from .world import render
 
 NAME = "twin"
+PIECES, START = "pieces.model", "start.pt"  # the tokenizer; weights to start from instead of random ones
 PREVIEW_SEEDS = range(8_000_000, 8_000_008)
 
 
@@ -48,6 +49,9 @@ class TwinStage:
         self.learning = config.twin.learning
         twin, text = networks.twin(config, device), networks.text_encoder(config, device)
         self.module = nn.ModuleDict({"twin": twin, "text": text})
+        start = folder / NAME / START
+        if start.exists():
+            self.module.load_state_dict(torch.load(start, map_location=device, weights_only=True))
         self.model = Model(twin, text, Tokenizer(pieces(config, folder)))
         self.latents = [load_bucket(config, folder, bucket) for bucket in range(len(config.twin.buckets))]
         self.make_batch = partial(make_batch, config)
@@ -120,7 +124,7 @@ def make_batch(config: Config, step: int) -> Batch:
 
 def pieces(config: Config, folder: Path) -> bytes:
     """The tokenizer's model, learned once."""
-    file = folder / NAME / "pieces.model"
+    file = folder / NAME / PIECES
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(learn_pieces(config))

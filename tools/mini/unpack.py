@@ -1,0 +1,60 @@
+"""Takes up training from exported files: ``python -m tools.mini.unpack``.
+
+Writes back into a run's folder what ``export`` took from it, as far as 16 bits hold it: the VAEs as trained, and the
+twin as the weights that its stage starts from. The latents of the training clips have to be encoded anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from .curves import HISTORY
+from .export import AUDIO_VAE, MODEL, ROOT, TEXT, VIDEO_VAE
+from .workers import load_pack
+
+
+def unpack(models: Path, run: Path) -> None:
+    """Write a run's folder from the exported files below ``models``."""
+    from ovi_native.ovi_core.loader import load_model
+    from ovi_native.ovi_core.weight_files import without_prefix
+    from safetensors.torch import load_file
+
+    from .stage_audio import VAE_NAME, VOCODER_NAME
+    from .stage_twin import NAME as TWIN_NAME
+    from .stage_twin import PIECES, START
+    from .stage_video_vae import DECODER_NAME, NAME
+
+    video, audio, text = (load_file(models / name) for name in (VIDEO_VAE, AUDIO_VAE, TEXT))
+    pieces = bytes(text.pop("spiece_model").tolist())
+    twin = load_model(str(models / MODEL)).model.diffusion_model.state_dict()
+    files = {
+        f"{NAME}/trained.pt": video,
+        f"{DECODER_NAME}/trained.pt": video,
+        f"{VAE_NAME}/trained.pt": without_prefix(audio, "vae."),
+        f"{VOCODER_NAME}/trained.pt": without_prefix(audio, "vocoder."),
+        f"{TWIN_NAME}/{START}": {f"twin.{k}": v for k, v in twin.items()} | {f"text.{k}": v for k, v in text.items()},
+    }
+    for name, weights in files.items():
+        file = run / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({key: value.float().clone() for key, value in weights.items()}, file)
+    (run / TWIN_NAME / PIECES).write_bytes(pieces)
+    shutil.copyfile(models / HISTORY, run / HISTORY)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.mini.unpack", description=__doc__)
+    parser.add_argument("--models", type=Path, default=ROOT / "models" / "ovi-mini", metavar="DIR")
+    parser.add_argument("--out", type=Path, default=ROOT / ".mini", metavar="DIR", help="folder of the training run")
+    arguments = parser.parse_args()
+    load_pack("cpu")
+    unpack(arguments.models, arguments.out)
+    print(f"Go on with: python -m tools.mini.train latents --out {arguments.out}, then twin")
+
+
+if __name__ == "__main__":
+    main()
