@@ -12,7 +12,6 @@ from itertools import chain
 from typing import Any
 
 import comfy.conds
-import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.sample
@@ -26,6 +25,7 @@ from torch.nn.functional import max_pool3d
 from . import checkpoint, latents, memory, remix
 from .errors import OviError
 from .layers import CHUNK_TOKENS
+from .previews import OviLatentFormat
 from .run import Run
 from .spec import TEXT_LENGTH
 from .timesteps import TimestepShares
@@ -41,7 +41,7 @@ class OviModelConfig(comfy.supported_models_base.BASE):
     unet_config = {"image_model": "ovi"}
     unet_extra_config: dict = {}
     sampling_settings = {"shift": 5.0}
-    latent_format = comfy.latent_formats.Wan22
+    latent_format = OviLatentFormat
     supported_inference_dtypes = [torch.bfloat16, torch.float32]  # float16 overflows in the published weights
 
     def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:
@@ -248,17 +248,27 @@ def sample_hook(
         free = remix.freeing(denoise_mask, model.model_sampling, other)
         if free is not None:
             guider.model_options["denoise_mask_function"] = free
-    settings = (sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+    settings = (sampler, sigmas, denoise_mask, _hearing(callback, model, latent_shapes), disable_pbar, seed)
     try:
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
     finally:
-        model.current_run = None
+        model.current_run = model.latent_format.sound = None
     if denoise_mask is not None:
         result = torch.where(latents.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
     if latents.is_absent(latent_shapes[0]):
         cell = math.prod(latent_shapes[0][1:])
         result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
     return result
+
+
+def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
+    """The host's callback of a step, before which the preview gets to know the step's sound."""
+
+    def heard(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
+        model.latent_format.hear(x0, shapes)
+        return callback(step, x0, x, steps)
+
+    return callback and heard
 
 
 def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:

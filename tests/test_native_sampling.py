@@ -150,7 +150,7 @@ def test_every_step_shows_a_preview_of_the_video(model, previews, sample):
     assert [step for step, _ in previews] == [1, 2, 3, 4]
     for _, (kind, image, _) in previews:
         assert kind == "JPEG"
-        assert image.size == (6, 4)  # latent cells of a video of 96x64
+        assert image.size == (162, 128)  # 27 pixels for a latent cell of 96x64, and the strip of the sound
         darkest, brightest = image.convert("L").getextrema()
         assert brightest - darkest > 20
 

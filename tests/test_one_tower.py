@@ -185,7 +185,7 @@ def test_a_cache_goes_by_the_tower_that_is_there(model, towers, node):
     assert 0 < host.differences([cached], [whole])[0] < host.differences([unlike], [whole])[0] * 0.75
 
 
-@pytest.mark.parametrize(("towers", "size"), [(VIDEO, (6, 4)), (AUDIO, (1, 1))])
+@pytest.mark.parametrize(("towers", "size"), [(VIDEO, (6, 4)), (AUDIO, (160, 20))])
 def test_every_step_has_its_progress(model, monkeypatch, towers, size):
     seen: list = []
     monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.Latent2RGB)

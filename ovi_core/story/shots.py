@@ -296,7 +296,8 @@ def _watched(model: Any, step: Step) -> Any:
         **named: Any,
     ) -> Any:
         def told(index: int, x0: Any, x: Any, steps: int) -> None:
-            preview = previewer and previewer.decode_latent_to_preview_image("JPEG", x0.unbind()[0])
+            video = model.model.latent_format.hear(x0, model.model.latent_shapes)
+            preview = previewer and previewer.decode_latent_to_preview_image("JPEG", video)
             step(index + 1, steps, preview)
 
         return executor(noise, latent, sampler, sigmas, mask, told, *more, **named)

@@ -1,0 +1,86 @@
+"""The host's picture preview while a run goes on, with what the audio tower makes as a strip under it.
+
+The host previews the video part of a joint latent and nothing more. Its ``latent2rgb`` method asks the latent format to
+reshape that part first, which is where the strip is put in: as latent cells that the method's own map turns into the
+strip's colours. So every sampler of the host shows it, and packs that take this preview's map for their own find it as
+it was. A small decoder (``taesd``) has no such place and shows the picture alone.
+
+A row of the strip is a channel of the audio latent, a column a stretch of time, brightness the channel's size there.
+That is no spectrum and no loudness, which take the audio VAE, but it shows when something sounds, and that it changes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import comfy.latent_formats
+import comfy.utils
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+WIDTH, LARGEST = 160, 512
+"""Pixels: what a preview is made wide, and the host's default for its longer side, beyond which nothing is enlarged."""
+
+DARK, BRIGHT = (-0.95, -0.95, -0.85), (1.0, 0.7, -0.3)
+"""Colours of a channel at 0 and at its largest, red, green and blue from -1 to 1."""
+
+
+class OviLatentFormat(comfy.latent_formats.Wan22):
+    """Wan 2.2's latents, with a preview that shows the sound beside them.
+
+    Attributes:
+        sound: audio latent [20, L] of the first clip in the step that is previewed, None without an audio tower.
+    """
+
+    sound: Tensor | None = None
+
+    def hear(self, x0: Tensor, shapes: list) -> Tensor:
+        """Keep the sound of the prediction ``x0``, packed as the host samples it; returns its video part."""
+        video, *audio = comfy.utils.unpack_latents(x0, shapes)
+        self.sound = audio[0][0] if audio else None
+        return video
+
+    def latent_rgb_factors_reshape(self, x0: Tensor) -> Tensor:
+        """The first frame of a video latent [B, 48, T, H, W] and, where something was heard, the strip under it.
+
+        Called by the host's ``latent2rgb`` preview.
+
+        Returns:
+            latent [1, 48, H', W'] of a whole number of cells for each of the given ones; the strip alone where the
+            video is the cell that stands for no video.
+        """
+        frame = x0[:1, :, 0]
+        if self.sound is None:
+            return frame
+        height, width = frame.shape[-2:]
+        alone = height * width == 1
+        if alone:
+            width = min(max(self.sound.shape[-1], WIDTH), LARGEST)
+        else:
+            wanted = max(math.ceil(self.sound.shape[-1] / width), math.ceil(WIDTH / width))
+            scale = max(1, min(wanted, LARGEST // max(height, width)))
+            frame = interpolate(frame, scale_factor=scale, mode="bilinear")
+            width *= scale
+        strip = self._cells(brightness(self.sound, width).to(frame))
+        return strip if alone else torch.cat((frame, strip), dim=-2)
+
+    def _cells(self, bright: Tensor) -> Tensor:
+        """Latent [1, 48, H, W] that ``latent2rgb`` shows as the colours of ``bright``, [H, W] from 0 to 1."""
+        # pinv: of all latents with these colours the smallest
+        to_latent = torch.linalg.pinv(torch.tensor(self.latent_rgb_factors)).to(bright)
+        dark, light, bias = (bright.new_tensor(c) for c in (DARK, BRIGHT, self.latent_rgb_factors_bias))
+        colours = torch.lerp(dark, light, bright[..., None]) - bias
+        return (colours @ to_latent).movedim(-1, 0)[None]
+
+
+def brightness(sound: Tensor, width: int) -> Tensor:
+    """The strip of an audio latent [20, L], from 0 to 1, as [20 n, width]: n pixels for a channel, time to the right.
+
+    Silence of zeros is dark; the rest counts in three times its root mean square, so that few loud steps stand out.
+    """
+    size = sound.abs().float()
+    columns = interpolate(size[None], size=width, mode="area" if width < size.shape[-1] else "nearest")[0]
+    full = 3 * size.square().mean().sqrt().clamp(min=1 / 3)
+    rows = max(1, round(width / WIDTH))
+    return (columns / full).clamp(max=1).repeat_interleave(rows, dim=0)
