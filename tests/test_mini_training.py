@@ -208,7 +208,7 @@ def test_what_is_given_clean_is_neither_noised_nor_asked_for() -> None:
 
 
 def test_levels_follow_the_shifted_schedule_from_clean_to_noise() -> None:
-    level = ask(TINY.twin, 1000, 2, torch.Generator().manual_seed(0)).level.sort().values
+    level = ask(replace(TINY.twin, shift=5.0), 1000, 2, torch.Generator().manual_seed(0)).level.sort().values
     place = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(level, 5 * place / (1 + 4 * place), rtol=0, atol=6e-3)
 
