@@ -22,12 +22,14 @@ MODELS, PAGE = ROOT / "models" / "ovi-mini", ROOT / "docs" / "mini.md"
 SHEET, CURVES = "mini.jpg", "mini-curves.png"
 
 
-def report(studio: Studio, seeds: int) -> tuple[str, bool]:
-    """The figures as Markdown, and whether all of them hold."""
+def report(studio: Studio, seeds: int, only: str = "") -> tuple[str, bool]:
+    """The figures of all sections, or of those with ``only`` in their title, as Markdown; and whether all hold."""
     from .sections import SECTIONS
 
     parts, good = [], True
     for title, section in SECTIONS.items():
+        if only.lower() not in title.lower():
+            continue
         print(title)
         rows: list[str] = []
         for figure in section(studio, seeds):
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=50, help="clips of each kind (default: %(default)s)")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="page to write the figures into")
     parser.add_argument("--shelf", type=Path, default=ROOT / ".mini" / "report", metavar="DIR", help="keeps the clips")
+    parser.add_argument("--only", default="", metavar="WORDS", help="sections with these words in their title")
     arguments = parser.parse_args(argv)
     load_pack("cpu")
     import comfy.model_management
@@ -80,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     from .studio import Studio
 
     studio = Studio(arguments.models, arguments.shelf)
-    figures, good = report(studio, arguments.seeds)
+    figures, good = report(studio, arguments.seeds, arguments.only)
     draw_sheet(studio, arguments.page.with_name(SHEET))
     page = into_page(arguments.page.read_text(encoding="utf-8"), "figures", figures)
     training = arguments.models / curves.HISTORY
