@@ -56,7 +56,7 @@ def draw_sheet(studio: Studio, file: Path, count: int = 6) -> None:
     from .sections import orders
     from .sheets import picture_rows, save_sheet, sound_row
 
-    rows = []
+    rows: list[str] = []
     for order in orders(count):
         clip = examined(order, studio.make(order))
         row = picture_rows(clip.made.frames)
