@@ -1,0 +1,1 @@
+"""Draws the workflows in ``workflows/`` from a few lines of Python each."""

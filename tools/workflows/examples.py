@@ -1,0 +1,54 @@
+"""The small clips, pictures and the voice that the workflows open: scenes of the small model's world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import torch
+from comfy_api.latest import InputImpl, Types
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, Clip
+from PIL import Image
+
+from ..mini.casting import draw_scene
+from ..mini.world import Rendered, render
+
+CLIP = Clip.from_seconds(96, 96, 2)
+BALL, FACE = 391, 49  # seeds of scenes: the ball and the face that the prompts tell of
+
+
+def _scene(seed: int, kind: str, clip: Clip = CLIP) -> Rendered:
+    return render(draw_scene(seed, clip, kind=kind))
+
+
+def _sound(scene: Rendered) -> dict:
+    return {"waveform": torch.from_numpy(scene.sound)[None, None].float(), "sample_rate": SAMPLE_RATE}
+
+
+def _video(file: Path, scene: Rendered, heard: bool) -> None:
+    parts = Types.VideoComponents(torch.from_numpy(scene.frames), FPS, _sound(scene) if heard else None)
+    InputImpl.VideoFromComponents(parts).save_to(str(file))
+
+
+def _still(file: Path, index: int) -> None:
+    frame = _scene(BALL, "floor", Clip.from_seconds(256, 256, 2)).frames[index]
+    Image.fromarray((frame * 255).round().astype("uint8")).save(file, quality=90)
+
+
+def _voice(file: Path) -> None:
+    samples = (_scene(FACE, "face").sound[None] * 32767).round().astype("int16")
+    frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+    frame.rate = SAMPLE_RATE
+    with av.open(str(file), "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+FILES: dict[str, Callable[[Path], None]] = {
+    "ovi_example_silent.mp4": lambda file: _video(file, _scene(BALL, "floor"), heard=False),
+    "ovi_example_clip.mp4": lambda file: _video(file, _scene(FACE, "face"), heard=True),
+    "ovi_example_voice.flac": _voice,
+    "ovi_example_first.jpg": lambda file: _still(file, 0),
+    "ovi_example_last.jpg": lambda file: _still(file, -1),
+}

@@ -1,0 +1,303 @@
+"""The workflows, each in a few lines: what they are called, what their note says, which nodes they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .drawing import GREEN, RED, Drawing, Node, Output
+
+SHELF: dict[str, Callable[[Drawing], None]] = {}
+BALL = "A small red wooden ball bounces on the floor. Audio: Dry knocks on wood, one for each bounce."
+FACE = "A yellow face says <S>bee bee<E>. Audio: A clear voice."
+LAMP = "A large orange lamp pulses slowly. Audio: A low hum that follows the light."
+LORA = "my_ovi_lora.safetensors"
+BIG = """
+## Variants
+This graph is set to the small variant `mini`. With the full weights choose `960x960_10s` wherever a node has a \
+*variant*, then {size}50 steps{skip}."""
+SIZE, SKIP = "960×960, 10 s, ", " and skip layers 11 (the small one skips none)"
+
+
+def workflow(title: str) -> Callable[[Callable[[Drawing], None]], Callable[[Drawing], None]]:
+    """Put a drawing function on the shelf under the workflow's title."""
+
+    def put(draw: Callable[[Drawing], None]) -> Callable[[Drawing], None]:
+        SHELF[title] = draw
+        return draw
+
+    return put
+
+
+def graph(title: str, info: dict[str, Any], models: list[dict[str, str]]) -> dict[str, Any]:
+    """The workflow of that title; ``info`` and ``models`` as in :class:`Drawing`."""
+    drawing = Drawing(title, info, models)
+    SHELF[title](drawing)
+    return drawing.graph()
+
+
+def begin(
+    d: Drawing, change: str, size: str = SIZE, skip: str = SKIP, files: str = "", precision: str = "bf16"
+) -> Node:
+    """The note and the loader. ``files``: example files to copy, as the note's last sentence."""
+    copied = f"\n\nThe example's {files} in the pack's folder `assets`; copy into ComfyUI's `input`." if files else ""
+    d.note(f"## Change first\n{change}\n{BIG.format(size=size, skip=skip)}{copied}")
+    d.group("Weights")
+    return d.add("OviPipelineLoader", variant="mini", precision=precision)
+
+
+def words(d: Drawing, load: Node, prompt: str) -> tuple[Output, Output]:
+    """Positive and negative conditioning."""
+    d.group("Words")
+
+    def text(title: str, colours: tuple[str, str], said: str) -> Output:
+        return d.add("OviTextEncode", title, colours, clip=load.clip, prompt=said, variant="mini").conditioning
+
+    positive = text("What happens", GREEN, prompt)
+    picture = text("Not in the picture", RED, "jitter, bad hands, blur, distortion")
+    sound = text("Not in the sound", RED, "robotic, muffled, echo, distorted")
+    return positive, d.add("OviDualConditioning", video=picture, audio=sound).conditioning
+
+
+def empty(d: Drawing, **more: Any) -> Output:
+    return d.add("EmptyOviLatent", **{"width": 96, "height": 96, "seconds": 2.0, **more}).latent
+
+
+def clip_of(d: Drawing, file: str) -> Node:
+    return d.add("GetVideoComponents", video=d.add("LoadVideo", file=file).video)
+
+
+def make(
+    d: Drawing,
+    load: Node,
+    told: tuple[Output, Output],
+    latent: Output,
+    model: Output | None = None,
+    loop: bool = False,
+) -> Node:
+    """Sampler and decoder in a group of their own; returns the decoder."""
+    d.group("Make picture and sound together")
+    given = {"model": model or load.model, "positive": told[0], "negative": told[1], "latent": latent}
+    run = d.add("OviSampler", **given, seed=42, steps=20, skip_layers="0")
+    return decode(d, load, run.latent, loop)
+
+
+def decode(d: Drawing, load: Node, samples: Output, loop: bool = False) -> Node:
+    return d.add("OviDecode", samples=samples, vae=load.vae, audio_vae=load.audio_vae, loop=loop)
+
+
+def save(d: Drawing, video: Output) -> None:
+    d.group("Watch and listen")
+    prefix = "video/" + d.title.replace(" ", "_")
+    d.add("SaveVideo", video=video, filename_prefix=prefix, format="mp4", codec="h264")
+
+
+@workflow("Ovi first and last picture")
+def _first_and_last(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose both pictures** and write in *What happens* how the one becomes the other.",
+        files="pictures are `ovi_example_first.jpg` and `ovi_example_last.jpg`",
+    )
+    told = words(d, load, BALL)
+    d.group("Size, length, first and last frame")
+    latent = empty(d)
+    first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
+    last = d.add("LoadImage", "Last picture", image="ovi_example_last.jpg").image
+    latent = d.add("OviImageToVideo", vae=load.vae, latent=latent, start_image=first, end_image=last).latent
+    save(d, make(d, load, told, latent).video)
+
+
+@workflow("Ovi sound for a silent clip")
+def _sound_for_a_clip(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose your clip** in *Load Video* and say in *What happens* what it shows and, after `Audio:`, what is "
+        "to be heard. The pictures stay as they are.",
+        files="clip is `ovi_example_silent.mp4`",
+    )
+    told = words(d, load, BALL)
+    d.group("The silent clip")
+    clip = clip_of(d, "ovi_example_silent.mp4")
+    given = {"images": clip.images, "frame_rate": clip.fps, "length": "the whole clip"}
+    latent = d.add("OviLockVideo", vae=load.vae, latent=empty(d), **given).latent
+    save(d, make(d, load, told, latent).video)
+
+
+@workflow("Ovi pictures for a voice")
+def _pictures_for_a_voice(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose your recording** in *Load Audio* and write in *What happens* who speaks, with the words that are "
+        "heard between `<S>` and `<E>`. The sound stays as it is.",
+        files="voice is `ovi_example_voice.flac`",
+    )
+    told = words(d, load, FACE)
+    d.group("The voice")
+    voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
+    latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice).latent
+    save(d, make(d, load, told, latent).video)
+
+
+@workflow("Ovi go on from a clip")
+def _go_on(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose your clip** in *Load Video* and write what happens next. *Ovi Extend* and *Ovi Join Clips* have the "
+        "same overlap.",
+        size="10 s in *Ovi Extend*, ",
+        files="clip is `ovi_example_clip.mp4`",
+    )
+    told = words(d, load, FACE)
+    d.group("The clip before")
+    clip = clip_of(d, "ovi_example_clip.mp4")
+    given = {"images": clip.images, "audio": clip.audio, "overlap_seconds": 0.5}
+    latent = d.add("OviExtend", vae=load.vae, audio_vae=load.audio_vae, seconds=2.0, **given).latent
+    new = make(d, load, told, latent)
+    d.group("Both as one")
+    before = {"images_a": clip.images, "audio_a": clip.audio, "overlap_seconds": 0.5}
+    film = d.add("OviJoin", images_b=new.images, audio_b=new.audio, **before)
+    save(d, d.add("CreateVideo", images=film.images, audio=film.audio, fps=24.0).video)
+
+
+@workflow("Ovi storyboard")
+def _storyboard(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own shots** in *script*: a line `shot 2 s` begins one, `go on` begins it with the end of the "
+        "shot before. A finished shot is kept and not made again.",
+        size="960×960, shots of 10 s, ",
+    )
+    d.group("Script")
+    script = (
+        "shot 2 s\nscene: A small red wooden ball bounces on the floor.\n"
+        "sound: Dry knocks on wood, one for each bounce.\n\n"
+        "shot 2 s, go on\nscene: A small red wooden ball bounces on the floor.\n"
+        "sound: Dry knocks on wood, one for each bounce.\n\n"
+        "shot 2 s\nscene: A yellow face says\nspeech: bee bee\nsound: A clear voice."
+    )
+    models = {"model": load.model, "clip": load.clip, "vae": load.vae, "audio_vae": load.audio_vae}
+    size = {"variant": "mini", "width": 96, "height": 96, "overlap_seconds": 0.5}
+    run = {"seed": 42, "steps": 20, "skip_layers": "0"}
+    save(d, d.add("OviStoryboard", **models, script=script, **size, **run).video)
+
+
+@workflow("Ovi several seeds at once")
+def _several(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens*. *batch_size* in *Empty Ovi Latent* says how many clips are "
+        "made of it, each from noise of its own; they are saved one after the other in one file.",
+    )
+    told = words(d, load, BALL)
+    d.group("Size, length, how many")
+    save(d, make(d, load, told, empty(d, batch_size=2)).video)
+
+
+@workflow("Ovi LoRA")
+def _lora(d: Drawing) -> None:
+    load = begin(
+        d,
+        f"**Choose your LoRA** in *Load Ovi LoRA* (`{LORA}` stands for it; it lies in `models/loras`, and has to "
+        "fit the variant), then its strength for the picture and for the sound.",
+    )
+    model = d.add("OviLoraLoader", model=load.model, lora_name=LORA).model
+    told = words(d, load, BALL)
+    d.group("Size, length")
+    save(d, make(d, load, told, empty(d), model).video)
+
+
+@workflow("Ovi low memory")
+def _low_memory(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens*. If it still does not fit, halve *chunk_tokens*. `fp8` in *Load "
+        "Ovi* halves the weights, *tiled* in *Ovi AV Decode* may be set to on.",
+        precision="fp8",
+    )
+    model = d.add("OviLowMemory", model=load.model).model
+    told = words(d, load, BALL)
+    d.group("Size, length")
+    save(d, make(d, load, told, empty(d), model).video)
+
+
+@workflow("Ovi few steps")
+def _few_steps(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens*. *ManualSigmas* has one number more than there are steps. With "
+        "guidance 1 the negative text is not used, and a step takes half the time.\n\nThis is for weights or a LoRA "
+        "trained for few steps; others get blurred.",
+        skip="",
+        size="960×960, 10 s; for a better clip ",
+    )
+    told = words(d, load, BALL)
+    d.group("Size, length, steps")
+    latent = empty(d)
+    noise = d.add("RandomNoise", noise_seed=42).noise
+    sigmas = d.add("ManualSigmas", sigmas="1.0, 0.94, 0.83, 0.63, 0.0").sigmas
+    solver = d.add("OviSamplerSelect", solver="euler").sampler
+    d.group("Make picture and sound together")
+    strength = {"video_cfg": 1.0, "audio_cfg": 1.0, "skip_layers": "0"}
+    guider = d.add("OviGuider", model=load.model, positive=told[0], negative=told[1], **strength).guider
+    given = {"noise": noise, "guider": guider, "sampler": solver, "sigmas": sigmas, "latent_image": latent}
+    save(d, decode(d, load, d.add("SamplerCustomAdvanced", **given).output).video)
+
+
+@workflow("Ovi own voice")
+def _own_voice(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose a recording** of the voice in *Load Audio*, 2 to 3 s. *What happens* has first the words of the "
+        "recording, then the new ones, each between `<S>` and `<E>`. The recording is not in the finished clip.",
+        files="voice is `ovi_example_voice.flac`",
+    )
+    told = words(d, load, "A yellow face says <S>bee bee<E> <S>bee bee<E>. Audio: A clear voice.")
+    d.group("Size, length and the voice")
+    voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
+    latent = d.add("OviVoice", audio_vae=load.audio_vae, latent=empty(d), voice=voice).latent
+    save(d, make(d, load, told, latent).video)
+
+
+@workflow("Ovi loop")
+def _loop(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens*, of something that goes on: a fire, rain, a lamp. *loop* is on "
+        "in *Ovi AV Decode*, and *Ovi Loop* is on the model.",
+    )
+    model = d.add("OviLoop", model=load.model).model
+    told = words(d, load, LAMP)
+    d.group("Size, length")
+    save(d, make(d, load, told, empty(d), model, loop=True).video)
+
+
+@workflow("Ovi redo a word")
+def _redo(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose your clip** in *Load Video*, write the seconds to be made anew in *Ovi Keep Span* and the right word "
+        "in *What happens*. All else stays as it is. Another seed gives another take.",
+        files="clip is `ovi_example_clip.mp4`",
+    )
+    told = words(d, load, FACE)
+    d.group("The clip, and what to redo in it")
+    clip = clip_of(d, "ovi_example_clip.mp4")
+    given = {"images": clip.images, "audio": clip.audio, "frame_rate": clip.fps}
+    latent = d.add("OviEncodeClip", vae=load.vae, audio_vae=load.audio_vae, latent=empty(d), **given).latent
+    latent = d.add("OviKeepSpan", latent=latent, video_spans="0.7-1.1", audio_spans="0.7-1.1").latent
+    save(d, make(d, load, told, latent).video)
+
+
+@workflow("Ovi long clip in windows")
+def _windows(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens* and the length in *Empty Ovi Latent*: longer than the weights "
+        "were trained for. *Ovi Context Windows* lets the model see it piece by piece, in the memory of one.",
+        size="960×960, 20 s, ",
+    )
+    model = d.add("OviContextWindows", model=load.model, variant="mini").model
+    told = words(d, load, BALL)
+    d.group("Size, length")
+    save(d, make(d, load, told, empty(d, seconds=12.0), model).video)
