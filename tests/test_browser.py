@@ -21,9 +21,12 @@ from browser import Studio, find, studio
 from tools.dev import help_pages, standins, words
 from tools.dev.server import PACK_FOLDER, Server
 from tools.dev.setup import ROOT, Host
+from tools.dev.workflow import to_prompt
 
 HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+# These two are run in the page; the others are opened there, and tests/test_workflows.py asks a server about them.
+QUEUED = [file for file in WORKFLOWS if file.stem in ("Ovi picture to video", "Ovi text to video")]
 SCREENS = ROOT / "docs" / "screens"
 # Instead of the shipped values, so that a run takes seconds; --rewrite takes the shipped ones, for its pictures.
 SMALL = [("EmptyOviLatent", {"width": 64, "height": 64, "seconds": 0.6}), (None, {"steps": 2})]
@@ -88,7 +91,7 @@ class Run:
     saved: Path
 
 
-@pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda file: file.stem)
+@pytest.fixture(scope="module", params=QUEUED, ids=lambda file: file.stem)
 def run(page: Studio, drawn: bool, server: Server, request: pytest.FixtureRequest) -> Run:
     """A workflow opened and queued with the Run button."""
     rewrite = request.config.getoption("--rewrite")
@@ -109,6 +112,23 @@ def run(page: Studio, drawn: bool, server: Server, request: pytest.FixtureReques
 
 def test_a_workflow_opens_and_runs_without_a_missing_node_or_an_error(run: Run):
     assert run.complaints == []
+
+
+def test_every_workflow_opens_with_all_its_links(page: Studio, drawn: bool, server: Server):
+    with urllib.request.urlopen(f"{server.url}/object_info") as answer:
+        info = json.load(answer)
+    for file in WORKFLOWS:
+        graph = json.loads(file.read_text(encoding="utf-8"))
+        page.load(graph, file.stem)
+        seen = page.page.evaluate("async () => (await app.graphToPrompt()).output")
+        meant = {key: node["inputs"] for key, node in to_prompt(graph, info).items()}
+        assert {key: own_inputs(node["inputs"]) for key, node in seen.items()} == meant, file.stem
+    assert page.complaints() == []
+
+
+def own_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Without those that the page adds for its players."""
+    return {name: value for name, value in inputs.items() if name not in ("video-preview", "audioUI", "upload")}
 
 
 def test_progress_is_shown_and_the_end_is_a_video_that_plays(run: Run):
