@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import curves
 from .workers import load_pack
@@ -56,7 +56,7 @@ def draw_sheet(studio: Studio, file: Path, count: int = 6) -> None:
     from .sections import orders
     from .sheets import picture_rows, save_sheet, sound_row
 
-    rows: list[str] = []
+    rows: list[Any] = []
     for order in orders(count):
         clip = examined(order, studio.make(order))
         row = picture_rows(clip.made.frames)
