@@ -63,6 +63,7 @@ class Drawing:
     _y: int = 0
     _column: int = 0
     _members: list[dict[str, Any]] = field(default_factory=list)
+    _notes: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """The note, above the first group."""
@@ -82,7 +83,7 @@ class Drawing:
         group = {"id": number, "title": f"{number}  {title}", "bounding": [], "color": colour}
         self.groups.append({**group, "font_size": 24, "flags": {}})
 
-    def add(self, kind: str, title: str = "", colours: tuple[str, str] | None = None, **given: Any) -> Node:
+    def add(self, kind: str, title: str = "", colours: tuple[str, str] | None = None, /, **given: Any) -> Node:
         """Place a node: an ``Output`` among ``given`` becomes a link, all else a widget's value (else its default)."""
         info = self.info[kind]
         values = _widgets(info, given)
@@ -124,9 +125,6 @@ class Drawing:
             "extra": {},
             "version": 0.4,
         }
-
-    def __post_init__(self) -> None:
-        self._notes: list[dict[str, Any]] = []
 
     def _place(self, kind: str, height: int, title: str, colours: tuple[str, str] | None) -> dict[str, Any]:
         number = len(self.nodes) + len(self._notes) + 1
