@@ -28,6 +28,7 @@ SETTINGS = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.Validation.Workflows": True,
+    "Comfy.Execution.PreviewMethod": "auto",
 }
 # The page loads its first graph last; what is done before that is lost.
 READY = "window.app?.vueAppReady && app.extensionManager && app.canvas?.graph?.nodes.length"
