@@ -32,3 +32,23 @@ def model(tmp_path_factory):
     import native_host
 
     return native_host.load(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """Saves a VIDEO with the stock node and says what is in the file."""
+    import comfy.cli_args
+    import folder_paths
+    from comfy_extras.nodes_video import SaveVideo
+
+    from tools.dev.clip_check import read_clip
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    monkeypatch.setattr(comfy.cli_args.args, "disable_metadata", True)
+
+    def run(video):
+        SaveVideo.execute(video, "clip", "auto", {"codec": "auto"})
+        (path,) = tmp_path.glob("clip_*")
+        return read_clip(path)
+
+    return run

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 from fractions import Fraction
 
-import comfy.cli_args
-import folder_paths
 import native_host as host
 import pytest
 import torch
-from comfy_extras.nodes_video import SaveVideo
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.locks import OviLockAudio, OviLockVideo
 from ovi_native.ovi_core import latents
-from ovi_native.tools.dev.clip_check import read_clip
 from refusals import refusal
 
 RATES = [8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 60.0]
@@ -40,20 +36,6 @@ def seen(vaes, monkeypatch):
         encode = vae.encode
         monkeypatch.setattr(vae, "encode", lambda x, encode=encode: (given.append(x), encode(x))[1])
     return given
-
-
-@pytest.fixture
-def save(tmp_path, monkeypatch):
-    """Saves a VIDEO with the stock node and says what is in the file."""
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    monkeypatch.setattr(comfy.cli_args.args, "disable_metadata", True)
-
-    def run(video):
-        SaveVideo.execute(video, "clip", "auto", {"codec": "auto"})
-        (path,) = tmp_path.glob("clip_*")
-        return read_clip(path)
-
-    return run
 
 
 def counted(frames, width=48, height=32):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.cli_args
 import comfy.utils
 import folder_paths
 import latent_preview
@@ -13,7 +12,6 @@ from comfy.cli_args import LatentPreviewMethod
 from comfy_extras.nodes_audio import VAEDecodeAudio
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_lt import LTXVConcatAVLatent, LTXVSeparateAVLatent
-from comfy_extras.nodes_video import SaveVideo
 from fusion_cases import published_weights, write_model
 from native_cases import drawn, loaded, sample, small_vaes, text
 from ovi_native.nodes.decoding import OviDecode
@@ -21,7 +19,6 @@ from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
 from ovi_native.nodes.locks import OviLockAudio, OviLockVideo
 from ovi_native.ovi_core import latents
 from ovi_native.ovi_core.loader import load_model
-from ovi_native.tools.dev.clip_check import read_clip
 from refusals import refusal
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -239,20 +236,6 @@ def test_sound_alone_can_be_taken_apart_decoded_and_joined_with_a_video(model, v
 
 
 # -- our nodes ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def save(tmp_path, monkeypatch):
-    """Saves a VIDEO with the stock node and says what is in the file."""
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    monkeypatch.setattr(comfy.cli_args.args, "disable_metadata", True)
-
-    def run(video):
-        SaveVideo.execute(video, "clip", "auto", {"codec": "auto"})
-        (path,) = tmp_path.glob("clip_*")
-        return read_clip(path)
-
-    return run
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -10,7 +10,7 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -44,15 +44,16 @@ def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
     """
     import safetensors.torch
 
-    sizes = {}
-    for name, (weights, stages) in _files(run).items():
+    files = _files(run)  # first, for it says which stage is missing
+    sizes, past = {}, history(run)
+    for name, (weights, stages) in files.items():
         file = out / name
         file.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(
-            {key: value.contiguous() for key, value in weights.items()}, file, _metadata(run, config, stages, date)
+            {key: value.contiguous() for key, value in weights.items()}, file, _metadata(past, config, stages, date)
         )
         sizes[name] = file.stat().st_size
-    (out / HISTORY).write_text(json.dumps(history(run)) + "\n", encoding="utf-8")
+    (out / HISTORY).write_text(json.dumps(past) + "\n", encoding="utf-8")
     total = sum(sizes.values())
     if total > LARGEST:
         raise ValueError(f"The files have {total / 1e6:.2f} MB together, above {LARGEST / 1e6:.0f} MB: {sizes}.")
@@ -100,8 +101,8 @@ def _bfloat(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.bfloat16() for key, value in weights.items()}
 
 
-def _metadata(run: Path, config: Config, stages: list[str], date: str) -> dict[str, str]:
-    steps = {stage: history(run)[stage]["steps"] for stage in stages}
+def _metadata(past: dict[str, Any], config: Config, stages: list[str], date: str) -> dict[str, str]:
+    steps = {stage: past[stage]["steps"] for stage in stages}
     return {
         "title": "Ovi mini",
         "license": "Apache-2.0",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -166,7 +166,3 @@ def apart(model: Any) -> Any:
     patched = model.clone()
     patched.model_options["transformer_options"] |= {"a2v_cross_attn": False, "v2a_cross_attn": False}
     return patched
-
-
-def as_given(order: Order, given: Given) -> Order:
-    return replace(order, given=given)
