@@ -46,12 +46,12 @@ def begin(
     return d.add("OviPipelineLoader", variant="mini", precision=precision)
 
 
-def words(d: Drawing, load: Node, prompt: str) -> tuple[Output, Output]:
+def words(d: Drawing, load: Node, prompt: str | Output, variant: str | Output = "mini") -> tuple[Output, Output]:
     """Positive and negative conditioning."""
     d.group("Words")
 
-    def text(title: str, colours: tuple[str, str], said: str) -> Output:
-        return d.add("OviTextEncode", title, colours, clip=load.clip, prompt=said, variant="mini").conditioning
+    def text(title: str, colours: tuple[str, str], said: str | Output) -> Output:
+        return d.add("OviTextEncode", title, colours, clip=load.clip, prompt=said, variant=variant).conditioning
 
     positive = text("What happens", GREEN, prompt)
     picture = text("Not in the picture", RED, "jitter, bad hands, blur, distortion")
@@ -74,11 +74,12 @@ def make(
     latent: Output,
     model: Output | None = None,
     loop: bool = False,
+    **more: Any,
 ) -> Node:
     """Sampler and decoder in a group of their own; returns the decoder."""
     d.group("Make picture and sound together")
     given = {"model": model or load.model, "positive": told[0], "negative": told[1], "latent": latent}
-    run = d.add("OviSampler", **given, seed=42, steps=20, skip_layers="0")
+    run = d.add("OviSampler", **{**given, "seed": 42, "steps": 20, "skip_layers": "0", **more})
     return decode(d, load, run.latent, loop)
 
 
