@@ -21,7 +21,7 @@ from test_dev_server import is_valid
 from tools.dev import client, workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT, Host
-from tools.workflows import examples, shelf, thumbnail
+from tools.workflows import chains, examples, shelf, thumbnail
 
 HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
@@ -33,11 +33,12 @@ NODE_TITLE = 30  # pixels of a node's title, above its position
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose input folder holds the pack's examples, without weights; a LoRA's name is all that is there."""
+    """A server whose input folder holds the pack's examples; of the weights that others made, only names are there."""
     base, models = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("models")
     (base / "input").mkdir()
-    (models / "loras").mkdir()
-    (models / "loras" / shelf.LORA).touch()
+    for folder, name in [("loras", shelf.LORA), *((folder, name) for name, (folder, _) in chains.FILES.items())]:
+        (models / folder).mkdir(exist_ok=True)
+        (models / folder / name).touch()
     for file in ASSETS.glob("ovi_example*"):
         shutil.copy(file, base / "input")
     with Server(HOST, base, models=models) as running:

@@ -31,6 +31,11 @@ def _video(file: Path, scene: Rendered, heard: bool) -> None:
     InputImpl.VideoFromComponents(parts).save_to(str(file))
 
 
+def _slow(file: Path, scene: Rendered, fps: int, frames: int) -> None:
+    taken = torch.from_numpy(scene.frames)[:: FPS // fps][:frames]
+    InputImpl.VideoFromComponents(Types.VideoComponents(taken, fps, None)).save_to(str(file))
+
+
 def _still(file: Path, index: int) -> None:
     frame = _scene(BALL, "floor", Clip.from_seconds(256, 256, 2)).frames[index]
     Image.fromarray((frame * 255).round().astype("uint8")).save(file, quality=90)
@@ -47,6 +52,7 @@ def _voice(file: Path) -> None:
 
 FILES: dict[str, Callable[[Path], None]] = {
     "ovi_example_silent.mp4": lambda file: _video(file, _scene(BALL, "floor"), heard=False),
+    "ovi_example_8fps.mp4": lambda file: _slow(file, _scene(BALL, "floor"), fps=8, frames=16),
     "ovi_example_clip.mp4": lambda file: _video(file, _scene(FACE, "face"), heard=True),
     "ovi_example_voice.flac": _voice,
     "ovi_example_first.jpg": lambda file: _still(file, 0),

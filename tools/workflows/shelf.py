@@ -302,3 +302,6 @@ def _windows(d: Drawing) -> None:
     told = words(d, load, BALL)
     d.group("Size, length")
     save(d, make(d, load, told, empty(d, seconds=12.0), model).video)
+
+
+from . import chains  # noqa: E402, F401  (they put themselves on the shelf, which has to be there)
