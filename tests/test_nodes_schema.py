@@ -198,6 +198,11 @@ CONTRACT = {
         {"model": "MODEL", "variant": "960x960_10s", "overlap_seconds": 1.0, "repeat_first_frame": False},
         ["MODEL"],
     ),
+    "OviPreviewSound": (
+        "Ovi Preview Sound",
+        {"model": "MODEL", "audio_vae": "VAE", "every_steps": 5, "audioUI": "AUDIO_UI"},
+        ["MODEL"],
+    ),
     "OviDecode": (
         "Ovi AV Decode",
         {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto", "loop": False},
@@ -366,6 +371,7 @@ OPTIONAL = {
     ("OviStoryboard", "farm"),
     ("OviGuider", "guidance_options"),
     ("OviDecode", "loop"),
+    ("OviPreviewSound", "audioUI"),
     ("OviSampler", "guidance_options"),
     ("OviGuidanceOptions", "options"),
     ("OviLockVideo", "length"),

@@ -19,6 +19,8 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
+from .. import sound_preview
+
 SAMPLES = 16  # values read of each tensor, evenly spread
 DEEPEST = 8  # levels to which objects of other nodes are described
 REPLACED = ("manual_cast_dtype", "model_sampling")  # what nodes put other ones in the place of, while a model is loaded
@@ -42,10 +44,16 @@ def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
             tell(key, _of_tensor(weight if backup is None else backup.weight))
     for key, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
         tell(str(key), *describe(patches))
-    added = (patcher.model_options, patcher.object_patches, patcher.wrappers, patcher.callbacks, patcher.injections)
+    wrappers = {kind: _telling(by_key) for kind, by_key in patcher.wrappers.items()}
+    added = (patcher.model_options, patcher.object_patches, wrappers, patcher.callbacks, patcher.injections)
     for part in added:
         tell(*describe(part))
     return told.hexdigest()
+
+
+def _telling(wrappers: dict[str, Any]) -> dict[str, Any]:
+    """Wrappers of one kind by their keys, without the one that only lets a run be heard."""
+    return {key: calls for key, calls in wrappers.items() if key != sound_preview.KEY}
 
 
 def describe(value: Any, above: tuple[int, ...] = ()) -> Iterator[str]:
