@@ -18,6 +18,7 @@ import pytest  # noqa: E402
 from tools.dev import pack  # noqa: E402
 
 pack.load("--cpu")
+pytest_plugins = ["studio_fixtures"]
 
 
 def pytest_addoption(parser):
