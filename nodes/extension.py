@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..ovi_core.model_folders import offer_mini
 from . import (
     conditioning,
     decoding,
@@ -38,5 +39,8 @@ SHELVES = (
 
 
 class OviExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        offer_mini()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for shelf in SHELVES for node in shelf.NODES]

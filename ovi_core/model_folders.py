@@ -1,6 +1,8 @@
-"""The host's list of diffusion models, with the GGUF files it leaves out."""
+"""The host's list of diffusion models, with the GGUF files it leaves out, and the small model that comes with the pack."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import folder_paths
 
@@ -8,6 +10,14 @@ MODELS = "diffusion_models"
 GGUF = (
     "ovi_gguf"  # the host lists files by kind of folder and ending, so GGUF is a kind of its own, in the same folders
 )
+
+MINI = Path(__file__).resolve().parent.parent / "models" / "ovi-mini"
+
+
+def offer_mini() -> None:
+    """Let the host find Ovi mini where it lies in the pack, after everything in the user's own folders."""
+    for folder in sorted(path for path in MINI.glob("*") if path.is_dir()):
+        folder_paths.add_model_folder_path(folder.name, str(folder))
 
 
 def model_files() -> list[str]:
