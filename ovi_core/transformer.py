@@ -7,7 +7,7 @@ and merges made for Wan 2.2 5B then meet the video tower under the names they kn
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from .layers import (
     plain_norm,
 )
 from .run import Run
+from .streaming import Streaming, leaves
 from .timesteps import TimestepShares, Waves
 
 PATCH = (1, 2, 2)
@@ -96,7 +97,7 @@ class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
     options: a copy of the host's transformer options. For each tower that runs, tables: its rope; text_keys: key and
-    value [B, S, D] for every block, or None. hears: of video and audio, in every block.
+    value [B, S, D] for every block, or None. hears: of video and audio, in every block. weights: of the block pairs.
     """
 
     options: dict
@@ -104,6 +105,7 @@ class Setup(NamedTuple):
     tables: list[Tensor]
     text_keys: list
     hears: list[tuple[coupling.Hears, coupling.Hears]]
+    weights: Streaming
 
 
 class Block(nn.Module):
@@ -119,6 +121,13 @@ class Block(nn.Module):
             layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
         )
         self.modulation = layers.modulation(6, dim)
+
+    def read_layers(self, text_kept: bool, alone: bool) -> Iterator[nn.Module]:
+        """The layers whose weights a step reads: no text keys that are kept, no other tower's where none is heard."""
+        cross = self.cross_attn
+        text = [cross.k, cross.norm_k, cross.v] if text_kept else []
+        other = [cross.k_fusion, cross.norm_k_fusion, cross.v_fusion, cross.pre_attn_norm_fusion] if alone else []
+        return leaves(self, without=[*text, *other])
 
 
 def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
@@ -322,7 +331,18 @@ class OviTransformer(Tower):
             for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
-        return Setup(dict(options), waves, tables, text_keys, coupling.hearing(options, len(self.blocks)))
+        hears = coupling.hearing(options, len(self.blocks))
+        weights = Streaming(self._read_layers(towers, text_keys, hears), device, options)
+        return Setup(dict(options), waves, tables, text_keys, hears, weights)
+
+    def _read_layers(self, towers: Sequence[Any], text_keys: list, hears: list) -> Iterator[list[nn.Module]]:
+        """The layers of each block pair whose weights are read."""
+        for i, heard in enumerate(hears):
+            yield [
+                layer
+                for tower, keys, strengths in zip(towers, text_keys, heard[: len(towers)], strict=True)
+                for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(strengths))
+            ]
 
     def _run_blocks(
         self, towers: Sequence[Any], tokens: Any, times: Any, texts: list[Text], setup: Setup
@@ -334,6 +354,7 @@ class OviTransformer(Tower):
         options["total_blocks"], options["block_type"] = len(self.blocks), "double"
         for i, blocks in enumerate(zip(*(tower.blocks for tower in towers), strict=True)):
             options["block_index"] = i
+            setup.weights.advance()
             streams = tuple(
                 Stream(t, table, time, text.of_block(i, block), hears)
                 for t, table, time, text, block, hears in zip(
@@ -352,6 +373,7 @@ class OviTransformer(Tower):
                 tokens = run_pair(args)["img"]
             for patch in after_block:
                 tokens = patch({"img": tokens, "block_index": i, "transformer_options": options})["img"]
+        setup.weights.advance()
         return tokens
 
 

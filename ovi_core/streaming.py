@@ -1,0 +1,52 @@
+"""Weights on their way to the card: the host's queue, which copies those of a block pair ahead of its work.
+
+Where the host pages weights in, each layer asks for its own when it runs, and the card waits for them. The queue asks
+for those of a whole block pair at once, on a stream of its own, while the card is still at work on the pair before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+try:
+    from comfy import model_prefetch
+except ImportError:  # a host without it loads every layer when it runs
+    model_prefetch = None
+
+WANTED = "prefetch_dynamic_vbars"
+"""Transformer option of the host: whether the model's weights are paged in."""
+
+
+class Streaming:
+    """The block pairs of one forward in the order of their work; does nothing where the host streams nothing.
+
+    Args:
+        layers: of each block pair, those whose weights it reads.
+        device: where they are needed.
+        options: the host's transformer options.
+    """
+
+    @torch.compiler.disable
+    def __init__(self, layers: Iterable[Iterable[nn.Module]], device: torch.device, options: dict):
+        self.device, self._queue = device, None
+        if model_prefetch is not None and options.get(WANTED):
+            # one module for each pair, as the host wants them; the layers stay where they are
+            self._queue = model_prefetch.make_prefetch_queue([nn.ModuleList(some) for some in layers], device, options)
+
+    def advance(self) -> None:
+        """Let go of the last pair and fetch the next: before each pair, also one that is skipped, and after all."""
+        if self._queue is not None:
+            self._pop()
+
+    @torch.compiler.disable
+    def _pop(self) -> None:
+        model_prefetch.prefetch_queue_pop(self._queue, self.device, None)
+
+
+def leaves(module: nn.Module, without: Iterable[nn.Module] = ()) -> Iterator[nn.Module]:
+    """The layers of ``module`` that consist of no others."""
+    left_out = set(without)
+    return (layer for layer in module.modules() if layer not in left_out and next(layer.children(), None) is None)
