@@ -85,7 +85,12 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
     from .export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 
     comfy.model_management.in_training = False
-    loaders = {MODEL: load_model, TEXT: read_text_encoder, VIDEO_VAE: read_video_vae, AUDIO_VAE: read_audio_vae}
+    loaders: dict[str, Any] = {
+        MODEL: load_model,
+        TEXT: read_text_encoder,
+        VIDEO_VAE: read_video_vae,
+        AUDIO_VAE: read_audio_vae,
+    }
     models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
     settings = Settings("mini", 96, 96, OVERLAP, steps=arguments.steps, skip_layers=(), tiled="off")
     store, text = Store(folder), script(arguments.shots, arguments.seconds)

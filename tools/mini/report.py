@@ -52,8 +52,8 @@ def draw_sheet(studio: Studio, file: Path, count: int = 6) -> None:
     """Clips of held-out prompts: frames over time, spectrogram, events marked on its lower edge."""
     from PIL import Image
 
+    from .figures import orders
     from .scores import examined
-    from .sections import orders
     from .sheets import picture_rows, save_sheet, sound_row
 
     rows: list[Any] = []

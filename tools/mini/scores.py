@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .measure import Measured, Sync, Verdict, judge, measure, psnr, sync
+from .measure import Measured, Sync, Verdict, judge, match, measure, psnr, sync
 from .measure_sound import material_heard
 from .studio import Made, Order
+from .things import Array
 from .world import Truth, truth_of
 
 FACTS = ("colour", "kind", "count", "loud")
+Span = tuple[float, float]  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,24 @@ def shuffled_sync(clips: Sequence[Clip]) -> Sync:
         (sync(clip.found, clips[(i + 1) % len(clips)].found.onsets) for i, clip in enumerate(clips)),
         Sync(),
     )
+
+
+def sync_within(found: Measured, spans: Sequence[Span], other_onsets: Array | None = None) -> Sync:
+    """Events and onsets that lie in ``spans``, and how many of them have a partner anywhere in the clip.
+
+    With ``other_onsets`` those of another sound (a control).
+    """
+    heard = found.onsets if other_onsets is None else other_onsets
+    wanted, sounding = (
+        [time for time in times if any(first <= time < end for first, end in spans)] for times in (found.events, heard)
+    )
+    return Sync(*match(wanted, heard, found.seconds), *match(sounding, found.events, found.seconds))
+
+
+def shuffled_sync_within(clips: Sequence[Clip], spans: Sequence[Span]) -> Sync:
+    """Control: as :func:`shuffled_sync`, in ``spans`` of each clip."""
+    others = [clips[(i + 1) % len(clips)].found.onsets for i in range(len(clips))]
+    return sum((sync_within(clip.found, spans, other) for clip, other in zip(clips, others, strict=True)), Sync())
 
 
 def rightness(clips: Sequence[Clip]) -> dict[str, float]:

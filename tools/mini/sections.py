@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from . import sections_given, sections_long
+from .figures import FIRST_SCENE, Figure, Section, made, orders, share
 from .measure import log_mel_distance, psnr
 from .measure_sound import onsets
 from .reconstruct import heard_again, seen_again
 from .scores import (
     FACTS,
-    Clip,
-    examined,
     first_frame,
     motion,
     picture_score,
@@ -26,40 +25,6 @@ from .scores import (
 )
 from .studio import Order, Studio
 from .world import render
-
-FIRST_SCENE = 7_000_000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of a table: what was measured, its value, the bound it has to meet ("" for none), and the control's."""
-
-    what: str
-    value: str
-    bound: str = ""
-    holds: bool | None = None
-    control: str = ""
-
-    @property
-    def row(self) -> str:
-        verdict = {True: "yes", False: "**no**", None: ""}[self.holds]
-        return f"| {self.what} | {self.value} | {self.bound} | {verdict} | {self.control} |"
-
-
-Section = Callable[[Studio, int], Iterable[Figure]]
-
-
-def share(what: str, value: float, least: float, control: str = "") -> Figure:
-    return Figure(what, f"{value:.0%}", f"at least {least:.0%}", value >= least, control)
-
-
-def made(studio: Studio, orders: Sequence[Order], name: str) -> list[Clip]:
-    return [examined(order, studio.make(order)) for order in tqdm(orders, desc=name, leave=False)]
-
-
-def orders(count: int, **settings) -> list[Order]:
-    """Held-out scenes one after the other, each with noise of its own."""
-    return [Order(FIRST_SCENE + i, noise=i, **settings) for i in range(count)]
 
 
 def synchrony(studio: Studio, seeds: int) -> Iterator[Figure]:
@@ -168,4 +133,6 @@ SECTIONS: dict[str, Section] = {
     "A picture to start from": pictures,
     "VAEs": autoencoders,
     "Solvers, steps, seeds": sampling,
+    **sections_given.SECTIONS,
+    **sections_long.SECTIONS,
 }

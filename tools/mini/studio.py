@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from ovi_native.ovi_core import decode, locks, pictures, sampling, text
+from ovi_native.ovi_core import decode, encode, locks, pictures, sampling, spans, text, windows
 from ovi_native.ovi_core.audio_vae import read_audio_vae
 from ovi_native.ovi_core.guidance import Guidance
 from ovi_native.ovi_core.latents import empty
 from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.model import AUDIO_TEXT
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip, nearest_steps
 from ovi_native.ovi_core.text_encoder import read_text_encoder
 from ovi_native.ovi_core.video_vae import read_video_vae
 
@@ -33,7 +34,9 @@ from .things import Scene
 from .world import Rendered, render
 
 VARIANT = VARIANTS["mini"]
-Given = Literal["nothing", "picture", "video", "sound"]
+Given = Literal["nothing", "picture", "end", "both ends", "video", "sound", "clip", "wrong sound"]
+SPAN = (0.5, 1.5)  # s of a given clip that are made anew
+OVERLAP = 0.5  # s that two windows of a long clip share
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,22 @@ class Order:
     Attributes:
         scene: seed of the scene, drawn from the held-out split.
         kind: of the scene, as in ``casting.SHARES``; "" for any.
-        given: what the model is shown of the scene: its first picture, its frames or its sound.
+        given: what the model is shown of the scene: its first or last picture or both, its frames, its sound; or all
+            but :data:`SPAN`, in both towers (``clip``) or in the sound alone, where it is another scene's
+            (``wrong sound``).
+        mode: how what is given is shown, one of ``locks.MODES``.
         coupled: False leaves out the attention between the towers.
         noise: seed of the noise.
+        window: seconds of the windows in which a longer clip is made; 0 for all of it at once.
     """
 
     scene: int
     kind: str = ""
     given: Given = "nothing"
+    mode: str = "clean"
     coupled: bool = True
     noise: int = 0
+    window: float = 0.0
     width: int = 96
     height: int = 96
     seconds: float = 2.0
@@ -109,12 +118,16 @@ class Studio:
 
     def make(self, order: Order) -> Made:
         """The clip of an order, from the shelf where it was made before."""
+        return self.kept(asdict(order), lambda: self.decoded(self.sampled(order, self.latent(order))))
+
+    def kept(self, name: dict, make: Callable[[], Made]) -> Made:
+        """What ``make`` makes, from the shelf where it was put under the same ``name`` before."""
         if self.shelf is None:
-            return self._made(order)
-        key = hashlib.sha256((self.fingerprint + json.dumps(asdict(order))).encode()).hexdigest()[:24]
+            return make()
+        key = hashlib.sha256((self.fingerprint + json.dumps(name)).encode()).hexdigest()[:24]
         file = self.shelf / f"{key}.npz"
         if not file.exists():
-            made = self._made(order)
+            made = make()
             self.shelf.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")
             with open(partial, "wb") as out:
@@ -122,9 +135,6 @@ class Studio:
             os.replace(partial, file)
         with np.load(file) as arrays:
             return Made(arrays["frames"].astype(np.float32) / 255, arrays["sound"])
-
-    def _made(self, order: Order) -> Made:
-        return self.decoded(self.sampled(order, self.latent(order)))
 
     @torch.inference_mode()
     def latent(self, order: Order) -> dict:
@@ -134,12 +144,21 @@ class Studio:
             return latent
         scene: Rendered = render(order.drawn())
         frames = torch.from_numpy(scene.frames)
-        if order.given == "picture":
-            return pictures.keep_start(self.vae, latent, frames[:1], "crop")
+        if order.given in ("picture", "both ends"):
+            latent = pictures.keep_start(self.vae, latent, frames[:1], "crop")
+        if order.given in ("end", "both ends"):
+            latent = pictures.keep_end(self.vae, latent, frames[-1:], "crop")
         if order.given == "video":
-            return locks.lock_video(self.vae, latent, frames, FPS, "clean")[0]
-        audio = {"waveform": torch.from_numpy(scene.sound)[None, None], "sample_rate": SAMPLE_RATE}
-        return locks.lock_audio(self.audio_vae, latent, audio, 0.0, "clean")[0]
+            latent = locks.lock_video(self.vae, latent, frames, FPS, order.mode)[0]
+        if order.given == "sound":
+            latent = locks.lock_audio(self.audio_vae, latent, as_audio(scene.sound), 0.0, order.mode)[0]
+        if order.given in ("clip", "wrong sound"):
+            sound = as_audio(scene.sound if order.given == "clip" else spliced(order))
+            latent = encode.encode_clip(self.vae, self.audio_vae, latent, frames, sound, FPS)[0]
+            span = "{}-{}".format(*SPAN)
+            in_video = span if order.given == "clip" else ""
+            latent = spans.mark(latent, "redo", in_video, span, None, locks.MODES[order.mode], True)[0]
+        return latent
 
     @torch.inference_mode()
     def sampled(self, order: Order, latent: dict) -> dict:
@@ -147,6 +166,8 @@ class Studio:
         negative = self._encoded(VIDEO_NEGATIVE)
         negative[0][1][AUDIO_TEXT] = self._encoded(AUDIO_NEGATIVE)[0][0]
         model = self.model if order.coupled else apart(self.model)
+        if order.window:
+            model = windows.with_windows(model, nearest_steps(order.window), OVERLAP, False)
         guidance = Guidance(order.video_cfg, order.audio_cfg, order.skip_layers)
         sigmas = sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
         positive = self._encoded(order.prompt)
@@ -159,6 +180,20 @@ class Studio:
 
     def _encoded(self, prompt: str) -> list[list[Any]]:
         return text.encode(self.clip, prompt, VARIANT)[0]
+
+
+def as_audio(sound: np.ndarray) -> dict:
+    """The host's AUDIO of a sound [S] at 16 kHz."""
+    return {"waveform": torch.from_numpy(sound)[None, None], "sample_rate": SAMPLE_RATE}
+
+
+def spliced(order: Order) -> np.ndarray:
+    """The sound of the order's scene, in the span that of the next scene of its kind, [S]."""
+    other = draw_scene(order.scene + 1, order.clip, "held_out", order.kind or None)
+    sound = render(order.drawn()).sound.copy()
+    first, end = (round(seconds * SAMPLE_RATE) for seconds in SPAN)
+    sound[first:end] = render(other).sound[first:end]
+    return sound
 
 
 def apart(model: Any) -> Any:
