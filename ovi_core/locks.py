@@ -33,6 +33,7 @@ Ovi's 5 s are 5.04 s long, and a sound of 5 s is meant to be all of its sound.
 LEAST_STEPS = 2  # latent steps of the shortest sound: one column of the spectrogram
 FASTEST = 1000  # frames a second
 NOTABLE_CROP = 0.1  # share of the picture
+FITTED_AT_ONCE = 16  # pictures
 
 
 def lock_video(
@@ -67,7 +68,7 @@ def lock_video(
     latent = lengths.of_length(latent, clip)
     video, audio = latent["samples"].unbind()
     shown = clocks.at_own_rate(images.shape[0], rate, clip.frames)
-    encoded = vae.encode(fit(images[shown], clip.width, clip.height, "crop")).to(video)
+    encoded = vae.encode(_fitted(images, shown, clip)).to(video)
     out = latents.with_parts(
         latent,
         encoded.repeat(video.shape[0], 1, 1, 1, 1),
@@ -78,6 +79,15 @@ def lock_video(
     out[VIDEO] = KeptVideo(images, rate, encoded)
     notes = _notes(images, rate, clip, shortened=clip.video_steps < old.shape[2])
     return out, [*notes, *_note_of_windows(clip, length)]
+
+
+def _fitted(images: Tensor, shown: list[int], clip: Clip) -> Tensor:
+    """Those of ``images`` [F, H, W, 3] that are ``shown``, at the clip's size.
+
+    A few at a time, for a long clip at its own size is the largest thing in memory: it must not be there twice.
+    """
+    parts = (images[shown[i : i + FITTED_AT_ONCE]] for i in range(0, len(shown), FITTED_AT_ONCE))
+    return torch.cat([fit(part, clip.width, clip.height, "crop") for part in parts])
 
 
 def _check_clip(images: Any, frame_rate: float) -> None:

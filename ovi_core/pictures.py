@@ -17,6 +17,7 @@ from .spec import FPS, FRAMES_PER_STEP, SPATIAL, VIDEO_CHANNELS
 
 FITS = ("crop", "pad", "stretch")
 SMALLEST_SIDE = 32  # px: below, there is nothing to enlarge
+CHECKED_AT_ONCE = 16  # pictures
 SETTLED = 2
 """Latent steps of a still clip after which a trained VAE's latents do not change any more.
 
@@ -43,7 +44,8 @@ def check_picture(image: Tensor, input: str) -> None:
             accepted=f"{SMALLEST_SIDE} px or more on each side",
             remedy="Load a larger picture; best is one of the clip's own size.",
         )
-    if not torch.isfinite(image).all():
+    # A few at a time: PyTorch copies what it looks at.
+    if not all(bool(torch.isfinite(part).all()) for part in image.split(CHECKED_AT_ONCE)):
         raise OviError(
             input=input,
             found="a picture with values that are not numbers (NaN or infinite)",
