@@ -178,6 +178,30 @@ class Studio:
         results.first.wait_for(state="hidden")
         return texts
 
+    def place(self, title: str) -> int:
+        """Search for a node or blueprint, put the first result in the middle; its id."""
+        before = self.page.evaluate("app.graph.nodes.map(node => node.id)")
+        self._open_search()
+        self.type_into_dialog(title)
+        self.page.locator('[data-testid="result-item"]').first.get_by_text(title, exact=True).first.wait_for()
+        self.page.keyboard.press("Enter")
+        self.page.locator('[data-testid="result-item"]').first.wait_for(state="hidden")
+        self.page.mouse.move(690, 290)
+        self.page.mouse.click(700, 300)
+        code = "before => app.graph.nodes.find(node => !before.includes(node.id))?.id"
+        return self.page.wait_for_function(code, arg=before).json_value()
+
+    def add(self, kind: str, first: Any = None) -> int:
+        """A new node of this type, with a value for its first widget; its id."""
+        code = """([kind, first]) => { const node = LiteGraph.createNode(kind); app.graph.add(node);
+          if (first !== null) node.widgets[0].value = first; return node.id; }"""
+        return self.page.evaluate(code, [kind, first])
+
+    def connect(self, start: int, output: int, end: int, slot: int) -> None:
+        code = """([start, output, end, slot]) =>
+          { app.graph.getNodeById(start).connect(output, app.graph.getNodeById(end), slot); }"""
+        self.page.evaluate(code, [start, output, end, slot])
+
     def _open_search(self) -> None:
         for _ in range(10):  # two clicks that a busy page sees far apart are no double click
             self.page.locator("#graph-canvas").dblclick(position={"x": 1300, "y": 600})
