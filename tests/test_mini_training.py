@@ -22,7 +22,20 @@ from ovi_native.ovi_core.video_vae import read_video_vae
 
 from tools.mini import networks
 from tools.mini.autoencoders import Autoencoders
-from tools.mini.config import AudioVAE, Bucket, Config, Crops, Learning, Text, Twin, VideoVAE, Vocoder, with_changes
+from tools.mini.basis import axes_by_effect, make_basis, with_axes
+from tools.mini.config import (
+    AudioVAE,
+    Bucket,
+    Config,
+    Crops,
+    Learning,
+    Text,
+    Twin,
+    VideoBasis,
+    VideoVAE,
+    Vocoder,
+    with_changes,
+)
 from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
 from tools.mini.flow import Model, Question, ask, mix
 from tools.mini.latents import encode_all
@@ -47,6 +60,7 @@ TINY = Config(
     audio_vae=AudioVAE(learning(3e-3), hidden=8, batch=2, columns=32),
     vocoder=Vocoder(learning(2e-3), channels=16, resblock_kernels=(3,), batch=2, columns=8),
     text=Text(d_model=32, d_ff=32, d_kv=8, num_heads=2, pieces=400, captions=300),
+    video_basis=VideoBasis(clips=2),
     twin=Twin(
         learning(2e-2), dim=128, ffn_dim=128, num_layers=2, buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),)
     ),
@@ -77,6 +91,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     comfy.model_management.in_training = True
     for stage in STAGES:
         if stage == "twin":
+            assert make_basis(TINY, quietly(folder))
             assert encode_all(TINY, quietly(folder))
         assert train(TINY, make_stage(stage, TINY, "cpu", folder), quietly(folder))
     comfy.model_management.in_training = False
@@ -115,7 +130,7 @@ def test_every_weight_learns(name: str, trained: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trained: Path, tmp_path: Path) -> None:
-    for part in ("video-vae", "video-decoder", "audio-vae", "vocoder", "latents"):
+    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents"):
         if part != name:
             (tmp_path / part).symlink_to(trained / part)
     train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path, until=3))
@@ -228,6 +243,32 @@ def test_folded_latents_have_the_moments_the_host_expects() -> None:
         torch.testing.assert_close(network.decode(folded), wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_other_axes_leave_the_pictures_as_they_are() -> None:
+    network, axes, mean = networks.video_vae(TINY, "cpu"), torch.randn(48, 48).double(), torch.randn(48).double()
+    clip, wan = torch.rand(1, 3, 5, 32, 32) * 2 - 1, comfy.latent_formats.Wan22()
+    with torch.no_grad():
+        before = wan.process_in(network.encode(clip))
+        wanted = network.decode(wan.process_out(before))
+        network.load_state_dict(with_axes(network.state_dict(), axes, mean))
+        after = wan.process_in(network.encode(clip))
+        moved = torch.einsum("kc,bcthw->bkthw", axes.float(), before - mean.float().view(1, -1, 1, 1, 1))
+        torch.testing.assert_close(after, moved, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(network.decode(wan.process_out(after)), wanted, rtol=1e-2, atol=1e-3)
+
+
+def test_the_axes_that_are_seen_most_spread_most_and_those_never_seen_stay_small() -> None:
+    torch.manual_seed(0)
+    mixed, seen = torch.randn(6, 6).double(), torch.diag(torch.tensor([9.0, 4.0, 1.0, 0.1, 0.0, 0.0]).double())
+    covariance, effect = mixed @ mixed.T, torch.linalg.inv(mixed).T @ seen @ torch.linalg.inv(mixed)
+    axes = axes_by_effect(covariance, effect, VideoBasis(largest=2.0, power=0.5, least=0.01, floor=0.0))
+    new = axes @ covariance @ axes.T
+    spread = new.diagonal().sqrt()
+    torch.testing.assert_close(new, torch.diag(spread**2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        spread, 2 * (torch.tensor([1, 2 / 3, 1 / 3, 0.1054, 0.01, 0.01]).double()) ** 0.5, rtol=0, atol=1e-3
+    )
+
+
 def test_changes_to_the_configuration_are_made_by_name() -> None:
     changed = with_changes(TINY, ["twin.learning.steps=99", "seed=3"])
     assert (changed.twin.learning.steps, changed.seed, changed.twin.dim) == (99, 3, TINY.twin.dim)
@@ -298,7 +339,7 @@ def test_the_exported_text_encoder_is_the_trained_one(trained: Path, exported: P
 
 def test_training_is_taken_up_from_the_exported_files(trained: Path, exported: Path, tmp_path: Path) -> None:
     unpack(exported, tmp_path)
-    for name in ("video-decoder", "audio-vae", "vocoder"):
+    for name in ("video-basis", "audio-vae", "vocoder"):
         own, again = (torch.load(run / name / "trained.pt", weights_only=True) for run in (trained, tmp_path))
         assert own.keys() == again.keys() if name != "vocoder" else own.keys() <= again.keys()
         for key, value in own.items():

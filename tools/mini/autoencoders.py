@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import networks, stage_audio, stage_video_vae
+from . import basis, networks, stage_audio
 from .config import Config
 from .stage_video_vae import from_network, to_network
 from .training import trained_weights
@@ -24,7 +24,7 @@ class Autoencoders:
     def __init__(self, config: Config, device: str, folder: Path):
         self.device = device
         self.video = networks.video_vae(config, device)
-        self.video.load_state_dict(trained_weights(folder, stage_video_vae.DECODER_NAME))
+        self.video.load_state_dict(trained_weights(folder, basis.NAME))
         self.audio = networks.audio_autoencoder(config, device)
         self.audio.vae.load_state_dict(trained_weights(folder, stage_audio.VAE_NAME))
         self.audio.vocoder.load_state_dict(trained_weights(folder, stage_audio.VOCODER_NAME))
@@ -53,7 +53,7 @@ class Autoencoders:
 def fingerprint(folder: Path) -> str:
     """Of the weights that decide what the latents are: both encoders."""
     digest = hashlib.sha256()
-    for stage in (stage_video_vae.NAME, stage_audio.VAE_NAME):
+    for stage in (basis.NAME, stage_audio.VAE_NAME):
         for key, weight in sorted(trained_weights(folder, stage).items()):
             digest.update(key.encode())
             digest.update(weight.contiguous().numpy().tobytes())

@@ -100,30 +100,18 @@ def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
 def _stage(rng: np.random.Generator, width: float, height: float, walled: bool) -> Stage:
     tone = str(rng.choice(list(TONES)))
     hue, saturation, value = TONES[tone]
-    value = value * rng.uniform(0.93, 1.07)
+    value = value * rng.uniform(0.97, 1.03)
     wall = colorsys.hsv_to_rgb(hue / 360, saturation, min(value, 1.0))
-    ground = colorsys.hsv_to_rgb(hue / 360, saturation * 0.7, value * rng.uniform(0.55, 0.72))
-    spots = tuple(
-        (
-            rng.uniform(0, width),
-            rng.uniform(0, 0.8 * height),
-            rng.uniform(0.15, 0.4),
-            rng.uniform(-0.08, 0.08),
-        )
-        for _ in range(rng.integers(0, 4))
-    )
-    camera = (0.0, 0.0, 1.0, 0.0)
-    if rng.random() < 0.5:
-        camera = (rng.uniform(0.01, 0.04), rng.uniform(0.0, 0.02), rng.uniform(4, 8), rng.random())
+    ground = colorsys.hsv_to_rgb(hue / 360, saturation * 0.7, value * 0.64)
     return Stage(
         tone=tone,
         wall=wall,
         ground=ground,
-        shade=rng.uniform(0.0, 0.25),
-        spots=spots,
-        floor=height - rng.uniform(0.08, 0.18),
-        walls=rng.uniform(0.06, 0.1) if walled else 0.0,
-        camera=camera,
+        shade=0.12,
+        spots=(),
+        floor=height - rng.uniform(0.1, 0.16),
+        walls=0.08 if walled else 0.0,
+        camera=(0.0, 0.0, 1.0, 0.0),
     )
 
 

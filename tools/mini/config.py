@@ -72,6 +72,25 @@ class VideoVAE:
 
 
 @dataclass(frozen=True)
+class VideoBasis:
+    """How the axes of the video latent are scaled by what they change in the picture.
+
+    Attributes:
+        clips: over which that is measured.
+        largest: deviation of the axis that is seen most.
+        power: of how much an axis is seen, compared to that one, in its deviation; 0 would make all alike.
+        least: below this share of the most seen no axis is made smaller.
+        floor: variance added to every latent, so that what is never used is not blown up.
+    """
+
+    clips: int = 16
+    largest: float = 2.2
+    power: float = 0.5
+    least: float = 0.02
+    floor: float = 0.01
+
+
+@dataclass(frozen=True)
 class AudioVAE:
     """The spectrogram's VAE."""
 
@@ -148,21 +167,21 @@ class Twin:
             the things that move are decided late.
     """
 
-    learning: Learning = Learning(steps=2600, rate=0.02, vector_scale=0.15, averaging=0.998)
+    learning: Learning = Learning(steps=4500, rate=0.02, vector_scale=0.15, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4
     freq_dim: int = 128
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=4480, share=0.93, batch=24),
-        Bucket(96, 96, 5.0, clips=320, share=0.07, batch=8),
+        Bucket(96, 96, 2.0, clips=5120, share=0.95, batch=32),
+        Bucket(96, 96, 5.0, clips=320, share=0.05, batch=12),
     )
-    video_clean: float = 0.35
-    audio_clean: float = 0.2
+    video_clean: float = 0.25
+    audio_clean: float = 0.1
     first_frame: float = 0.3
     no_text: float = 0.1
-    audio_weight: float = 4.0
-    shift: float = 1.5
+    audio_weight: float = 1.5
+    shift: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +195,7 @@ class Config:
         crops=(Crops(0.6, 9, 96, 1), Crops(1.0, 17, 96, 1)),
         noise=0.05,
     )
+    video_basis: VideoBasis = field(default_factory=VideoBasis)
     audio_vae: AudioVAE = field(default_factory=AudioVAE)
     vocoder: Vocoder = field(default_factory=Vocoder)
     text: Text = field(default_factory=Text)

@@ -65,6 +65,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     from ovi_native.ovi_core.checkpoint import to_published_keys
     from ovi_native.ovi_core.weight_files import without_prefix
 
+    from .basis import NAME as BASIS_NAME
     from .stage_audio import VAE_NAME, VOCODER_NAME
     from .stage_twin import NAME as TWIN_NAME
     from .stage_twin import PIECES
@@ -82,7 +83,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     return {
         MODEL: (_bfloat(to_published_keys(without_prefix(twin, "twin."))), [TWIN_NAME]),
         TEXT: (text, [TWIN_NAME]),
-        VIDEO_VAE: (_half(trained_weights(run, DECODER_NAME)), [VIDEO_NAME, DECODER_NAME]),
+        VIDEO_VAE: (_half(trained_weights(run, BASIS_NAME)), [VIDEO_NAME, DECODER_NAME]),
         AUDIO_VAE: (_half(audio), [VAE_NAME, VOCODER_NAME]),
     }
 

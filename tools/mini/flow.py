@@ -88,6 +88,9 @@ class Model:
         length, options = self._text_length(contexts[0].shape[1], tokens, video.device)
         video_context, audio_context = (_padded(context, length) for context in contexts)
         values = torch.tensor([0.0, 1.0])
+        device = video.device.type
+        if torch.is_autocast_enabled(device):  # tokens have the latents' type: all that is no matrix is faster so, too
+            video, audio = (part.to(torch.get_autocast_dtype(device)) for part in (video, audio))
         out = self.twin(
             [video, audio],
             timestep,

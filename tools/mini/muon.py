@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import together
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.; five rounds bring singular values near 1
 ROUNDS = 5
 # Weights that Adam updates: tables of embeddings, offsets of the modulation, and the audio tower's patch embedding,
@@ -38,23 +40,36 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """One update of every weight that has a gradient."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                if group["weight_decay"]:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                update = self._orthogonal(weight, group) if group["orthogonal"] else self._adam(weight, group)
-                weight.sub_(update, alpha=group["lr"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            if group["weight_decay"]:
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            if group["orthogonal"]:
+                torch._foreach_sub_(weights, self._orthogonal(weights, group), alpha=group["lr"])
+            else:
+                for weight in weights:
+                    weight.sub_(self._adam(weight, group), alpha=group["lr"])
 
-    def _orthogonal(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        mean = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-        ahead = torch.lerp(weight.grad, mean, group["momentum"])  # Nesterov's
-        update = orthogonalised(ahead.flatten(1)).view_as(weight)
-        rows, columns = weight.shape[0], weight[0].numel()
-        return update * max(1.0, rows / columns) ** 0.5
+    def _orthogonal(self, weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """The updates of matrices and filters; of several processes each finds its share of them."""
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights]
+        means = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov's
+        process, processes = together.share()
+        for i, update in enumerate(updates):
+            if i % processes == process:
+                rows, columns = update.shape[0], update[0].numel()
+                update.copy_(orthogonalised(update.flatten(1)).view_as(update))
+                update.mul_(max(1.0, rows / columns) ** 0.5)
+            else:
+                update.zero_()
+        together.add(updates)
+        return updates
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
         state, (first, second) = self.state[weight], group["betas"]
@@ -76,7 +91,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
 
 

@@ -11,7 +11,7 @@ import torch
 from ovi_native.ovi_core.spec import Clip
 from torch import Tensor, nn
 
-from . import networks
+from . import networks, together
 from .autoencoders import Autoencoders
 from .captions import caption
 from .casting import draw_scene
@@ -59,12 +59,14 @@ class TwinStage:
 
     def loss(self, step: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of both velocities."""
-        settings, source = self.config.twin, generator(self.config, NAME, step)
-        latents = tuple(part[batch.clips].float().to(self.device) for part in self.latents[batch.bucket])
-        question = ask(settings, len(batch.clips), latents[0].shape[2], source)
+        process, processes = together.share()
+        settings, source = self.config.twin, generator(self.config, NAME, step, process)
+        clips, prompts = batch.clips[process::processes], batch.prompts[process::processes]
+        latents = tuple(part[clips].float().to(self.device) for part in self.latents[batch.bucket])
+        question = ask(settings, len(clips), latents[0].shape[2], source)
         question = type(question)(*(part.to(self.device) for part in vars(question).values()))
         noises = tuple(torch.randn(part.shape, generator=source).to(self.device) for part in latents)
-        contexts = self.model.contexts(*texts_of(settings, batch.prompts, source))
+        contexts = self.model.contexts(*texts_of(settings, prompts, source))
         video, audio = flow_errors(self.model, question, latents, noises, contexts)
         return video + settings.audio_weight * audio, {"video": video, "audio": audio}
 

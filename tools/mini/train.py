@@ -1,6 +1,7 @@
 """Trains Ovi mini: ``python -m tools.mini.train STAGE``, in the order of the stages; run it again to go on.
 
-Stages: ``video-vae``, ``video-decoder``, ``audio-vae``, ``vocoder``, ``latents`` (encodes clips), ``twin``; or ``all``.
+Stages: ``video-vae``, ``video-decoder``, ``video-basis`` (turns the latents' axes), ``audio-vae``, ``vocoder``,
+``latents`` (encodes clips), ``twin``; or ``all``.
 Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
 """
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .training import Stage
 
-STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "latents", "twin")
+STAGES = ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -32,8 +33,10 @@ def main(argv: list[str] | None = None) -> int:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    from . import together
     from .config import Config, with_changes
 
+    together.join()
     config = with_changes(Config(), arguments.set)
     for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
         try:
@@ -60,6 +63,10 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
         workers=arguments.workers,
         mixed=arguments.mixed,
     )
+    if name == "video-basis":
+        from .basis import make_basis
+
+        return make_basis(config, options)
     if name == "latents":
         from .latents import encode_all
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from . import together
 from .config import Config, Learning
 from .muon import Muon, groups_of
 from .workers import made_ahead
@@ -82,9 +83,9 @@ class Options:
     until: int | None = None  # stop at this step
 
 
-def generator(config: Config, stage: str, step: int) -> torch.Generator:
-    """The source of everything random in one step, on the CPU."""
-    return torch.Generator().manual_seed(seed_of(config, stage, step))
+def generator(config: Config, stage: str, step: int, share: int = 0) -> torch.Generator:
+    """The source of everything random in one step, or in one share of it, on the CPU."""
+    return torch.Generator().manual_seed(seed_of(config, f"{stage} {share}" if share else stage, step))
 
 
 def seed_of(config: Config, stage: str, step: int) -> int:
@@ -173,9 +174,9 @@ class Run:
             "seconds": self.seconds,
             "config": json.dumps(self.config.as_dict()),
         }
-        _write(state, self.checkpoint)
+        write(state, self.checkpoint)
         with self.average.in_place(), torch.no_grad():
-            _write(self.stage.trained(), self.folder / "trained.pt")
+            write(self.stage.trained(), self.folder / "trained.pt")
 
     def preview(self) -> None:
         with self.average.in_place(), torch.no_grad():
@@ -186,54 +187,58 @@ class Run:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def advance(self, batch: Any) -> dict[str, float]:
-        """One optimiser step."""
+    def advance(self, batch: Any, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """One optimiser step; returns figures for the log, and whether this process or one beside it wants to stop."""
         learning = self.stage.learning
         self.optimizer.set_rate(rate_at(learning, self.step))
         with torch.autocast(self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.mixed):
             loss, figures = self.stage.loss(self.step, batch)
         self.optimizer.zero_grad()
         loss.backward()
+        stop = together.agree(self.stage.module.parameters(), stop)
         norm = nn.utils.clip_grad_norm_(self.stage.module.parameters(), learning.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
         self.average.update()
         self.step += 1
-        return {name: float(value.detach()) for name, value in {"loss": loss, **figures, "norm": norm}.items()}
+        return {name: float(value.detach()) for name, value in {"loss": loss, **figures, "norm": norm}.items()}, stop
 
 
 def train(config: Config, stage: Stage, options: Options) -> bool:
     """Train until the stage's last step, or until time is up or the program is asked to stop; True if finished."""
     run = Run(config, stage, options)
+    first = together.share()[0] == 0  # only the first of several processes writes
     last = min(stage.learning.steps, options.until or stage.learning.steps)
     start = saved = drawn = time.monotonic()
     sums: dict[str, list[float]] = {}
-    bar = tqdm(total=stage.learning.steps, initial=run.step, desc=stage.name, dynamic_ncols=True)
+    bar = tqdm(total=stage.learning.steps, initial=run.step, desc=stage.name, dynamic_ncols=True, disable=not first)
     steps = range(run.step, last)
     with _asked_to_stop() as stop, made_ahead(stage.make_batch, steps, options.workers) as batches, bar:
         for _, batch in batches:
             began = time.monotonic()
-            for name, value in run.advance(batch).items():
+            figures, ended = run.advance(batch, stop() or began - start > 60 * options.minutes)
+            for name, value in figures.items():
                 sums.setdefault(name, []).append(value)
             now = time.monotonic()
             run.seconds += now - began
             bar.update()
-            if run.step % LOG_EVERY == 0 or run.step == last:
-                figures = {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
-                run.log(figures)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})
+            if first and (run.step % LOG_EVERY == 0 or run.step == last):
+                means = {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
+                run.log(means)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
                 sums = {}
-            if now - drawn > 60 * options.preview_minutes:
+            if first and now - drawn > 60 * options.preview_minutes:
                 run.preview()
                 drawn = time.monotonic()
-            if now - saved > 60 * options.save_minutes:
+            if first and now - saved > 60 * options.save_minutes:
                 run.save()
                 saved = time.monotonic()
-            if stop() or now - start > 60 * options.minutes:
+            if ended:
                 break
-    run.save()
-    if options.preview_minutes < float("inf"):
-        run.preview()
+    if first:
+        run.save()
+        if options.preview_minutes < float("inf"):
+            run.preview()
     return run.finished
 
 
@@ -249,7 +254,8 @@ def trained_weights(folder: Path, stage: str) -> dict[str, Tensor]:
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _write(state: Any, file: Path) -> None:
+def write(state: Any, file: Path) -> None:
+    """Save whole or not at all."""
     partial = file.with_suffix(".partial")
     torch.save(state, partial)
     os.replace(partial, file)

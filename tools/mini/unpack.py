@@ -23,6 +23,7 @@ def unpack(models: Path, run: Path) -> None:
     from ovi_native.ovi_core.weight_files import without_prefix
     from safetensors.torch import load_file
 
+    from .basis import NAME as BASIS_NAME
     from .stage_audio import VAE_NAME, VOCODER_NAME
     from .stage_twin import NAME as TWIN_NAME
     from .stage_twin import PIECES, START
@@ -34,6 +35,7 @@ def unpack(models: Path, run: Path) -> None:
     files = {
         f"{NAME}/trained.pt": video,
         f"{DECODER_NAME}/trained.pt": video,
+        f"{BASIS_NAME}/trained.pt": video,
         f"{VAE_NAME}/trained.pt": without_prefix(audio, "vae."),
         f"{VOCODER_NAME}/trained.pt": without_prefix(audio, "vocoder."),
         f"{TWIN_NAME}/{START}": {f"twin.{k}": v for k, v in twin.items()} | {f"text.{k}": v for k, v in text.items()},
