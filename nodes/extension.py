@@ -15,6 +15,7 @@ from . import (
     previews,
     sampling,
     saving,
+    sharing,
     stories,
     storyboard,
     training,
@@ -41,6 +42,7 @@ SHELVES = (
 class OviExtension(ComfyExtension):
     async def on_load(self) -> None:
         offer_mini()
+        sharing.offer(node.define_schema().node_id for node in await self.get_node_list())
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for shelf in SHELVES for node in shelf.NODES]
