@@ -47,6 +47,7 @@ WATCH = """() => {
 }"""
 PLAYING = """(() => { const videos = [...document.querySelectorAll('video')];
   return videos.length > 0 && videos.every(video => video.readyState >= 2); })()"""
+SECONDS = 90  # for whatever the page is waited for; on a busy machine it is slow to open
 MOST = 150_000  # bytes of a picture for the documentation
 FIELD = "document.activeElement?.matches('input[type=text], input:not([type])')"
 DROP = """async ([bytes, name, type]) => {
@@ -69,6 +70,7 @@ class Studio:
 
     def __init__(self, page: Page, url: str):
         self.page, self.url = page, url
+        page.set_default_timeout(1000 * SECONDS)
         self.errors: list[str] = []
         self._newer: bool | None = None
         page.on("console", lambda said: self._heard(said.text) if said.type == "error" else None)
@@ -87,7 +89,7 @@ class Studio:
             body = json.dumps(value).encode()
             urllib.request.urlopen(urllib.request.Request(f"{self.url}/settings/{key}", body, method="POST")).close()
         self.page.goto(self.url, wait_until="domcontentloaded")
-        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.wait_for_function(READY)
         self.page.evaluate(WATCH)
         self.errors.clear()
 
@@ -146,7 +148,7 @@ class Studio:
 
     def videos(self) -> list[dict[str, Any]]:
         """Video elements of the page, once all of them play."""
-        self.page.wait_for_function(PLAYING, timeout=30_000)
+        self.page.wait_for_function(PLAYING)
         code = "[...document.querySelectorAll('video')].map(v => ({width: v.videoWidth, seconds: v.duration}))"
         return self.page.evaluate(code)
 
@@ -268,6 +270,7 @@ def studio(chromium: str, url: str, profile: Path) -> Iterator[Studio]:
             headless=True,
             args=ARGUMENTS,
             viewport={"width": 1600, "height": 900},
+            timeout=1000 * SECONDS,
         )
         try:
             yield Studio(context.pages[0], url)
