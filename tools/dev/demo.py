@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import full_weights, workflow
 from .client import ConnectionLost, object_info, run_prompt
@@ -17,8 +17,11 @@ from .problems import DevError
 from .server import Server, stopped_by_signals
 from .setup import ROOT, Host, say
 
+if TYPE_CHECKING:
+    from .marks import Marks
+
 SHIPPED = [ROOT / "workflows" / "Ovi text to video.json", ROOT / "workflows" / "Ovi picture to video.json"]
-EXAMPLE_PICTURE = ROOT / "assets" / "ovi_example.jpg"
+EXAMPLE_PICTURE = ROOT / "assets" / "ovi_example_first.jpg"
 OUTPUT = ROOT / "output"
 
 
@@ -37,9 +40,8 @@ class Options:
 def run(host: Host, options: Options) -> int:
     """Make the clips, the contact sheet and the report; returns the exit status (1 when a check fails)."""
     graphs = [(file, workflow.load(file)) for file in ([options.workflow] if options.workflow else SHIPPED)]
-    models = options.models or stand_in_weights(options.base.parent / "standins")
     with stopped_by_signals():
-        server = Server(host, options.base, options.port, models)
+        server = Server(host, options.base, options.port, options.models)
         say("Starting ComfyUI ...")
         with server:
             (options.base / "input").joinpath(EXAMPLE_PICTURE.name).write_bytes(EXAMPLE_PICTURE.read_bytes())
@@ -47,16 +49,7 @@ def run(host: Host, options: Options) -> int:
             if options.keep:
                 say(f"ComfyUI keeps running at {server.url}; to stop it: kill {server.pid}")
                 server.leave_running()
-    return report(clips, noise=options.models is None)
-
-
-def stand_in_weights(folder: Path) -> Path:
-    """Tiny random weight files in the published layouts; those already there are kept."""
-    from . import standins  # imports torch, which a run with real weights does without
-
-    say("No --models folder given: random stand-in weights are used, so the clips will be NOISE, in picture and sound.")
-    standins.make(folder)
-    return folder
+    return report(clips, small=options.models is None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,7 @@ def promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None
     return frames_for(latents[0]["seconds"]), (latents[0]["width"], latents[0]["height"])
 
 
-def report(clips: list[MadeClip], noise: bool) -> int:
+def report(clips: list[MadeClip], small: bool) -> int:
     """Check every clip, print the table, draw the contact sheet; 1 when a check fails, else 0."""
     good = True
     for clip in clips:
@@ -130,8 +123,16 @@ def report(clips: list[MadeClip], noise: bool) -> int:
         good = good and all(row.ok for row in findings)
         print(table(str(clip.file), findings))
     sheet = OUTPUT / "contact_sheet.png"
-    draw_sheet([(clip.title, clip.file) for clip in clips], sheet)
-    print(f"{sheet}\n  all clips side by side")
-    if noise:
-        print("The clips are noise: the weights are random stand-ins. For real ones: python3 dev.py demo --models DIR")
+    marks = {clip.file: marks_of(clip.file) for clip in clips} if small else {}
+    draw_sheet([(clip.title, clip.file) for clip in clips], sheet, marks)
+    print(f"{sheet}\n  all clips side by side" + (", with what is seen to touch and what is heard marked" if small else ""))
+    if small:
+        print("Made with Ovi mini, which knows a small world only. For real clips: python3 dev.py demo --models DIR")
     return 0 if good else 1
+
+
+def marks_of(file: Path) -> Marks:
+    """Contacts and onsets of a clip of Ovi mini's world."""
+    from . import marks  # imports torch, which a run with other weights does without
+
+    return marks.marks_of(file)

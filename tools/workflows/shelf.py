@@ -10,7 +10,7 @@ from .drawing import GREEN, RED, Drawing, Node, Output
 SHELF: dict[str, Callable[[Drawing], None]] = {}
 BALL = "A small red wooden ball bounces on the floor. Audio: Dry knocks on wood, one for each bounce."
 FACE = "A yellow face says <S>bee bee<E>. Audio: A clear voice."
-LAMP = "A large orange lamp pulses slowly. Audio: A low hum that follows the light."
+LAMP = "A large yellow lamp pulses slowly. Audio: A low hum that follows the light."
 LORA = "my_ovi_lora.safetensors"
 BIG = """
 ## Variants
@@ -91,6 +91,33 @@ def save(d: Drawing, video: Output) -> None:
     d.group("Watch and listen")
     prefix = "video/" + d.title.replace(" ", "_")
     d.add("SaveVideo", video=video, filename_prefix=prefix, format="mp4", codec="h264")
+
+
+@workflow("Ovi text to video")
+def _text(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Write your own sentence** in *What happens* (speech between `<S>` and `<E>`, the sound after `Audio:`). The "
+        "small variant knows only balls, lamps, bars and faces in six colours.",
+    )
+    told = words(d, load, BALL)
+    d.group("Size, length")
+    save(d, make(d, load, told, empty(d)).video)
+
+
+@workflow("Ovi picture to video")
+def _picture(d: Drawing) -> None:
+    load = begin(
+        d,
+        "**Choose your picture** in *Load Image* and write in *What happens* what its subject does; it should be able "
+        "to.",
+        files="picture is `ovi_example_first.jpg`",
+    )
+    told = words(d, load, BALL)
+    d.group("Size, length and first frame")
+    first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
+    latent = d.add("OviImageToVideo", vae=load.vae, latent=empty(d), start_image=first).latent
+    save(d, make(d, load, told, latent).video)
 
 
 @workflow("Ovi first and last picture")
