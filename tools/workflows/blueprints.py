@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from .drawing import GAP, PACK, ROW, TEXT, Drawing, Node, Output
+from .drawing import FOOT, GAP, PACK, PREVIEW, ROW, SLOT, TEXT, Drawing, Node, Output
 from .shelf import BALL, FACE, empty, make, words
 
 BLUEPRINTS: dict[str, Callable[[Box], None]] = {}
@@ -134,7 +134,7 @@ class Box:
             for slot in self._source.entry["outputs"]
         ]
         sockets = len(inputs) - len(self.values)
-        height = 10 + ROW * (max(sockets, len(outputs)) + len(self.values)) + TEXT
+        height = FOOT + SLOT * max(sockets, len(outputs)) + ROW * len(self.values) + TEXT + PREVIEW
         node = {"id": number, "type": kind, "pos": [0, 0], "size": [WIDTH, height], "flags": {}, "order": 0, "mode": 0}
         node |= {"inputs": inputs, "outputs": [{**output, "links": []} for output in outputs], "properties": {}}
         return {**node, "widgets_values": list(self.values.values()), "title": self.drawing.title}

@@ -5,17 +5,23 @@ Every group is a column; columns go from left to right, nodes from top to bottom
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dev.setup import ROOT
 from ..dev.workflow import WIDGET_TYPES, widget_slots
 
 WIDGETS = {*WIDGET_TYPES, "COMFY_DYNAMICCOMBO_V3"}
 PACK = "comfyui-ovi-native"
+VERSION = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
 WIDTHS = {"MarkdownNote": 400, "OviTextEncode": 440, "OviStoryboard": 480, "SaveVideo": 480}
 WIDTH, GAP, COLUMN_GAP, TITLE, MARGIN = 360, 60, 80, 75, 20
-ROW, TEXT, PREVIEW, PLAYER = 24, 110, 240, 500  # pixels of a slot or widget, a text field, a picture, a video
+# Pixels, as the newer of the page's two renderers has them, which is the larger one.
+SLOT, ROW, TEXT, PREVIEW, PLAYER = 20, 28, 110, 240, 500  # a socket, a widget, a text field, a picture, a video
+FOOT = 40  # below the last row: the pack's name, or the button for more inputs
+SAMPLERS = {"OviSampler", "OviStoryboard", "SamplerCustomAdvanced", "KSampler", "KSamplerAdvanced"}  # show previews
 COLOURS = ("#3f789e", "#8A8", "#b58b2a", "#a1309b", "#88A")
 NOTE, GREEN, RED = ("#432", "#653"), ("#232", "#353"), ("#322", "#533")
 
@@ -87,7 +93,8 @@ class Drawing:
         """Place a node: an ``Output`` among ``given`` becomes a link, all else a widget's value (else its default)."""
         info = self.info[kind]
         values = _widgets(info, given)
-        entry = self._place(kind, _height(info, values), title, colours)
+        height = _height(info, values) + PREVIEW * (kind in SAMPLERS)
+        entry = self._place(kind, height, title, colours)
         entry["widgets_values"] = values
         sources = {name: value for name, value in given.items() if isinstance(value, Output)}
         if unknown := given.keys() - _sockets(info).keys() - {slot.name for slot in widget_slots(info, values)}:
@@ -102,7 +109,8 @@ class Drawing:
         shown = zip(info["output_name"], info["output"], strict=True)
         entry["outputs"] = [{"name": name, "type": type_, "links": []} for name, type_ in shown]
         entry["properties"] = {"Node name for S&R": kind}
-        entry["properties"]["cnr_id"] = PACK if PACK in info["python_module"] else "comfy-core"
+        ours = PACK in info["python_module"]
+        entry["properties"] |= {"cnr_id": PACK, "ver": VERSION} if ours else {"cnr_id": "comfy-core"}
         if kind == "OviPipelineLoader":
             entry["properties"]["models"] = self.models
         node = Node(entry, [name.lower() for name in info["output_name"]])
@@ -182,4 +190,4 @@ def _height(info: dict[str, Any], values: list[Any]) -> int:
     texts = sum(bool(slot.config.get("multiline")) for slot in slots)
     upload = any(slot.kind == "UPLOAD" for slot in slots)
     player = PLAYER if info.get("output_node") else PREVIEW * upload
-    return 10 + ROW * (max(len(links), len(info["output"])) + len(slots)) + TEXT * texts + player
+    return FOOT + SLOT * max(len(links), len(info["output"])) + ROW * len(slots) + TEXT * texts + player
