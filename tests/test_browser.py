@@ -224,6 +224,8 @@ def test_help_opens_for_every_node(blank: Studio, names: dict[str, str], request
         for name in names:
             blank.portrait(name, help_pages.picture(name))
         blank.help("OviLockVideo")
+        drawn = "[...document.querySelectorAll('.node-help-content img')].every(image => image.complete)"
+        blank.page.wait_for_function(drawn)
         blank.photograph(SCREENS / "Help.jpg")
     examples = {name: words.read("en")[f"examples/{name}"] for name in names}
     said = {name: blank.help(name) for name in names}

@@ -61,6 +61,10 @@ def node(number: int, kind: str, values: list[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def graph(*nodes: dict[str, Any]) -> dict[str, Any]:
+    return {"version": 0.4, "last_node_id": len(nodes), "last_link_id": 0, "nodes": list(nodes), "links": []}
+
+
 LOADERS = [
     node(1, "OviModelLoader", ["Ovi\\" + TEN, "Wan_2_2_Ovi_audio_model_bf16.safetensors", "default"]),
     node(2, "OviAudioVAELoader", ["mmaudio\\v1-16.pth", "mmaudio\\best_netG.pt"]),
@@ -78,9 +82,9 @@ HERE = {
 @pytest.mark.parametrize("newer", [False, True], ids=["classic", "nodes 2.0"])
 def test_a_workflow_of_another_machine_opens_with_the_files_of_this_one(page: Studio, newer: bool):
     page.draw_with(newer=newer)
-    page.load({"version": 0.4, "nodes": LOADERS, "links": []}, "from elsewhere")
+    page.load(graph(*LOADERS), "from elsewhere")
     assert HERE.items() <= page.widgets(*(entry["type"] for entry in LOADERS)).items()
-    told = page.page.locator(".p-toast-message-warn").first
+    told = page.page.locator(".p-toast-message-warn", has_text="Ovi").first
     told.wait_for()
     for asked in (TEN, "v1-16.pth", "best_netG.pt", LORA.upper()):
         assert asked in told.inner_text()
@@ -89,16 +93,14 @@ def test_a_workflow_of_another_machine_opens_with_the_files_of_this_one(page: St
 
 def test_what_nothing_can_stand_in_for_is_told_by_the_host(page: Studio):
     page.draw_with(newer=False)
-    page.load(
-        {"version": 0.4, "nodes": [node(1, "OviLoraLoader", ["faces.safetensors", 1.0, 1.0])], "links": []}, "lora"
-    )
+    page.load(graph(node(1, "OviLoraLoader", ["faces.safetensors", 1.0, 1.0])), "lora")
     page.page.wait_for_function("app.graph.nodes[0].has_errors")
     assert page.widgets("OviLoraLoader")["lora_name"] == "faces.safetensors"
 
 
 def test_saved_nodes_name_the_pack_and_its_version(page: Studio, page_server: Server):
     page.draw_with(newer=False)
-    page.load({"version": 0.4, "nodes": LOADERS[:1], "links": []}, "versions")
+    page.load(graph(LOADERS[0]), "versions")
     page.add("OviSampler")
     page.add("KSampler")
     said = {entry["type"]: entry["properties"] for entry in page.graph()["nodes"]}
@@ -111,8 +113,8 @@ def test_saved_nodes_name_the_pack_and_its_version(page: Studio, page_server: Se
 
 def test_shipped_workflows_and_blueprints_say_the_version():
     for file in [*(ROOT / "workflows").glob("*.json"), *(ROOT / "subgraphs").glob("*.json")]:
-        graph = json.loads(file.read_text(encoding="utf-8"))
-        inner = [entry for each in graph.get("definitions", {}).get("subgraphs", []) for entry in each["nodes"]]
-        for entry in [*graph["nodes"], *inner]:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        inner = [entry for each in saved.get("definitions", {}).get("subgraphs", []) for entry in each["nodes"]]
+        for entry in [*saved["nodes"], *inner]:
             if entry["properties"].get("cnr_id") == "comfyui-ovi-native":
                 assert entry["properties"].get("ver") == version(), (file.stem, entry["type"])
