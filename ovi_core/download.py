@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import fetched
 from .errors import OviError
 
 INPUT = "download_missing"
@@ -164,6 +165,7 @@ def _fetch(job: Job, progress: Callable[[int], None], say: Callable[[str], None]
         _receive(job, progress, say)
         _verify(job, progress)
         os.replace(job.partial, job.target)
+        fetched.remember(job.target, f"{job.source.repo}/{job.source.path}", job.sha256)
     lock.unlink(missing_ok=True)
     checked = "its size and SHA-256 are" if job.sha256 else "the server gives no SHA-256, but its size is"
     say(f"{job.target.name} is whole: {checked} as published")

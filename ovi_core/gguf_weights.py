@@ -90,18 +90,42 @@ def fit_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     return fitted
 
 
+class _ListsItsParameters:
+    """Mixed into a layer of the host: packed weights have no scales that its own list would look for."""
+
+    def state_dict(self: Any, *args: Any, destination: Any = None, prefix: str = "", **kwargs: Any) -> Any:
+        destination = {} if destination is None else destination
+        destination.update({f"{prefix}{name}": value for name, value in self.named_parameters(recurse=False)})
+        return destination
+
+
 def operations(compute_dtype: torch.dtype | None) -> Any:
-    """The host's layers for quantised weights, where linear layers may hold GGUF's."""
+    """The host's layers for quantised weights, where linear layers and embeddings may hold GGUF's."""
     host: Any = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
 
     class PackedOperations(host):
-        class Linear(host.Linear):
+        class Linear(_ListsItsParameters, host.Linear):
             """The host's, but its weight is saved as values: another loader could not read the blocks."""
 
-            def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", **kwargs: Any) -> Any:
-                destination = {} if destination is None else destination
-                destination.update({f"{prefix}{name}": value for name, value in self.named_parameters(recurse=False)})
-                return destination
+        class Embedding(_ListsItsParameters, host.Embedding):
+            """The host's, but of a packed table only the rows that are looked up are unpacked, where the table lies."""
+
+            def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+                key = f"{prefix}weight"
+                if not is_packed(state_dict.get(key)):
+                    super()._load_from_state_dict(state_dict, prefix, *args)
+                    return
+                self.weight = torch.nn.Parameter(state_dict.pop(key), requires_grad=False)
+
+            def forward_comfy_cast_weights(self, input: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+                if not is_packed(self.weight) or self.weight_function:
+                    return super().forward_comfy_cast_weights(input, out_dtype=out_dtype)
+                table = self.weight._qdata
+                rows = table[input.to(table.device)].to(input.device)
+                return gguf_blocks.dequantise(rows, format_of(self.weight)).to(out_dtype or torch.float32)
+
+            def _apply(self, fn: Any, recurse: bool = True) -> Any:
+                return host.Linear._apply(self, fn, recurse)  # keeps packed weights packed
 
     return PackedOperations
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from .download import Progress, Source, fetch
 from .errors import OviError
 from .spec import Variant
+from .variant_names import OVI
 
 MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER = "diffusion_models", "text_encoders", "vae"
 
@@ -45,10 +46,10 @@ class Part:
 
     def find(self) -> str | None:
         """Path of this part in the host's folder or below it, or None."""
-        import folder_paths  # the host's; what a variant needs can be told without it
+        from . import model_folders  # the host's; what a variant needs can be told without it
 
-        file = self.among(folder_paths.get_filename_list(self.folder))
-        return file and folder_paths.get_full_path(self.folder, file)
+        file = self.among(model_folders.files(self.folder))
+        return file and model_folders.path(self.folder, file)
 
     def place(self) -> Path:
         """Where to put this part: the host's first folder of that very name, for some have older names as well."""
@@ -58,11 +59,16 @@ class Part:
         return next((folder for folder in folders if folder.name == self.folder), folders[0]) / self.saved_as
 
 
-OVI = "chetwinlow1/Ovi"
 UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
 WAN_VAE_SOURCE = Source("Comfy-Org/Wan_2.2_ComfyUI_Repackaged", "split_files/vae/wan2.2_vae.safetensors")
 MMAUDIO = "hkchengrex/MMAudio"
-UMT5_NAMES = ("umt5_xxl_fp16", "umt5_xxl_bf16", "umt5_xxl_fp8_e4m3fn_scaled")
+UMT5_GGUF = ("q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "f16")
+UMT5_NAMES = (
+    "umt5_xxl_fp16",
+    "umt5_xxl_bf16",
+    "umt5_xxl_fp8_e4m3fn_scaled",
+    *(f"umt5-xxl-encoder-{kind}" for kind in UMT5_GGUF),
+)
 WAN_VAE_NAMES = ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae")
 AUDIO_VAE_NAMES = ("v1-16", "mmaudio_vae_16k_bf16")
 VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")

@@ -1,4 +1,4 @@
-"""The host's list of diffusion models, with the GGUF files it leaves out, and the small model that comes with the pack."""
+"""The host's lists of model files, with the GGUF files it leaves out, and the small model that comes with the pack."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 import folder_paths
 
 MODELS = "diffusion_models"
-GGUF = (
-    "ovi_gguf"  # the host lists files by kind of folder and ending, so GGUF is a kind of its own, in the same folders
-)
+GGUF = "ovi_gguf_"
+"""Before a folder's name: the host lists files by kind of folder and ending, so GGUF is a kind of its own there."""
 
 MINI = Path(__file__).resolve().parent.parent / "models" / "ovi-mini"
 
@@ -20,17 +19,27 @@ def offer_mini() -> None:
         folder_paths.add_model_folder_path(folder.name, str(folder))
 
 
+def files(folder: str) -> list[str]:
+    """Files in the host's ``folder``, as the host names them: below the folder, with their ending."""
+    return sorted({*folder_paths.get_filename_list(folder), *folder_paths.get_filename_list(_gguf(folder))})
+
+
+def path(folder: str, name: str) -> str:
+    """Full path of one of :func:`files`; raises the host's FileNotFoundError."""
+    return folder_paths.get_full_path_or_raise(_gguf(folder) if name.lower().endswith(".gguf") else folder, name)
+
+
 def model_files() -> list[str]:
-    """Files in the folders of diffusion models, as the host names them: below the folder, with their ending."""
-    return sorted({*folder_paths.get_filename_list(MODELS), *folder_paths.get_filename_list(_gguf())})
+    """Files in the folders of diffusion models."""
+    return files(MODELS)
 
 
 def model_path(name: str) -> str:
     """Full path of one of :func:`model_files`; raises the host's FileNotFoundError."""
-    return folder_paths.get_full_path_or_raise(_gguf() if name.lower().endswith(".gguf") else MODELS, name)
+    return path(MODELS, name)
 
 
-def _gguf() -> str:
-    folders, _ = folder_paths.folder_names_and_paths[MODELS]
-    folder_paths.folder_names_and_paths[GGUF] = (folders, {".gguf"})
-    return GGUF
+def _gguf(folder: str) -> str:
+    folders, _ = folder_paths.folder_names_and_paths[folder]
+    folder_paths.folder_names_and_paths[GGUF + folder] = (folders, {".gguf"})
+    return GGUF + folder

@@ -17,7 +17,10 @@ from comfy.text_encoders.sd3_clip import t5_xxl_detect
 from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 from comfy.text_encoders.t5 import T5
 
+from . import gguf_weights
 from .errors import OviError
+from .gguf_file import is_gguf
+from .gguf_tokenizer import read_tokenizer
 from .weight_files import Weights, axis, check_weights, read_metadata, read_weights, wrong_file
 
 INPUT = "text_encoder"
@@ -40,6 +43,18 @@ WAN_LAYERS = {
 }
 """Wan's names of a block's layers, and ComfyUI's."""
 
+GGUF_OUTER = {"token_embd.weight": "shared.weight", "enc.output_norm.weight": "encoder.final_layer_norm.weight"}
+GGUF_LAYERS = {
+    "attn_norm": "layer.0.layer_norm",
+    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "layer.1.layer_norm",
+    "ffn_gate": "layer.1.DenseReluDense.wi_0",
+    "ffn_up": "layer.1.DenseReluDense.wi_1",
+    "ffn_down": "layer.1.DenseReluDense.wo",
+    **{f"attn_{part}": f"layer.0.SelfAttention.{part}" for part in "qkvo"},
+}
+"""The names that GGUF gives to the same layers (architecture ``t5encoder``)."""
+
 # What UMT5 has at every size; the names are those of its published configuration.
 FIXED = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"}
 
@@ -47,18 +62,20 @@ FIXED = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytor
 def read_text_encoder(
     path: str, embedding_directory: list[str] | None = None, disable_dynamic: bool = False
 ) -> comfy.sd.CLIP:
-    """A CLIP that encodes text to [1, 512, d_model], from a file with ComfyUI's names or with Wan's.
+    """A CLIP that encodes text to [1, 512, d_model], from a file with ComfyUI's names, with Wan's or with GGUF's.
 
     Args:
         path: the file; its width, depth, heads and vocabulary are read from its weights. Files of Wan have no tokenizer
-            inside: it is read from ``spiece.model`` beside them.
+            inside: it is read from ``spiece.model`` beside them. Packed weights of GGUF stay packed.
         embedding_directory: folders with textual-inversion embeddings, as the host's loaders pass them.
         disable_dynamic: take the host's plain patcher even where dynamic VRAM is on.
 
     Raises:
         OviError: another family's text encoder, no text encoder, no tokenizer in it, missing or misshapen weights.
     """
-    weights = with_tokenizer(host_names(read_weights(path, input=INPUT, accepted=ACCEPTED, packed=True)), path)
+    weights = read_weights(path, input=INPUT, accepted=ACCEPTED, packed=True)
+    weights = _from_gguf(weights) if is_gguf(path) else weights
+    weights = with_tokenizer(host_names(weights), path)
     weights, _ = comfy.utils.convert_old_quants(weights, model_prefix="", metadata=read_metadata(path))
     clip = load_text_encoder(weights, embedding_directory, disable_dynamic)
     clip.patcher.cached_patcher_init = (_reload, (path, embedding_directory))
@@ -71,7 +88,10 @@ def load_text_encoder(
     """:func:`read_text_encoder` from a state dict."""
     sizes = check(weights)
     _check_tokenizer(weights[TOKENIZER], sizes["vocab_size"])
-    options = {"umt5xxl_model_config": sizes}
+    options: dict = {"umt5xxl_model_config": sizes}
+    if any(map(gguf_weights.is_packed, weights.values())):
+        # on the host's plain patcher, as the model's packed weights are (``patcher``)
+        options["custom_operations"], disable_dynamic = gguf_weights.operations(None), True
     if comfy.sd.detect_te_model(weights) == comfy.sd.TEModel.T5_XXL:
         return comfy.sd.load_text_encoder_state_dicts(
             [weights],
@@ -98,22 +118,39 @@ def load_text_encoder(
 
 
 def host_names(weights: Weights) -> Weights:
-    """Weights under ComfyUI's names, which are those of transformers; Wan publishes the same encoder under its own."""
-    if "token_embedding.weight" not in weights:
-        return weights
-    return {_host_name(key): value for key, value in weights.items()}
+    """Weights under ComfyUI's names, which are those of transformers; Wan and GGUF have names of their own for them."""
+    if "token_embedding.weight" in weights:
+        return {_renamed(key, "blocks.", WAN_OUTER, WAN_LAYERS): value for key, value in weights.items()}
+    if "token_embd.weight" in weights:
+        return {_renamed(key, "enc.blk.", GGUF_OUTER, GGUF_LAYERS): value for key, value in weights.items()}
+    return weights
 
 
-def _host_name(key: str) -> str:
-    if not key.startswith("blocks."):
-        return WAN_OUTER.get(key, key)
-    _, number, name = key.split(".", 2)
+def _renamed(key: str, blocks: str, outer: Mapping[str, str], layers: Mapping[str, str]) -> str:
+    if not key.startswith(blocks):
+        return outer.get(key, key)
+    number, name = key.removeprefix(blocks).split(".", 1)
     layer, _, kind = name.rpartition(".")
-    return f"encoder.block.{number}.{WAN_LAYERS.get(layer, layer)}.{kind}"
+    return f"encoder.block.{number}.{layers.get(layer, layer)}.{kind}"
+
+
+def _from_gguf(weights: Weights) -> Weights:
+    """Weights of a GGUF file as the host takes them.
+
+    The host makes the whole network in the type of its last norm. GGUF keeps norms in float32, which would double the
+    memory of all else; so what is not packed takes the type of most values, or float16 beside packed ones.
+    """
+    packed = {key for key, value in weights.items() if gguf_weights.is_packed(value)}
+    plain = {key: value for key, value in weights.items() if key not in packed}
+    dtype = torch.float16 if packed else comfy.utils.weight_dtype(plain)
+    return {key: value if key in packed else value.to(dtype) for key, value in weights.items()}
 
 
 def with_tokenizer(weights: Weights, path: str) -> Weights:
-    """Weights of the file ``path`` with the tokenizer from beside it, where they have none and one is there."""
+    """Weights of the file ``path`` with the tokenizer from its header or from beside it, where they have none."""
+    tokenizer = read_tokenizer(path, input=INPUT) if TOKENIZER not in weights and is_gguf(path) else None
+    if tokenizer is not None:
+        return weights | {TOKENIZER: tokenizer}
     folder = Path(path).parent
     for place in (folder, folder / "umt5-xxl", folder / "google" / "umt5-xxl"):
         file = place / TOKENIZER_FILE

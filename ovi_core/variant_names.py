@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+from . import fetched
 from .spec import VARIANTS, Variant
+
+OVI = "chetwinlow1/Ovi"
+"""The repository on the Hugging Face hub where Ovi is published."""
 
 METADATA_KEY = "ovi_variant"
 """Under this key a file's own header may tell."""
@@ -22,17 +26,22 @@ NAMES = (
 
 
 def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, str]:
-    """The variant of an Ovi file, and how it was told; None where neither header nor name tells.
+    """The variant of an Ovi file, and how it was told; None where nothing tells.
 
     Args:
-        name: the file's name, folders and ending included or not.
+        name: the file's name, folders and ending included or not; with the whole path, a file that was fetched by this
+            pack is known again by its content.
         metadata: of its header.
     """
     told = VARIANTS.get(metadata.get(METADATA_KEY, ""))
     if told:
         return told, "its header says so"
+    source = fetched.recall(Path(name))
+    for variant in VARIANTS.values():
+        if source == f"{OVI}/{variant.file}":
+            return variant, "by its content, which is that of the published file"
     stem = PurePath(name.replace("\\", "/")).stem.lower()
-    for pattern, variant in NAMES:
+    for pattern, known in NAMES:
         if re.search(pattern, stem):
-            return VARIANTS[variant], "by its name"
+            return VARIANTS[known], "by its name"
     return None, "neither header nor name tells"

@@ -123,6 +123,7 @@ _KINDS: tuple[Callable[[Mapping[str, torch.Tensor]], str], ...] = (
     _has("decoder.conv_in.weight", kind="an image or video VAE of another family"),
     _t5,
     _has("token_embedding.weight", "blocks.0.attn.q.weight", kind="a UMT5 text encoder in Wan's own layout"),
+    _has("enc.blk.1.attn_rel_b.weight", kind="a UMT5 text encoder in llama.cpp's layout (GGUF)"),
     _has("enc.blk.0.attn_q.weight", kind="a T5 text encoder in llama.cpp's layout (GGUF)"),
     _under("blk.0.", "a language model (GGUF)"),
     _under("text_model.encoder.", "a CLIP text encoder"),

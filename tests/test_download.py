@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -24,10 +25,12 @@ from filelock import FileLock
 from hub_server import File
 from native_cases import finite, sample, tiny_weights
 from ovi_native.nodes.loaders import OviPipelineLoader
+from ovi_native.ovi_core import fetched
 from ovi_native.ovi_core import hub as files_of_ovi
 from ovi_native.ovi_core.download import Source, fetch
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.variant_names import METADATA_KEY, variant_of
 from ovi_native.tools.dev import standins
 from refusals import LONGEST
 from safetensors.torch import save
@@ -83,7 +86,7 @@ def refused(target, *, found, remedy="", error=None):
 
 
 def left(folder):
-    return sorted(path.suffix for path in folder.iterdir())
+    return sorted(path.suffix for path in folder.iterdir() if path.name != fetched.LIST)
 
 
 @pytest.fixture
@@ -236,6 +239,39 @@ def test_without_a_hash_only_the_size_is_checked_and_said_so(hub, target):
     assert "no SHA-256, but its size" in lines[-1]
 
 
+# What was fetched is known again.
+
+
+def renamed_after_fetching(hub, folder, published="model_960x960.safetensors"):
+    hub.files[f"chetwinlow1/Ovi/{published}"] = File(DATA)
+    fetch([(Source("chetwinlow1/Ovi", published), folder / published)], lambda done, total: None)
+    return (folder / published).rename(folder / "my favourite.safetensors")
+
+
+def test_a_renamed_file_is_known_by_its_content(hub, tmp_path):
+    file = renamed_after_fetching(hub, tmp_path)
+    variant, how = variant_of(str(file), {})
+    assert variant == VARIANTS["960x960_5s"]
+    assert "content" in how
+    assert variant_of(str(file), {METADATA_KEY: "720x720_5s"})[0] == VARIANTS["720x720_5s"]
+    (tmp_path / "other.safetensors").write_bytes(DATA[::-1])
+    assert variant_of(str(tmp_path / "other.safetensors"), {})[0] is None
+
+
+def test_content_counts_more_than_a_misleading_name(hub, tmp_path):
+    file = renamed_after_fetching(hub, tmp_path).rename(tmp_path / "model_960x960_10s.safetensors")
+    assert variant_of(str(file), {})[0] == VARIANTS["960x960_5s"]
+
+
+def test_the_list_tells_the_published_hash_and_a_broken_one_is_as_none(hub, tmp_path):
+    file = renamed_after_fetching(hub, tmp_path)
+    (entry,) = json.loads((tmp_path / fetched.LIST).read_text(encoding="utf-8")).values()
+    assert entry == {"source": "chetwinlow1/Ovi/model_960x960.safetensors", "sha256": hashlib.sha256(DATA).hexdigest()}
+    for broken in ("{", "[]", '{"a": 1}'):
+        (tmp_path / fetched.LIST).write_text(broken, encoding="utf-8")
+        assert variant_of(str(file), {})[0] is None
+
+
 # The node and the command.
 
 VARIANT = VARIANTS["720x720_5s"]
@@ -300,7 +336,7 @@ def test_the_loader_fetches_what_is_missing_and_loads_it(hub, models):
     model = OviPipelineLoader.execute(VARIANT.name, download_missing=True).result[0]
     assert finite(sample(model))
     assert address(there) not in {path for _, _, path, _ in hub.log}
-    assert sorted(str(path.relative_to(models)) for path in models.rglob("*.*")) == [
+    assert sorted(str(path.relative_to(models)) for path in models.rglob("[!.]*.*")) == [
         "diffusion_models/ovi_720x720_5s.safetensors",
         "text_encoders/umt5_xxl_fp16.safetensors",
         "vae/Wan2.2_VAE.safetensors",

@@ -17,8 +17,8 @@ SIZES = {"d_model": 48, "d_ff": 80, "d_kv": 8, "num_heads": 6, "num_layers": 3, 
 UMT5 = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"}
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+def train_tokenizer() -> bytes:
+    """A small sentencepiece model that knows every byte."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a small boat on a calm sea", "she says hello to the wind"] * 20),
@@ -32,7 +32,12 @@ def tokenizer():
         bos_id=-1,
         minloglevel=2,
     )
-    return torch.frombuffer(bytearray(model.getvalue()), dtype=torch.uint8)
+    return model.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return torch.frombuffer(bytearray(train_tokenizer()), dtype=torch.uint8)
 
 
 def weights_of(sizes, tokenizer):

@@ -105,7 +105,7 @@ def _check_target(sources: list[Path], target: Path, kind: str) -> bool:
 
 def _variant(source: Path, say: Callable[[str], None]) -> str | None:
     header = read_header(str(source), input="source", accepted=checkpoint.ACCEPTED)
-    variant, how = variant_of(source.name, header.metadata)
+    variant, how = variant_of(str(source), header.metadata)
     if variant is None:
         say(f"Which variant it is, {how}: give --variant and it is noted in the file.")
     return variant.name if variant else None

@@ -116,7 +116,8 @@ def _text_encoder(path: str, header: Header, report: Report) -> bool:
     if "encoder.block.0.layer.0.SelfAttention.q.weight" not in weights:
         return False
     text_encoder.check(text_encoder.with_tokenizer(weights, path))
-    return _complete(report, "Load Ovi (all in one), or ComfyUI's CLIPLoader of type wan.")
+    stock = "" if header.kind == "gguf" else ", or ComfyUI's CLIPLoader of type wan"
+    return _complete(report, f"Load Ovi (all in one){stock}.")
 
 
 def _sound(path: str, header: Header, report: Report) -> bool:
