@@ -31,7 +31,8 @@ class Streaming:
 
     @torch.compiler.disable
     def __init__(self, layers: Iterable[Iterable[nn.Module]], device: torch.device, options: dict):
-        self.device, self._queue = device, None
+        self.device = device
+        self._queue: list | None = None
         if model_prefetch is not None and options.get(WANTED):
             # one module for each pair, as the host wants them; the layers stay where they are
             self._queue = model_prefetch.make_prefetch_queue([nn.ModuleList(some) for some in layers], device, options)
