@@ -155,9 +155,9 @@ def length(film: Path) -> dict[str, Any]:
     import av
 
     with av.open(str(film)) as file:
-        video, audio = file.streams.video[0], file.streams.audio[0]
+        streams: list[Any] = [file.streams.video[0], file.streams.audio[0]]
+        picture, sound = (stream.duration * stream.time_base for stream in streams)
         frames = sum(1 for _ in file.decode(video=0))
-        picture, sound = video.duration * video.time_base, audio.duration * audio.time_base
     return {
         "frames": frames,
         "pictures last their frames exactly": picture == Fraction(frames, 24),
