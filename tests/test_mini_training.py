@@ -15,6 +15,7 @@ import pytest
 import torch
 from comfy.text_encoders.t5 import T5
 from ovi_native.ovi_core.audio_vae import read_audio_vae
+from ovi_native.ovi_core.layers import HEAD_DIM
 from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.spec import TEXT_LENGTH
 from ovi_native.ovi_core.text_encoder import read_text_encoder
@@ -205,6 +206,19 @@ def test_a_short_text_counts_as_one_that_is_padded_to_all_its_positions() -> Non
         wanted = twin([video, audio], timestep, padded[0], audio_context=padded[1])
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_tower_looks_at_the_words_and_not_at_the_many_positions_after_them() -> None:
+    twin = networks.twin(replace(TINY, twin=replace(TINY.twin, dim=256)), "cpu")
+    context = torch.zeros(1, TEXT_LENGTH, TINY.text.d_model)
+    context[:, :20] = torch.randn(1, 20, TINY.text.d_model, generator=torch.Generator().manual_seed(0))
+    for tower in (twin, twin.audio_model):
+        for block, (keys, _) in zip(tower.blocks, tower.text_keys(context), strict=True):
+            attention = block.cross_attn
+            queries = attention.norm_q(attention.q(torch.randn(1, 30, 256, generator=torch.Generator().manual_seed(1))))
+            q, k = (part.detach().unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for part in (queries, keys))
+            seen = (q @ k.mT / HEAD_DIM**0.5).softmax(dim=-1)[..., :20].sum(dim=-1)
+            assert seen.mean() > 0.7  # it would be 0.06 if all positions were alike
 
 
 def test_what_is_given_clean_is_neither_noised_nor_asked_for() -> None:

@@ -125,7 +125,10 @@ def report(clips: list[MadeClip], small: bool) -> int:
     sheet = OUTPUT / "contact_sheet.png"
     marks = {clip.file: marks_of(clip.file) for clip in clips} if small else {}
     draw_sheet([(clip.title, clip.file) for clip in clips], sheet, marks)
-    print(f"{sheet}\n  all clips side by side" + (", with what is seen to touch and what is heard marked" if small else ""))
+    print(
+        f"{sheet}\n  all clips side by side"
+        + (", with what is seen to touch and what is heard marked" if small else "")
+    )
     if small:
         print("Made with Ovi mini, which knows a small world only. For real clips: python3 dev.py demo --models DIR")
     return 0 if good else 1

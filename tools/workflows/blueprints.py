@@ -159,7 +159,7 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length
     said = box.widget("prompt", "STRING", prompt)
     size = {"seconds": box.widget("seconds", "FLOAT", 2.0)} if length else {}
     size |= {name: box.widget(name, "INT", 96) for name in ("width", "height")}
-    run = {"seed": box.widget("seed", "INT", 42), "steps": box.widget("steps", "INT", 20)}
+    run: dict[str, Any] = {"seed": box.widget("seed", "INT", 42), "steps": box.widget("steps", "INT", 20)}
     variant = box.widget("variant", "COMBO", "mini")
     run["skip_layers"] = box.widget("skip_layers", "STRING", "0")
     d.group("Weights")
