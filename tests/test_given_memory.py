@@ -12,14 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
-        yield
-
-
 class Largest(TorchDispatchMode):
-    """The most bytes of any storage that an operation gave and that was not one of its inputs'."""
+    """The most bytes of any storage that an operation gave and that was not one of its inputs'.
+
+    Operations that are made of others are seen through only where there is no inference mode.
+    """
 
     def __init__(self):
         super().__init__()
@@ -38,6 +35,7 @@ def storages(values):
 
 
 @pytest.mark.parametrize("rate", [24.0, 25.0])
+@torch.no_grad()
 def test_a_long_clip_is_in_memory_once(rate):
     images = torch.rand(60, 240, 320, 3)
     vaes, latent = small_vaes(), EmptyOviLatent.execute(32, 32, 2.0, 1).result[0]
