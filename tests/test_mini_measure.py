@@ -102,7 +102,7 @@ def _facts(truth: Truth, name: str) -> object:
 
 @pytest.mark.parametrize("kind", ["lamp", "bar"])
 def test_hum_and_tone_follow_the_picture_and_not_that_of_another_clip(kind: str) -> None:
-    made = [render(draw_scene(seed, Clip.from_seconds(96, 96, 2), kind=kind)) for seed in range(6)]
+    made = [render(draw_scene(seed, Clip.from_seconds(96, 96, 2), kind=kind)) for seed in range(12)]
     own = [measure(clip.frames, clip.sound).follows for clip in made]
     other = [measure(clip.frames, made[i - 1].sound).follows for i, clip in enumerate(made)]
     assert all(value is not None and value > 0.9 for value in own)
