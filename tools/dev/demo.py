@@ -20,7 +20,10 @@ from .setup import ROOT, Host, say
 if TYPE_CHECKING:
     from .marks import Marks
 
-SHIPPED = [ROOT / "workflows" / "Ovi text to video.json", ROOT / "workflows" / "Ovi picture to video.json"]
+SHIPPED = [
+    ROOT / "workflows" / f"{title}.json"
+    for title in ("Ovi text to video", "Ovi picture to video", "Ovi sound for a silent clip")
+]
 EXAMPLE_PICTURE = ROOT / "assets" / "ovi_example_first.jpg"
 OUTPUT = ROOT / "output"
 
@@ -44,7 +47,8 @@ def run(host: Host, options: Options) -> int:
         server = Server(host, options.base, options.port, options.models)
         say("Starting ComfyUI ...")
         with server:
-            (options.base / "input").joinpath(EXAMPLE_PICTURE.name).write_bytes(EXAMPLE_PICTURE.read_bytes())
+            for example in EXAMPLE_PICTURE.parent.glob("ovi_example*"):
+                shutil.copy(example, options.base / "input")
             clips = [clip for file, graph in graphs for clip in make_clips(server, file, graph, options)]
             if options.keep:
                 say(f"ComfyUI keeps running at {server.url}; to stop it: kill {server.pid}")
@@ -108,9 +112,13 @@ def saved_videos(history: dict[str, Any], base: Path) -> Iterator[Path]:
 
 
 def promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
-    """Frames and (width, height) that the graph's one Empty Ovi Latent asks for; None where the graph does not say."""
+    """Frames and (width, height) that the graph's one Empty Ovi Latent asks for; None where the graph does not say.
+
+    A clip that is given keeps its own.
+    """
     latents = [node["inputs"] for node in prompt.values() if node["class_type"] == "EmptyOviLatent"]
-    if len(latents) != 1 or any(isinstance(latents[0].get(name), list) for name in ("seconds", "width", "height")):
+    as_given = any(node["class_type"] == "OviLockVideo" for node in prompt.values())
+    if as_given or len(latents) != 1 or any(isinstance(latents[0].get(name), list) for name in ("seconds", "width", "height")):
         return None, None
     return frames_for(latents[0]["seconds"]), (latents[0]["width"], latents[0]["height"])
 

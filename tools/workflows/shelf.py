@@ -8,7 +8,7 @@ from typing import Any
 from .drawing import GREEN, RED, Drawing, Node, Output
 
 SHELF: dict[str, Callable[[Drawing], None]] = {}
-BALL = "A small red wooden ball bounces on the floor. Audio: Dry knocks on wood, one for each bounce."
+BALL = "A large purple rubber ball bounces on the floor. Audio: Dull rubber thuds, one for each bounce."
 FACE = "A yellow face says <S>bee bee<E>. Audio: A clear voice."
 LAMP = "A large yellow lamp pulses slowly. Audio: A low hum that follows the light."
 LORA = "my_ovi_lora.safetensors"
@@ -16,7 +16,8 @@ BIG = """
 ## Variants
 This graph is set to the small variant `mini`. With the full weights choose `960x960_10s` wherever a node has a \
 *variant*, then {size}50 steps{skip}."""
-SIZE, SKIP = "960×960, 10 s, ", " and skip layers 11 (the small one skips none)"
+CFG = 7.0  # of the small model's picture, which follows its prompt less than the full weights do
+SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one skips none)"
 
 
 def workflow(title: str) -> Callable[[Callable[[Drawing], None]], Callable[[Drawing], None]]:
@@ -79,7 +80,8 @@ def make(
     """Sampler and decoder in a group of their own; returns the decoder."""
     d.group("Make picture and sound together")
     given = {"model": model or load.model, "positive": told[0], "negative": told[1], "latent": latent}
-    run = d.add("OviSampler", **{**given, "seed": 42, "steps": 20, "skip_layers": "0", **more})
+    settings = {"seed": 42, "steps": 20, "video_cfg": CFG, "skip_layers": "0", **more}
+    run = d.add("OviSampler", **given, **settings)
     return decode(d, load, run.latent, loop)
 
 
@@ -141,13 +143,14 @@ def _sound_for_a_clip(d: Drawing) -> None:
     load = begin(
         d,
         "**Choose your clip** in *Load Video* and say in *What happens* what it shows and, after `Audio:`, what is "
-        "to be heard. The pictures stay as they are.",
+        "to be heard. The pictures stay as they are. *mode* is clean, as the small variant learned it; with the full "
+        "weights begin with *follow the noise*.",
         files="clip is `ovi_example_silent.mp4`",
     )
     told = words(d, load, BALL)
     d.group("The silent clip")
     clip = clip_of(d, "ovi_example_silent.mp4")
-    given = {"images": clip.images, "frame_rate": clip.fps, "length": "the whole clip"}
+    given = {"images": clip.images, "frame_rate": clip.fps, "mode": "clean", "length": "the whole clip"}
     latent = d.add("OviLockVideo", vae=load.vae, latent=empty(d), **given).latent
     save(d, make(d, load, told, latent).video)
 
@@ -198,15 +201,15 @@ def _storyboard(d: Drawing) -> None:
     )
     d.group("Script")
     script = (
-        "shot 2 s\nscene: A small red wooden ball bounces on the floor.\n"
-        "sound: Dry knocks on wood, one for each bounce.\n\n"
-        "shot 2 s, go on\nscene: A small red wooden ball bounces on the floor.\n"
-        "sound: Dry knocks on wood, one for each bounce.\n\n"
+        "shot 2 s\nscene: A large purple rubber ball bounces on the floor.\n"
+        "sound: Dull rubber thuds, one for each bounce.\n\n"
+        "shot 2 s, go on\nscene: A large purple rubber ball bounces on the floor.\n"
+        "sound: Dull rubber thuds, one for each bounce.\n\n"
         "shot 2 s\nscene: A yellow face says\nspeech: bee bee\nsound: A clear voice."
     )
     models = {"model": load.model, "clip": load.clip, "vae": load.vae, "audio_vae": load.audio_vae}
     size = {"variant": "mini", "width": 96, "height": 96, "overlap_seconds": 0.5}
-    run = {"seed": 42, "steps": 20, "skip_layers": "0"}
+    run = {"seed": 42, "steps": 20, "video_cfg": CFG, "skip_layers": "0"}
     save(d, d.add("OviStoryboard", **models, script=script, **size, **run).video)
 
 
