@@ -45,6 +45,9 @@ WORDS = {
     "save mp4": {"OviSaveVideo"},
 }
 
+SHOWN_PICTURES_ARE_THERE = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
+  .filter(image => { const box = image.getBoundingClientRect(); return box.bottom > 0 && box.top < innerHeight; })
+  .every(image => image.complete && image.naturalWidth)"""
 SHOWN = """kind => { const node = LiteGraph.createNode(kind); return {title: node.title,
   labels: Object.fromEntries(node.widgets.map(widget => [widget.name, widget.label])),
   outputs: node.outputs.map(output => output.localized_name ?? output.label ?? output.name)}; }"""
@@ -199,6 +202,8 @@ def test_the_template_browser_shows_every_workflow_with_its_picture(page: Studio
         assert file.stem in card.inner_text()
     if request.config.getoption("--rewrite"):
         cards.first.scroll_into_view_if_needed()
+        page.page.wait_for_function(SHOWN_PICTURES_ARE_THERE)
+        page.page.wait_for_timeout(1000)  # in which they fade in
         page.photograph(SCREENS / "Template browser.jpg")
     card.click()
     page.holds([node["type"] for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]])
