@@ -403,7 +403,7 @@ def test_a_shipped_workflow_tells_the_host_where_its_files_are_to_be_had(path):
         models = {entry["name"]: entry for entry in node["properties"].get("models", [])}
         if path.stem.startswith("Ovi chain") and not node["type"].startswith("Ovi"):
             assert all(entry["url"].startswith("https://huggingface.co/") for entry in models.values()), node["type"]
-            models = {name: entry for name, entry in models.items() if name in PUBLISHED}  # the rest is another system's
+            models = {name: entry for name, entry in models.items() if name in PUBLISHED}  # not the others'
         assert models.items() <= PUBLISHED.items(), node["type"]
         # A file that a loader names is offered by the host's own dialog, by what the node says of it.
         values = node.get("widgets_values", [])

@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    demo = commands.add_parser("demo", help="make three clips with sound, check them, and draw a contact sheet: output/")
+    demo = commands.add_parser("demo", help="make three clips with sound, check them, draw a contact sheet: output/")
     demo.add_argument("--workflow", type=_path, metavar="FILE", help="run this workflow instead of the shipped ones")
     demo.add_argument("--seed", type=int, help="seed for every sampler (default: the one saved in the workflow)")
     demo.add_argument("--port", type=_port, help="port of the server (default: any free one)")

@@ -118,7 +118,8 @@ def promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None
     """
     latents = [node["inputs"] for node in prompt.values() if node["class_type"] == "EmptyOviLatent"]
     as_given = any(node["class_type"] == "OviLockVideo" for node in prompt.values())
-    if as_given or len(latents) != 1 or any(isinstance(latents[0].get(name), list) for name in ("seconds", "width", "height")):
+    sizes = ("seconds", "width", "height")
+    if as_given or len(latents) != 1 or any(isinstance(latents[0].get(name), list) for name in sizes):
         return None, None
     return frames_for(latents[0]["seconds"]), (latents[0]["width"], latents[0]["height"])
 
