@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
+from ovi_native.ovi_core.spec import VARIANTS
 
-from tools.dev import client, demo, workflow
+from tools.dev import client, demo, full_weights, workflow
 from tools.dev.problems import DevError
 from tools.dev.server import Server, free_port, prepare_base
 from tools.dev.setup import ROOT, Host
@@ -29,7 +30,8 @@ HOST = Host(Path(sys.executable), COMFYUI)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server with the pack; its models folder is empty."""
     with Server(HOST, tmp_path_factory.mktemp("base")) as running:
-        shutil.copy(demo.EXAMPLE_PICTURE, running.base / "input")
+        for example in demo.EXAMPLE_PICTURE.parent.glob("ovi_example*"):
+            shutil.copy(example, running.base / "input")
         yield running
 
 
@@ -152,7 +154,8 @@ def is_valid(slot: workflow.Slot, value: Any) -> bool:
 
 @pytest.mark.parametrize("file", demo.SHIPPED, ids=lambda file: file.stem)
 def test_shipped_workflow_is_accepted_and_only_lacks_the_weights(server: Server, nodes: dict[str, Any], file: Path):
-    prompt = workflow.to_prompt(workflow.load(file), nodes)
+    """The full ones, that is: those of the small variant come with the pack."""
+    prompt = full_weights.fit_to_variant(workflow.to_prompt(workflow.load(file), nodes), VARIANTS["960x960_10s"])
     # A workflow the server refuses fails with other words: nothing of it runs.
     with pytest.raises(DevError, match=r"^Load Ovi"):
         client.run_prompt(server.url, prompt)

@@ -1,0 +1,58 @@
+"""Two processes that train together: the mean of their gradients, one's wish to stop, the same weights in both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tools.mini.muon import Muon, groups_of
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+from tools.mini import together
+from tools.mini.muon import Muon, groups_of
+
+together.join()
+process, processes = together.share()
+torch.manual_seed(0)
+network = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5), nn.Linear(5, 3))
+x = torch.randn(8, 6)
+optimizer = Muon(groups_of(network, 0.0, 0.5))
+optimizer.set_rate(0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    network(x[process::processes]).square().mean().backward()
+    stop = together.agree(network.parameters(), process == 1 and step == 2)
+    optimizer.step()
+torch.save({"weights": network.state_dict(), "stop": stop}, f"{sys.argv[1]}/{process}.pt")
+"""
+
+
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5), nn.Linear(5, 3))
+    x = torch.randn(8, 6)
+    optimizer = Muon(groups_of(network, 0.0, 0.5))
+    optimizer.set_rate(0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+    for process in (0, 1):
+        learned = torch.load(tmp_path / f"{process}.pt", weights_only=True)
+        assert learned["stop"]
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(learned["weights"][key], value, rtol=0, atol=5e-3)  # of steps of 0.1
