@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
-
-from tools.mini.muon import Muon, groups_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
@@ -36,23 +33,21 @@ torch.save({"weights": network.state_dict(), "stop": stop}, f"{sys.argv[1]}/{pro
 """
 
 
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
+def learned(tmp_path: Path, processes: int) -> list[dict]:
+    """What each of so many processes has in the end."""
+    (folder := tmp_path / str(processes)).mkdir()
+    script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(together if processes > 1 else []), script, folder]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5), nn.Linear(5, 3))
-    x = torch.randn(8, 6)
-    optimizer = Muon(groups_of(network, 0.0, 0.5))
-    optimizer.set_rate(0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        network(x).square().mean().backward()
-        optimizer.step()
-    for process in (0, 1):
-        learned = torch.load(tmp_path / f"{process}.pt", weights_only=True)
-        assert learned["stop"]
-        for key, value in network.state_dict().items():
-            torch.testing.assert_close(learned["weights"][key], value, rtol=0, atol=5e-3)  # of steps of 0.1
+    return [torch.load(folder / f"{process}.pt", weights_only=True) for process in range(processes)]
+
+
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) -> None:
+    (alone,) = learned(tmp_path, 1)
+    for one in learned(tmp_path, 2):
+        assert one["stop"]
+        for key, value in alone["weights"].items():
+            torch.testing.assert_close(one["weights"][key], value, rtol=0, atol=5e-3)  # of steps of 0.1
