@@ -121,18 +121,18 @@ def _ball(rng: np.random.Generator, colour: str, motion: str, stage: Stage, widt
     x, y, drift, reach, period = 0.5 * width, 0.5, 0.0, 0.2, 3.0
     if motion == "floor":
         reach = rng.uniform(0.24, min(0.56, stage.floor - 2 * radius - 0.06))
-        period = float(np.sqrt(8 * reach / rng.uniform(4.5, 6.5)))  # a fall of this height under a like gravity
+        period = float(np.sqrt(8 * reach / rng.uniform(2.6, 3.6)))  # a fall of this height under a like gravity
         margin = radius + 0.06
         x, end = rng.uniform(margin, width - margin, size=2)
         drift = float(np.clip((end - x) / seconds, -0.1, 0.1))
     elif motion == "walls":
         y = rng.uniform(0.3, stage.floor - radius - 0.08)
-        period = (width - 2 * stage.walls - 2 * radius) / rng.uniform(0.75, 1.3)
+        period = (width - 2 * stage.walls - 2 * radius) / rng.uniform(0.5, 0.8)
     else:
         reach = rng.uniform(0.1, 0.2)
         period = rng.uniform(3.0, 5.0)
         x = rng.uniform(0.35, width - 0.35)
-        y = rng.uniform(0.35, 0.55)
+        y = rng.uniform(0.32, 0.45)
     material = str(rng.choice(MATERIALS))
     phase = rng.uniform(0, period)
     return Ball(colour, material, size, motion, radius, x, y, drift, reach, period, phase)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float
     radius = min(first.radius, RADII["medium"])
     size = first.size if first.radius == radius else "medium"
     balls = []
-    for lane in (0.28, 0.72):
+    for lane in (0.25, 0.75):
         reach = rng.uniform(0.3, min(0.56, stage.floor - 2 * radius - 0.06))
         period = float(np.sqrt(8 * reach / rng.uniform(2.4, 3.4)))
         x = width * lane + rng.uniform(-0.04, 0.04)
@@ -154,7 +154,7 @@ def _two_balls(rng: np.random.Generator, colour: str, stage: Stage, width: float
                 size=size,
                 radius=radius,
                 x=x,
-                drift=rng.uniform(-0.1, 0.1) / seconds,
+                drift=rng.uniform(-0.05, 0.05) / seconds,
                 reach=reach,
                 period=period,
                 phase=rng.uniform(0, period),

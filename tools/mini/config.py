@@ -167,7 +167,7 @@ class Twin:
             noise level of 0.9, where even steps hardly ever go.
     """
 
-    learning: Learning = Learning(steps=4500, rate=0.03, vector_scale=0.15, averaging=0.998)
+    learning: Learning = Learning(steps=4900, rate=0.015, descent=0.95, vector_scale=0.3, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4
@@ -176,9 +176,9 @@ class Twin:
         Bucket(96, 96, 2.0, clips=5120, share=0.95, batch=32),
         Bucket(96, 96, 5.0, clips=320, share=0.05, batch=12),
     )
-    video_clean: float = 0.3
-    audio_clean: float = 0.1
-    first_frame: float = 0.3
+    video_clean: float = 0.2
+    audio_clean: float = 0.15
+    first_frame: float = 0.2
     no_text: float = 0.1
     audio_weight: float = 2.0
     shift: float = 5.0

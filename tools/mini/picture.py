@@ -1,4 +1,4 @@
-"""Draws the frames of a scene, with edges smoothed over one pixel.
+"""Draws the frames of a scene, with edges smoothed over two pixels.
 
 Only the rectangle that a thing passes through is touched, for all frames at once, so that a clip takes milliseconds.
 Axis letters: F frames, H rows, W columns.
@@ -10,9 +10,10 @@ import colorsys
 
 import numpy as np
 
-from .things import HUES, Array, Ball, Bar, Face, Lamp, Scene, Stage
+from .things import DIMMEST, HUES, Array, Ball, Bar, Face, Lamp, Scene, Stage
 
 DARK = np.array([0.07, 0.06, 0.08], dtype=np.float32)
+EDGE = 2.0  # pixels over which a shape fades out: no sharper than the small VAE can show
 # How far a syllable's mouth is (wide, high) in radii of the face.
 MOUTHS = {"ba": (0.34, 0.3), "bee": (0.46, 0.15), "bo": (0.24, 0.26), "boo": (0.15, 0.18)}
 
@@ -50,7 +51,7 @@ class Canvas:
 
     def coverage(self, distance: Array) -> Array:
         """Share of a pixel inside a shape, from the distance to its edge (positive inside)."""
-        return np.clip(distance * self.side + 0.5, 0, 1)
+        return np.clip(distance * self.side / EDGE + 0.5, 0, 1)
 
     def window(self, x: Array, y: Array, half_width: float, half_height: float) -> Window:
         """Pixels that a shape of this half size with centres (x, y) [F] ever touches."""
@@ -63,7 +64,7 @@ class Window:
     """A rectangle of the canvas, with pixel distances from a moving centre: dx [F, 1, w], dy [F, h, 1]."""
 
     def __init__(self, canvas: Canvas, x: Array, y: Array, half_width: float, half_height: float):
-        pixel = 1 / canvas.side
+        pixel = EDGE / canvas.side
         across = _span(canvas.columns, x, half_width + pixel)
         down = _span(canvas.rows, y, half_height + pixel)
         self.canvas = canvas
@@ -128,17 +129,15 @@ def _ball(canvas: Canvas, ball: Ball, scene: Scene) -> None:
     if ball.motion == "floor":  # its shadow, the smaller and darker the nearer the ball is
         height = (scene.stage.floor - r - y)[:, None, None]
         shadow = canvas.window(x, np.full_like(y, scene.stage.floor + 0.01), r, 0.035)
-        shadow.paint(shadow.ellipse(0, 0, r * 0.85, 0.03) * (0.45 / (1 + 6 * height)).astype(np.float32), DARK)
+        shadow.paint(shadow.ellipse(0, 0, r * 0.85, 0.03) * (0.3 / (1 + 6 * height)).astype(np.float32), DARK)
     window = canvas.window(x, y, r, r)
     body = window.disc(r)
     colour = rgb(ball.colour)
     window.paint(body, colour)
-    if ball.material == "wood":  # dark bands across
-        for offset in (-0.45, 0.4):
-            window.paint(body * canvas.coverage(0.13 * r - np.abs(window.dy - offset * r)), colour * 0.45)
-    elif ball.material == "metal":  # a dark rim and a bright spot
-        window.paint(body - window.disc(r * 0.8), colour * 0.6)
-        window.paint(window.ellipse(-0.3 * r, -0.32 * r, 0.27 * r, 0.24 * r), np.float32(1.0) * np.ones(3))
+    if ball.material == "wood":  # a darker band across
+        window.paint(body * canvas.coverage(0.3 * r - np.abs(window.dy)), colour * 0.75)
+    elif ball.material == "metal":  # a darker edge
+        window.paint(body - window.disc(r * 0.6), colour * 0.75)
 
 
 def _lamp(canvas: Canvas, lamp: Lamp) -> None:
@@ -147,8 +146,7 @@ def _lamp(canvas: Canvas, lamp: Lamp) -> None:
     window = canvas.window(*at, lamp.radius * 1.9, lamp.radius * 1.9)
     halo = np.clip(1.9 - np.sqrt(window.dx**2 + window.dy**2) / lamp.radius, 0, 0.9)
     glow = rgb(lamp.colour, 0.55, 1.0)
-    window.paint(halo * (bright[:, None, None] - 0.3) * 0.35, glow)
-    window.paint(window.disc(lamp.radius * 1.12), DARK * 2.5)  # its rim
+    window.paint(halo * (bright[:, None, None] - DIMMEST) * 0.4, glow)
     body = rgb(lamp.colour, 0.92, 1.0) * bright[:, None, None, None]
     window.paint(window.disc(lamp.radius), body)
 

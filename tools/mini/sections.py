@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from . import sections_given, sections_long
 from .figures import FIRST_SCENE, Figure, Section, made, orders, share
@@ -73,6 +74,30 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
         what = f"{name} moves the score of its own tower by, the other's by"
         value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
         yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))
+    yield from skipping(studio, seeds // 2)
+
+
+SKIPPED = (2,)  # block pairs
+
+
+def skipping(studio: Studio, count: int) -> Iterator[Figure]:
+    """What a negative pass without some block pairs does: with the prompt as its own negative nothing else guides."""
+    plain, itself, skipped = (
+        made(studio, orders(count, **settings), name)
+        for name, settings in (
+            ("unguided", {"video_cfg": 1.0, "audio_cfg": 1.0}),
+            ("against itself", {"against_itself": True}),
+            ("pair left out", {"against_itself": True, "skip_layers": SKIPPED}),
+        )
+    )
+    none, some = (
+        float(np.mean([np.abs(a.made.frames - b.made.frames).mean() for a, b in zip(plain, clips, strict=True)]))
+        for clips in (itself, skipped)
+    )
+    what = "the prompt as its own negative: change of a pixel with block pair {} left out of it, none left out"
+    yield Figure(what.format(*SKIPPED), f"{some:.3f}, {none:.3f}", "some, none", some > 0.01 > 0.004 > none)
+    moved = picture_score(skipped) - picture_score(plain)
+    yield Figure("facts of picture right by leaving it out, against unguided", f"{moved:+.0%}", "more", moved > 0)
 
 
 def pictures(studio: Studio, seeds: int) -> Iterator[Figure]:
@@ -124,6 +149,35 @@ def sampling(studio: Studio, seeds: int) -> Iterator[Figure]:
     one, two = (studio.sampled(order, studio.latent(order))["samples"].unbind() for _ in range(2))
     equal = all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
     yield Figure("same seed, same bytes", "yes" if equal else "no", "yes", equal)
+    apart, other = unlike(studio, order)
+    yield Figure(
+        "batch of 4 against 4 clips alone: largest difference, of the latent's deviation",
+        f"{apart:.1e}",
+        f"at most {AS_ROUNDED:.0e}",
+        apart <= AS_ROUNDED < other,
+        f"the next clip of the batch {other:.1f}",
+    )
+
+
+AS_ROUNDED = 1e-2  # what is rounded otherwise in a batch grows from step to step; in float32 on a processor to 1e-4
+
+
+def unlike(studio: Studio, order: Order, batch: int = 4) -> tuple[float, float]:
+    """How unlike clips of one batch are to the same made alone, and (a control) to the next of the batch.
+
+    The largest difference in either tower, in units of the latent's deviation.
+    """
+    source = torch.Generator().manual_seed(order.noise)
+    shapes = order.clip.video_shape(batch), order.clip.audio_shape(batch)
+    noise = [torch.randn(shape, generator=source) for shape in shapes]
+    together = studio.from_noise(order, noise)
+    alone = [studio.from_noise(order, [part[i : i + 1] for part in noise]) for i in range(batch)]
+    worst = [0.0, 0.0]
+    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
+        single = torch.cat(parts)
+        for n, against in enumerate((single, single.roll(1, 0))):
+            worst[n] = max(worst[n], float((whole - against).abs().max() / whole.std()))
+    return worst[0], worst[1]
 
 
 SECTIONS: dict[str, Section] = {

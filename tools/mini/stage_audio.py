@@ -17,18 +17,20 @@ from ovi_native.ovi_core.spec import SAMPLE_RATE, Clip
 from torch import Tensor, nn
 
 from . import networks
-from .casting import draw_scene
+from .casting import SHARES, draw_scene
 from .config import Config
 from .measure_sound import log_mel_distance, onsets
 from .sheets import save_sheet, sound_row
 from .sound import make_sound
 from .stage_video_vae import HELD_OUT_SEEDS, moment_error
-from .training import generator, seed_of, trained_weights
+from .training import generator, seed_of, start_from, trained_weights
 
 VAE_NAME, VOCODER_NAME = "audio-vae", "vocoder"
 CLIP = Clip.from_seconds(96, 96, 2)
 STATISTICS = 300  # sounds over which the mean and deviation of the spectrogram are taken
 RESOLUTIONS = ((64, 16), (256, 64), (1024, 256))  # window and hop of the vocoder's spectrograms, in samples
+QUIET = 1e-3  # of full scale: what is softer in a band may be anything, or silence would outweigh every tone
+QUIET_MEL = -3.0  # the same in the spectrogram's logarithms
 SHEET_WIDTH = 900
 
 
@@ -87,6 +89,7 @@ class VocoderStage:
         self.network.vae.load_state_dict(trained_weights(folder, VAE_NAME))
         self.network.vae.requires_grad_(False)
         self.module = self.network.vocoder
+        start_from(self.module, folder, VOCODER_NAME, device)
         # The VAE hears more than the vocoder makes, so that it is as sure at the edges as it is in whole clips.
         margin = 2 * MARGIN_COLUMNS
         self.make_batch = partial(
@@ -104,7 +107,8 @@ class VocoderStage:
         made = self.module(mel[..., inner]).squeeze(1).float()
         sound = sound[:, inner.start * MEL_HOP : inner.stop * MEL_HOP]
         parts = [spectral_distance(made, sound, *resolution) for resolution in RESOLUTIONS]
-        heard = self.network.mel_converter(made) - self.network.mel_converter(sound)
+        one, other = (self.network.mel_converter(heard).clamp(min=QUIET_MEL) for heard in (made, sound))
+        heard = one - other
         loss = sum(parts) / len(parts) + heard.abs().mean()
         return loss, {"mel": heard.abs().mean()}
 
@@ -137,13 +141,13 @@ MARGIN_COLUMNS = 8
 
 
 def make_batch(config: Config, stage: str, batch: int, columns: int, step: int) -> np.ndarray:
-    """Pieces of sound [B, S] as long as ``columns`` of the spectrogram."""
+    """Pieces of sound [B, S] as long as ``columns`` of the spectrogram, of all kinds of scene alike."""
     rng = np.random.default_rng([seed_of(config, stage, step)])
-    length = columns * MEL_HOP
+    length, kinds = columns * MEL_HOP, list(SHARES)
     sounds: list[np.ndarray] = []
     while len(sounds) < batch:
         clip = CLIP if length <= CLIP.samples else Clip.from_seconds(96, 96, length / SAMPLE_RATE + 0.2)
-        sound = make_sound(draw_scene(int(rng.integers(1 << 31)), clip))
+        sound = make_sound(draw_scene(int(rng.integers(1 << 31)), clip, kind=kinds[rng.integers(len(kinds))]))
         start = rng.integers(0, len(sound) - length + 1)
         sounds.append(sound[start : start + length] * rng.uniform(0.7, 1.1))
     return np.clip(np.stack(sounds), -1, 1).astype(np.float32)
@@ -154,14 +158,18 @@ def held_out_sounds() -> list[np.ndarray]:
 
 
 def spectral_distance(one: Tensor, other: Tensor, window: int, hop: int) -> Tensor:
-    """Distance of two sounds' [B, S] magnitudes: relative, and of their logarithms (Yamamoto et al. 2020)."""
+    """Distance of two sounds' [B, S] magnitudes: relative, and of their logarithms (Yamamoto et al. 2020).
+
+    Relative to each sound by itself: soft tones count as much as loud knocks.
+    """
     shape = torch.hann_window(window, device=one.device)
+    full_scale = shape.sum() / 2
     a, b = (
-        torch.stft(sound, window, hop, window=shape, return_complex=True).abs().clamp(min=1e-4)
-        for sound in (one, other)
+        torch.stft(sound, window, hop, window=shape, return_complex=True).abs() / full_scale for sound in (one, other)
     )
-    convergence = (a - b).square().sum().sqrt() / b.square().sum().sqrt().clamp(min=1.0)
-    return convergence + (a.log() - b.log()).abs().mean()
+    audible_a, audible_b = a.clamp(min=QUIET), b.clamp(min=QUIET)
+    convergence = ((a - b).norm(dim=(1, 2)) / audible_b.norm(dim=(1, 2))).mean()
+    return convergence + (audible_a.log() - audible_b.log()).abs().mean()
 
 
 @torch.no_grad()

@@ -17,15 +17,16 @@ from .captions import caption
 from .casting import draw_scene
 from .config import Config
 from .flow import Model, ask, flow_errors, sample, texts_of
+from .gradients import learn_quickly
 from .latents import load_bucket, scene_of
 from .measure import Sync, judge, measure, sync
 from .sheets import picture_rows, save_sheet, sound_row
 from .tokenizer import Tokenizer, learn_pieces
-from .training import generator, seed_of
+from .training import generator, seed_of, start_from
 from .world import render
 
 NAME = "twin"
-PIECES, START = "pieces.model", "start.pt"  # the tokenizer; weights to start from instead of random ones
+PIECES = "pieces.model"  # the tokenizer
 PREVIEW_SEEDS = range(8_000_000, 8_000_008)
 
 
@@ -48,10 +49,9 @@ class TwinStage:
         self.config, self.device, self.folder = config, device, folder
         self.learning = config.twin.learning
         twin, text = networks.twin(config, device), networks.text_encoder(config, device)
+        learn_quickly(twin)
         self.module = nn.ModuleDict({"twin": twin, "text": text})
-        start = folder / NAME / START
-        if start.exists():
-            self.module.load_state_dict(torch.load(start, map_location=device, weights_only=True))
+        start_from(self.module, folder, NAME, device)
         self.model = Model(twin, text, Tokenizer(pieces(config, folder)))
         self.latents = [load_bucket(config, folder, bucket) for bucket in range(len(config.twin.buckets))]
         self.make_batch = partial(make_batch, config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from ovi_native.ovi_core import decode, encode, locks, pictures, sampling, spans, text, windows
+from comfy.nested_tensor import NestedTensor
+from ovi_native.ovi_core import decode, encode, locks, pictures, sampling, solvers, spans, text, windows
 from ovi_native.ovi_core.audio_vae import read_audio_vae
 from ovi_native.ovi_core.guidance import Guidance
 from ovi_native.ovi_core.latents import empty
@@ -52,6 +53,7 @@ class Order:
         mode: how what is given is shown, one of ``locks.MODES``.
         coupled: False leaves out the attention between the towers.
         noise: seed of the noise.
+        against_itself: the prompt stands for both towers' negative ones, too.
         window: seconds of the windows in which a longer clip is made; 0 for all of it at once.
     """
 
@@ -70,6 +72,7 @@ class Order:
     video_cfg: float = 4.0
     audio_cfg: float = 3.0
     skip_layers: tuple[int, ...] = ()
+    against_itself: bool = False
 
     @property
     def clip(self) -> Clip:
@@ -163,15 +166,29 @@ class Studio:
     @torch.inference_mode()
     def sampled(self, order: Order, latent: dict) -> dict:
         """The LATENT after sampling."""
-        negative = self._encoded(VIDEO_NEGATIVE)
-        negative[0][1][AUDIO_TEXT] = self._encoded(AUDIO_NEGATIVE)[0][0]
         model = self.model if order.coupled else apart(self.model)
         if order.window:
             model = windows.with_windows(model, nearest_steps(order.window), OVERLAP, False)
-        guidance = Guidance(order.video_cfg, order.audio_cfg, order.skip_layers)
         sigmas = sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
-        positive = self._encoded(order.prompt)
-        return sampling.sample(model, positive, negative, guidance, latent, order.solver, sigmas, order.noise)
+        texts, guidance = self._texts(order), guidance_of(order)
+        return sampling.sample(model, *texts, guidance, latent, order.solver, sigmas, order.noise)
+
+    @torch.inference_mode()
+    def from_noise(self, order: Order, noise: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Both towers' latents made of this noise [B, ...] of theirs, nothing given."""
+        guider = sampling.OviGuider(self.model, guidance_of(order))
+        guider.set_conds(*self._texts(order))
+        sigmas = sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
+        samples = empty(order.clip, len(noise[0]), "video + audio")
+        return guider.sample(NestedTensor(list(noise)), samples, solvers.sampler(order.solver), sigmas).unbind()
+
+    def _texts(self, order: Order) -> tuple[Any, Any]:
+        """The host's CONDITIONING of the order's prompt and of both towers' negative ones."""
+        if order.against_itself:
+            return self._encoded(order.prompt), self._encoded(order.prompt)
+        negative = self._encoded(VIDEO_NEGATIVE)
+        negative[0][1][AUDIO_TEXT] = self._encoded(AUDIO_NEGATIVE)[0][0]
+        return self._encoded(order.prompt), negative
 
     @torch.inference_mode()
     def decoded(self, latent: dict) -> Made:
@@ -180,6 +197,10 @@ class Studio:
 
     def _encoded(self, prompt: str) -> list[list[Any]]:
         return text.encode(self.clip, prompt, VARIANT)[0]
+
+
+def guidance_of(order: Order) -> Guidance:
+    return Guidance(order.video_cfg, order.audio_cfg, order.skip_layers)
 
 
 def as_audio(sound: np.ndarray) -> dict:

@@ -18,9 +18,9 @@ Array = NDArray[np.floating]
 # Hue of each named colour in degrees; the gaps are wide enough to tell them apart by pixels after a lossy codec.
 HUES = {"red": 0.0, "yellow": 52.0, "green": 120.0, "cyan": 182.0, "blue": 228.0, "purple": 285.0}
 MATERIALS = ("rubber", "wood", "metal")
-RADII = {"small": 0.075, "medium": 0.1, "large": 0.135}
+RADII = {"small": 0.11, "medium": 0.14, "large": 0.18}
 WORDS = ("ba", "bee", "bo", "boo")
-DIMMEST = 0.3  # brightness of a lamp at its darkest: still coloured, so it can be found by its colour
+DIMMEST = 0.5  # brightness of a lamp at its darkest: still coloured, so it can be found by its colour
 
 Motion = Literal["floor", "walls", "float"]
 

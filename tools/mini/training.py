@@ -27,6 +27,7 @@ from .muon import Muon, groups_of
 from .workers import made_ahead
 
 LOG_EVERY = 20  # steps
+START = "start.pt"  # in a stage's folder: weights to start from instead of random ones
 
 
 class Stage(Protocol):
@@ -252,6 +253,13 @@ def trained_weights(folder: Path, stage: str) -> dict[str, Tensor]:
     if not file.exists():
         raise FileNotFoundError(f"There is no {file}: train the stage '{stage}' first.")
     return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def start_from(module: nn.Module, folder: Path, stage: str, device: str) -> None:
+    """Give a stage's module the weights that are laid down for it to start from, where there are any."""
+    file = folder / stage / START
+    if file.exists():
+        module.load_state_dict(torch.load(file, map_location=device, weights_only=True))
 
 
 def write(state: Any, file: Path) -> None:

@@ -1,7 +1,7 @@
 """Takes up training from exported files: ``python -m tools.mini.unpack``.
 
-Writes back into a run's folder what ``export`` took from it, as far as 16 bits hold it: the VAEs as trained, and the
-twin as the weights that its stage starts from. The latents of the training clips have to be encoded anew.
+Writes back into a run's folder what ``export`` took from it, as far as 16 bits hold it: the VAEs as trained;
+vocoder and twin as the weights that their stages start from. The latents of the training clips have to be encoded anew.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def unpack(models: Path, run: Path) -> None:
     from .basis import NAME as BASIS_NAME
     from .stage_audio import VAE_NAME, VOCODER_NAME
     from .stage_twin import NAME as TWIN_NAME
-    from .stage_twin import PIECES, START
+    from .stage_twin import PIECES
     from .stage_video_vae import DECODER_NAME, NAME
+    from .training import START
 
     video, audio, text = (load_file(models / name) for name in (VIDEO_VAE, AUDIO_VAE, TEXT))
     pieces = bytes(text.pop("spiece_model").tolist())
@@ -38,6 +39,7 @@ def unpack(models: Path, run: Path) -> None:
         f"{BASIS_NAME}/trained.pt": video,
         f"{VAE_NAME}/trained.pt": without_prefix(audio, "vae."),
         f"{VOCODER_NAME}/trained.pt": without_prefix(audio, "vocoder."),
+        f"{VOCODER_NAME}/{START}": without_prefix(audio, "vocoder."),
         f"{TWIN_NAME}/{START}": {f"twin.{k}": v for k, v in twin.items()} | {f"text.{k}": v for k, v in text.items()},
     }
     for name, weights in files.items():

@@ -1,0 +1,57 @@
+"""Training's own rotations and norms: the host's and PyTorch's values and gradients."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.ops
+import pytest
+import torch
+from comfy.ldm.flux.math import apply_rope1
+from ovi_native.ovi_core import layers, rope
+
+from tools.mini.gradients import RMSNorm, Rotation, learn_quickly
+
+
+@pytest.fixture(autouse=True)
+def gradients_through_the_host(monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "in_training", True)
+
+
+def same(one, other, inputs, tolerance):
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    grad = torch.randn_like(one)
+    found, wanted = (torch.autograd.grad(out, inputs, grad) for out in (one, other))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_rotations_have_the_hosts_values_and_gradients(dtype, tolerance):
+    torch.manual_seed(0)
+    table = rope.video_table(3, 2, 2, 128, torch.device("cpu"))
+    x = torch.randn(2, 12, 2, 128, dtype=dtype, requires_grad=True)
+    same(Rotation.apply(x, table), apply_rope1(x, table), [x], tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_norms_have_pytorchs_values_and_gradients(dtype, tolerance):
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 64, dtype=dtype, requires_grad=True)
+    weight = torch.randn(64, requires_grad=True)
+    theirs = torch.nn.functional.rms_norm(x.float(), (64,), weight, 1e-6).to(dtype)
+    same(RMSNorm.apply(x, weight, 1e-6), theirs, [x, weight], tolerance)
+
+
+def test_a_network_takes_them_where_gradients_are_asked_for_alone(monkeypatch):
+    monkeypatch.setattr(layers, "apply_rope1", apply_rope1)
+    norm = comfy.ops.manual_cast.RMSNorm(256, eps=1e-6)
+    norm.weight = torch.nn.Parameter(torch.rand(256) + 0.5)
+    x, table = torch.randn(1, 4, 256, requires_grad=True), rope.audio_table(4, 128, torch.device("cpu"))
+    before = layers.rotate(norm(x), table)
+    learn_quickly(torch.nn.ModuleDict({"norm": norm}))
+    after = layers.rotate(norm(x), table)
+    torch.testing.assert_close(after, before)
+    names = [type(after.grad_fn.next_functions[0][0]).__name__, type(norm(x).grad_fn).__name__]
+    assert names == ["RotationBackward", "RMSNormBackward"]
+    with torch.no_grad():
+        torch.testing.assert_close(layers.rotate(norm(x), table), before)
