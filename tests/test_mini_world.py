@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -139,14 +138,6 @@ def test_a_caption_quotes_what_the_face_says_as_often_as_it_says_it() -> None:
     face = scene.things[0]
     assert isinstance(face, Face)
     assert f"<S>{' '.join([face.word] * len(face.starts))}<E>" in caption(scene, 0)
-
-
-def test_rendering_is_fast_enough_to_train_on_the_fly() -> None:
-    scenes = [draw_scene(seed, CLIP) for seed in range(12)]
-    start = time.process_time()
-    for scene in scenes:
-        render(scene)
-    assert (time.process_time() - start) / len(scenes) < 0.12  # s; 0.025 on an idle core
 
 
 def test_edges_are_smooth() -> None:

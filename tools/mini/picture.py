@@ -128,7 +128,7 @@ def _ball(canvas: Canvas, ball: Ball, scene: Scene) -> None:
     r = ball.radius
     if ball.motion == "floor":  # its shadow, the smaller and darker the nearer the ball is
         height = (scene.stage.floor - r - y)[:, None, None]
-        shadow = canvas.window(x, np.full_like(y, scene.stage.floor + 0.01), r, 0.035)
+        shadow = canvas.window(x, np.full_like(y, scene.stage.floor + 0.01), 1.3 * r, 0.05)
         shadow.paint(shadow.ellipse(0, 0, r * 0.85, 0.03) * (0.3 / (1 + 6 * height)).astype(np.float32), DARK)
     window = canvas.window(x, y, r, r)
     body = window.disc(r)

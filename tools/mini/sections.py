@@ -61,16 +61,19 @@ def prompts(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 
 def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
+    """Facts right without the prompt (0), with it (1) and guided towards it, the other tower with its prompt."""
     scores = {}
-    for strengths in ((1.0, 1.0), (4.0, 1.0), (1.0, 3.0)):
+    for strengths in ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (4.0, 1.0), (1.0, 3.0)):
         name = "video_cfg {:g}, audio_cfg {:g}".format(*strengths)
         settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1]}
         clips = made(studio, orders(seeds // 2, **settings), name)
         scores[strengths] = picture_score(clips), sound_score(clips)
         yield Figure(f"{name}: facts of picture, of sound right", "{:.0%}, {:.0%}".format(*scores[strengths]))
-    off = scores[1.0, 1.0]
-    for name, own, strengths in (("video_cfg", 0, (4.0, 1.0)), ("audio_cfg", 1, (1.0, 3.0))):
-        moved = [now - before for now, before in zip(scores[strengths], off, strict=True)]
+    for name, own, low, high in (
+        ("video_cfg from 0 to 4", 0, (0.0, 1.0), (4.0, 1.0)),
+        ("audio_cfg from 0 to 3", 1, (1.0, 0.0), (1.0, 3.0)),
+    ):
+        moved = [now - before for now, before in zip(scores[high], scores[low], strict=True)]
         what = f"{name} moves the score of its own tower by, the other's by"
         value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
         yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))

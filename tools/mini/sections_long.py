@@ -24,7 +24,8 @@ from .studio import OVERLAP, Made, Order, Studio, as_audio
 from .things import Array
 
 LONG, WINDOW = 6.0, 2.0  # s
-CLICK, LEVEL, CUT = 2.0, 6.0, 4.0  # what a seam may have at most: of its surroundings, dB, of the changes around
+CLICK, CUT = 2.0, 4.0  # what a seam may have at most, of its surroundings, of the changes around
+LEVEL = 3.0  # dB by which a seam's step of loudness may exceed those elsewhere
 
 JOINS, TAIL = 12, 0.5  # s
 DRIFT = {"colour": 0.03, "contrast": 0.1, "loudness": 1.5}  # of a range of 1, of the first clip's, dB
@@ -80,19 +81,25 @@ def unheard(sounds: Sequence[Array]) -> Iterator[Figure]:
 
     abrupt = [end_to_end(sound, sounds[i - 1], SAMPLE_RATE) for i, sound in enumerate(sounds)]
     softer = [end_to_end(sound, 0.25 * sound, SAMPLE_RATE) for sound in sounds]
-    for name, unit, measure, bound, control, words in (
-        ("click, of what is around it", "", click, CLICK, abrupt, "end to end"),
-        ("step of loudness", " dB", step, LEVEL, softer, "12 dB less"),
-    ):
-        value, other = (worst(measure, some, overlaps()) for some in (sounds, control))
-        elsewhere = worst(measure, sounds, between())
-        yield Figure(
-            f"tones for given bars, where windows meet: {name}",
-            f"{value:.1f}{unit}",
-            f"at most {bound:g}{unit}",
-            value <= bound < other,
-            f"{words} {other:.1f}{unit}; elsewhere {elsewhere:.1f}{unit}",
-        )
+    what = "tones for given bars, where windows meet"
+    value, other = (worst(click, some, overlaps()) for some in (sounds, abrupt))
+    elsewhere = worst(click, sounds, between())
+    yield Figure(
+        f"{what}: click, of what is around it",
+        f"{value:.1f}",
+        f"at most {CLICK:g}",
+        value <= CLICK < other,
+        f"end to end {other:.1f}; elsewhere {elsewhere:.1f}",
+    )
+    elsewhere = worst(step, sounds, between())
+    value, other = (worst(step, some, overlaps()) - elsewhere for some in (sounds, softer))
+    yield Figure(
+        f"{what}: step of loudness, above those elsewhere ({elsewhere:.1f} dB)",
+        f"{value:.1f} dB",
+        f"at most {LEVEL:g} dB",
+        value <= LEVEL < other,
+        f"12 dB less {other:.1f} dB",
+    )
 
 
 def unseen(clips: Sequence[Array]) -> Iterator[Figure]:

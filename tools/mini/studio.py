@@ -19,7 +19,7 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from ovi_native.ovi_core import decode, encode, locks, pictures, sampling, solvers, spans, text, windows
 from ovi_native.ovi_core.audio_vae import read_audio_vae
-from ovi_native.ovi_core.guidance import Guidance
+from ovi_native.ovi_core.guidance import Guidance, GuidanceOptions, TowerOptions
 from ovi_native.ovi_core.latents import empty
 from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.model import AUDIO_TEXT
@@ -54,6 +54,7 @@ class Order:
         coupled: False leaves out the attention between the towers.
         noise: seed of the noise.
         against_itself: the prompt stands for both towers' negative ones, too.
+        modality: guidance of the video and the audio tower along their coupling.
         window: seconds of the windows in which a longer clip is made; 0 for all of it at once.
     """
 
@@ -71,6 +72,7 @@ class Order:
     solver: str = "unipc"
     video_cfg: float = 4.0
     audio_cfg: float = 3.0
+    modality: tuple[float, float] = (0.0, 0.0)
     skip_layers: tuple[int, ...] = ()
     against_itself: bool = False
 
@@ -200,7 +202,8 @@ class Studio:
 
 
 def guidance_of(order: Order) -> Guidance:
-    return Guidance(order.video_cfg, order.audio_cfg, order.skip_layers)
+    options = GuidanceOptions(*(TowerOptions(modality=strength) for strength in order.modality))
+    return Guidance(order.video_cfg, order.audio_cfg, order.skip_layers, options=options)
 
 
 def as_audio(sound: np.ndarray) -> dict:

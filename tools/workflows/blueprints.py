@@ -162,7 +162,6 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length
     run: dict[str, Any] = {"seed": box.widget("seed", "INT", 42), "steps": box.widget("steps", "INT", 20)}
     variant = box.widget("variant", "COMBO", "mini")
     run["skip_layers"] = box.widget("skip_layers", "STRING", "0")
-    run["video_cfg"] = 4.0  # the full weights' too, for it is no input
     d.group("Weights")
     load = d.add("OviPipelineLoader", variant=variant)
     told = words(d, load, said, variant)
