@@ -27,6 +27,8 @@ from .scores import (
 from .studio import Order, Studio
 from .world import render
 
+COUPLING = 2.0
+
 
 def synchrony(studio: Studio, seeds: int) -> Iterator[Figure]:
     clips = made(studio, orders(seeds), "text to clip")
@@ -44,6 +46,15 @@ def synchrony(studio: Studio, seeds: int) -> Iterator[Figure]:
         own.seen_share,
         0.9,
         controls.format(shuffled.seen_share, apart.seen_share),
+    )
+    led = made(studio, orders(seeds, modality=(COUPLING, COUPLING)), "led by their coupling")
+    own, shuffled = sync_of(led), shuffled_sync(led)
+    what = f"with modality_guidance {COUPLING:g} of Ovi Guidance Options"
+    yield share(
+        f"{what}: events with an onset ({own.events})", own.heard_share, 0.9, f"other's {shuffled.heard_share:.0%}"
+    )
+    yield share(
+        f"{what}: onsets with an event ({own.onsets})", own.seen_share, 0.9, f"other's {shuffled.seen_share:.0%}"
     )
     to_sound = sync_of(made(studio, orders(seeds // 2, given="video"), "sound for a clip"))
     yield share(f"sound made for a given clip: events heard ({to_sound.events})", to_sound.heard_share, 0.9)
@@ -80,7 +91,7 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
     yield from skipping(studio, seeds // 2)
 
 
-SKIPPED = (2,)  # block pairs
+SKIPPED = (3,)  # block pairs: one of four is much, so little guidance is enough
 
 
 def skipping(studio: Studio, count: int) -> Iterator[Figure]:
@@ -89,8 +100,8 @@ def skipping(studio: Studio, count: int) -> Iterator[Figure]:
         made(studio, orders(count, **settings), name)
         for name, settings in (
             ("unguided", {"video_cfg": 1.0, "audio_cfg": 1.0}),
-            ("against itself", {"against_itself": True}),
-            ("pair left out", {"against_itself": True, "skip_layers": SKIPPED}),
+            ("against itself", {"against_itself": True, "video_cfg": 1.5, "audio_cfg": 1.5}),
+            ("pair left out", {"against_itself": True, "video_cfg": 1.5, "audio_cfg": 1.5, "skip_layers": SKIPPED}),
         )
     )
     none, some = (
