@@ -70,4 +70,4 @@ def learn_quickly(network: nn.Module) -> None:
     layers.apply_rope1 = rotate
     for module in network.modules():
         if isinstance(module, nn.RMSNorm):
-            module.forward = MethodType(norm, module)  # type: ignore[method-assign]
+            module.forward = MethodType(norm, module)
