@@ -6,13 +6,13 @@ The measures of ``dev.py mini-report`` on a few seeds, each with a control that 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import comfy.model_management
 import pytest
 
 from tools.mini.figures import of_kinds
 from tools.mini.measure import Sync
+from tools.mini.report import MODELS
 from tools.mini.scores import (
     Clip,
     examined,
@@ -27,7 +27,6 @@ from tools.mini.sections_given import BALLS, FOLLOWING, end_likeness, last_frame
 from tools.mini.studio import Order, Studio
 from tools.mini.world import render
 
-MODELS = Path(__file__).resolve().parent.parent / "models" / "ovi-mini"
 KINDS = ("floor", "lamp", "two balls", "face", "walls", "float", "floor", "bar")
 STEPS = 12  # the report takes 20
 

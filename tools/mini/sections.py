@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from .measure_sound import onsets
 from .reconstruct import heard_again, seen_again
 from .scores import (
     FACTS,
+    Clip,
     first_frame,
     motion,
     picture_score,
@@ -73,12 +74,12 @@ def prompts(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
     """Facts right without the prompt (0), with it (1) and guided towards it, the other tower with its prompt."""
-    scores = {}
+    clips, scores = {}, {}
     for strengths in ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (4.0, 1.0), (1.0, 3.0)):
         name = "video_cfg {:g}, audio_cfg {:g}".format(*strengths)
         settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1]}
-        clips = made(studio, orders(seeds // 2, **settings), name)
-        scores[strengths] = picture_score(clips), sound_score(clips)
+        clips[strengths] = made(studio, orders(seeds // 2, **settings), name)
+        scores[strengths] = picture_score(clips[strengths]), sound_score(clips[strengths])
         yield Figure(f"{name}: facts of picture, of sound right", "{:.0%}, {:.0%}".format(*scores[strengths]))
     for name, own, low, high in (
         ("video_cfg from 0 to 4", 0, (0.0, 1.0), (4.0, 1.0)),
@@ -88,21 +89,21 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
         what = f"{name} moves the score of its own tower by, the other's by"
         value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
         yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))
-    yield from skipping(studio, seeds // 2)
+    yield from skipping(studio, clips[1.0, 1.0])
 
 
 SKIPPED = (3,)  # block pairs: one of four is much, so little guidance is enough
 
 
-def skipping(studio: Studio, count: int) -> Iterator[Figure]:
-    """What a negative pass without some block pairs does: with the prompt as its own negative nothing else guides."""
-    plain, itself, skipped = (
-        made(studio, orders(count, **settings), name)
-        for name, settings in (
-            ("unguided", {"video_cfg": 1.0, "audio_cfg": 1.0}),
-            ("against itself", {"against_itself": True, "video_cfg": 1.5, "audio_cfg": 1.5}),
-            ("pair left out", {"against_itself": True, "video_cfg": 1.5, "audio_cfg": 1.5, "skip_layers": SKIPPED}),
-        )
+def skipping(studio: Studio, plain: Sequence[Clip]) -> Iterator[Figure]:
+    """What a negative pass without some block pairs does to the unguided clips ``plain``.
+
+    With the prompt as its own negative nothing else guides.
+    """
+    guided = {"against_itself": True, "video_cfg": 1.5, "audio_cfg": 1.5}
+    itself, skipped = (
+        made(studio, orders(len(plain), **guided, skip_layers=layers), f"against itself without {layers}")
+        for layers in ((), SKIPPED)
     )
     none, some = (
         float(np.mean([np.abs(a.made.frames - b.made.frames).mean() for a, b in zip(plain, clips, strict=True)]))

@@ -171,18 +171,16 @@ class Studio:
         model = self.model if order.coupled else apart(self.model)
         if order.window:
             model = windows.with_windows(model, nearest_steps(order.window), OVERLAP, False)
-        sigmas = sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
         texts, guidance = self._texts(order), guidance_of(order)
-        return sampling.sample(model, *texts, guidance, latent, order.solver, sigmas, order.noise)
+        return sampling.sample(model, *texts, guidance, latent, order.solver, sigmas_of(order), order.noise)
 
     @torch.inference_mode()
     def from_noise(self, order: Order, noise: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Both towers' latents made of this noise [B, ...] of theirs, nothing given."""
         guider = sampling.OviGuider(self.model, guidance_of(order))
         guider.set_conds(*self._texts(order))
-        sigmas = sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
-        samples = empty(order.clip, len(noise[0]), "video + audio")
-        return guider.sample(NestedTensor(list(noise)), samples, solvers.sampler(order.solver), sigmas).unbind()
+        samples, solver = empty(order.clip, len(noise[0]), "video + audio"), solvers.sampler(order.solver)
+        return guider.sample(NestedTensor(list(noise)), samples, solver, sigmas_of(order)).unbind()
 
     def _texts(self, order: Order) -> tuple[Any, Any]:
         """The host's CONDITIONING of the order's prompt and of both towers' negative ones."""
@@ -204,6 +202,10 @@ class Studio:
 def guidance_of(order: Order) -> Guidance:
     options = GuidanceOptions(*(TowerOptions(modality=strength) for strength in order.modality))
     return Guidance(order.video_cfg, order.audio_cfg, order.skip_layers, options=options)
+
+
+def sigmas_of(order: Order) -> torch.Tensor:
+    return sampling.sigmas_for(order.solver, order.steps, 5.0, 1.0)
 
 
 def as_audio(sound: np.ndarray) -> dict:
