@@ -161,11 +161,11 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def write_clip(file: Path, given: Given) -> None:
-    """An MP4 whose frames all differ: a square walks over a ramp."""
-    frames = torch.linspace(0, 1, given.width).expand(given.frames, given.height, 3, -1).movedim(-2, -1).clone()
-    for number, frame in enumerate(frames):
-        at = number * (given.width - 16) // given.frames
-        frame[8:24, at : at + 16] = torch.tensor([1.0, number / given.frames, 0.0])
+    """An MP4 whose frames all differ, by far more than an encoder loses: wide bands walk, and red comes in."""
+    places, number = torch.linspace(0, 2, given.width), torch.arange(given.frames)[:, None]
+    bands = 0.5 + 0.4 * torch.sin(2 * torch.pi * (places - 0.13 * number))
+    frames = bands[:, None, :, None].repeat(1, given.height, 1, 3)
+    frames[..., 0] = (number / given.frames)[..., None]
     parts = Types.VideoComponents(images=frames, frame_rate=Fraction(given.fps), audio=None)
     InputImpl.VideoFromComponents(parts).save_to(str(file))
 

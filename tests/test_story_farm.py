@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import native_cases
 import psutil
@@ -49,29 +51,34 @@ def planned(models, store):
     return shots.Maker(models, story.settings(), store, None), plans, identity
 
 
-def kill_a_worker():
-    """End one of the processes that are at a shot, or load the models for one, as when a machine breaks down."""
-    titles = {process.pid: " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])}
-    busy = [[pid for pid, title in titles.items() if f"ray::Worker.{task}" in title] for task in ("make", "start")]
-    pid = (busy[0] or busy[1])[0]
-    os.kill(pid, signal.SIGKILL)
-    return pid
+def kill_a_worker(patience=60.0):
+    """End the first process that is seen at a shot, or loading the models for one, as when a machine breaks down."""
+    for _ in range(round(patience / 0.01)):
+        processes = psutil.process_iter(["cmdline"])
+        titles = {process.pid: " ".join(process.info["cmdline"] or []) for process in processes}
+        busy = [[pid for pid, title in titles.items() if f"ray::Worker.{task}" in title] for task in ("make", "start")]
+        if found := busy[0] or busy[1]:
+            os.kill(found[0], signal.SIGKILL)
+            return found[0]
+        time.sleep(0.01)
+    raise TimeoutError("no worker was at a shot")
 
 
 def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatch):
     hired, killed, lines = [], [], []
+    killer = ThreadPoolExecutor(1)  # beside the farm, which may have both workers idle while it speaks
     hire = farm._Farm.hire
     monkeypatch.setattr(farm._Farm, "hire", lambda self: hired.append(1) or hire(self))
 
     def say(line):
         lines.append(line)
         if line.startswith("1 of 4"):
-            killed.append(kill_a_worker())
+            killed.append(killer.submit(kill_a_worker))
 
     maker, plans, identity = planned(models, story.store(tmp_path / "farm"))
     took = farm.make(maker, plans, identity, "auto", say, workers=2)
+    assert [bool(kill.result()) for kill in killed] == [True]
     assert len(hired) == 3
-    assert len(killed) == 1
     assert set(took) == {plan.key for plan in plans}
     assert [line.split(" shots")[0] for line in lines[1:]] == [f"{n} of 4" for n in (1, 2, 3, 4)]
     film, report = story.told(tmp_path / "farm", models=models)
