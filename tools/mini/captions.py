@@ -71,7 +71,8 @@ def _shown(thing: Thing, one: Choose, rng: np.random.Generator) -> str:
         size = f"{thing.size} " if rng.random() < 0.5 else ""
         return f"a {size}{thing.colour} {one(('light', 'lamp'))} {one(LAMP)}"
     if isinstance(thing, Bar):
-        return f"a {thing.colour} bar {one(BAR)}"
+        size = f"{thing.size} " if rng.random() < 0.5 else ""
+        return f"a {size}{thing.colour} bar {one(BAR)}"
     return f"a {thing.colour} face {one(FACE)} <S>{spoken(thing)}<E>"
 
 

@@ -16,20 +16,19 @@ Split = Literal["train", "held_out"]
 COLOURS = tuple(HUES)
 # Share of each kind of scene, in percent.
 SHARES = {
-    "floor": 29,
+    "floor": 30,
     "walls": 13,
-    "two balls": 12,
+    "two balls": 13,
     "float": 8,
     "lamp": 9,
     "bar": 9,
-    "face": 10,
-    "ball and lamp": 5,
-    "ball and bar": 5,
+    "face": 11,
+    "ball and lamp": 7,
 }
-# Combinations that training never shows: every colour, material and word occurs there, in other company.
+# Combinations that training never shows: every kind of thing occurs there in every colour, in other company.
 HELD_OUT_BALLS = {("red", "metal"), ("blue", "wood"), ("green", "rubber"), ("purple", "metal")}
-HELD_OUT_LAMPS = {"cyan"}
-HELD_OUT_BARS = {"yellow"}
+HELD_OUT_LAMPS = {("cyan", "small"), ("red", "large")}
+HELD_OUT_BARS = {("yellow", "large"), ("purple", "small")}
 HELD_OUT_FACES = {("red", "boo"), ("green", "ba"), ("blue", "bee"), ("yellow", "bo")}
 
 TONES = {  # hue in degrees, saturation, brightness of the wall: pale enough not to pass for a thing's colour
@@ -46,9 +45,9 @@ def is_held_out(thing: Thing) -> bool:
     if isinstance(thing, Ball):
         return (thing.colour, thing.material) in HELD_OUT_BALLS
     if isinstance(thing, Lamp):
-        return thing.colour in HELD_OUT_LAMPS
+        return (thing.colour, thing.size) in HELD_OUT_LAMPS
     if isinstance(thing, Bar):
-        return thing.colour in HELD_OUT_BARS
+        return (thing.colour, thing.size) in HELD_OUT_BARS
     return (thing.colour, thing.word) in HELD_OUT_FACES
 
 
@@ -87,13 +86,10 @@ def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
     elif kind == "face":
         things = [_face(rng, colours[0], width, height, clip.seconds)]
     else:
-        second = _lamp(rng, colours[1], width, stage) if kind == "ball and lamp" else _bar(rng, colours[1], stage)
+        left = bool(rng.integers(2))  # beside each other, the lamp high up
+        lamp = replace(_lamp(rng, colours[1], width, stage), x=(0.2 if left else 0.8) * width, y=0.24)
         ball = _ball(rng, colours[0], "floor", stage, width, clip.seconds)
-        if isinstance(second, Lamp):  # beside each other, the lamp high up
-            left = bool(rng.integers(2))
-            second = replace(second, x=(0.2 if left else 0.8) * width, y=0.24)
-            ball = replace(ball, x=(0.7 if left else 0.3) * width, drift=0.5 * ball.drift / clip.seconds)
-        things = [second, ball]
+        things = [lamp, replace(ball, x=(0.7 if left else 0.3) * width, drift=0.5 * ball.drift / clip.seconds)]
     return Scene(clip, tuple(things), stage, seed)
 
 
@@ -178,9 +174,11 @@ def _lamp(rng: np.random.Generator, colour: str, width: float, stage: Stage) -> 
 
 
 def _bar(rng: np.random.Generator, colour: str, stage: Stage) -> Bar:
+    size = str(rng.choice(["small", "large"]))
     return Bar(
         colour=colour,
-        thickness=rng.uniform(0.08, 0.13),
+        size=size,
+        thickness=(0.08 if size == "small" else 0.13) * rng.uniform(0.95, 1.05),
         top=rng.uniform(0.06, 0.16),
         bottom=stage.floor - rng.uniform(0.0, 0.04),
         period=rng.uniform(1.8, 3.2),

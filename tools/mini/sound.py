@@ -17,7 +17,7 @@ TICKS = {
 FORMANTS = {"ba": (730, 1090, 2440), "bee": (270, 2290, 3010), "bo": (570, 840, 2410), "boo": (300, 870, 2240)}
 FORMANT_WIDTHS = (90.0, 120.0, 180.0)
 FORMANT_STRENGTHS = (1.0, 0.6, 0.3)
-LOWEST_TONE, OCTAVES = 220.0, 2.0  # of the sweeping bar
+LOWEST_TONE, OCTAVES = 220.0, 1.5  # of the sweeping bar; a small vocoder gets no higher
 CLICK_SECONDS = 0.004
 
 

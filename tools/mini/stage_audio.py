@@ -1,6 +1,7 @@
 """Stages ``audio-vae`` and ``vocoder``: sound to spectrogram to latents, and back.
 
-The spectrogram VAE is MMAudio's; its latents are trained to mean 0 and variance 1, for the host does not scale them.
+The spectrogram VAE is MMAudio's; its latents are trained to mean 0 and variance 1, then scaled in its outermost layers,
+for the host does not scale them.
 The vocoder learns to sound like the spectrogram on several time scales; no phase is asked of it.
 """
 
@@ -72,8 +73,9 @@ class AudioVAEStage:
         return {"preview_mel": float(np.mean(errors))}
 
     def trained(self) -> dict[str, Tensor]:
-        """Weights of the spectrogram VAE, and its statistics."""
-        return {key: value.detach().float().cpu().clone() for key, value in self.module.state_dict().items()}
+        """Weights of the spectrogram VAE, and its statistics, with latents of the deviation that the twin shall see."""
+        weights = {key: value.detach().float().cpu().clone() for key, value in self.module.state_dict().items()}
+        return with_deviation(weights, self.config.audio_vae.deviation)
 
 
 class VocoderStage:
@@ -138,6 +140,14 @@ class VocoderStage:
 
 
 MARGIN_COLUMNS = 8
+
+
+def with_deviation(weights: dict[str, Tensor], deviation: float) -> dict[str, Tensor]:
+    """The VAE's weights after its latents are multiplied by ``deviation``; it sounds as before."""
+    into, out = weights["encoder.conv_out.weight"], weights["decoder.conv_in.weight"]
+    means = torch.ones(len(into), 1, 1)
+    means[: out.shape[1]] = deviation  # the other half says how sure it is
+    return weights | {"encoder.conv_out.weight": into * means, "decoder.conv_in.weight": out / deviation}
 
 
 def make_batch(config: Config, stage: str, batch: int, columns: int, step: int) -> np.ndarray:

@@ -97,6 +97,7 @@ class Bar:
     """An upright bar that sweeps from side to side; its tone is the higher the further right it is."""
 
     colour: str
+    size: str
     thickness: float
     top: float
     bottom: float
