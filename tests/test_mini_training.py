@@ -42,6 +42,7 @@ from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
 from tools.mini.flow import Model, Question, ask, mix
 from tools.mini.latents import encode_all
 from tools.mini.stage_audio import make_batch as make_sounds
+from tools.mini.stage_audio import with_deviation
 from tools.mini.stage_video_vae import fold_moments
 from tools.mini.tokenizer import Tokenizer, learn_pieces
 from tools.mini.train import make_stage
@@ -64,7 +65,12 @@ TINY = Config(
     text=Text(d_model=32, d_ff=32, d_kv=8, num_heads=2, pieces=400, captions=300),
     video_basis=VideoBasis(clips=2),
     twin=Twin(
-        learning(2e-2), dim=128, ffn_dim=128, num_layers=2, buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),)
+        learning(2e-2),
+        dim=128,
+        ffn_dim=128,
+        num_layers=2,
+        buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),),
+        audio_weight=2.0,
     ),
 )
 STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin")
@@ -270,6 +276,18 @@ def test_other_axes_leave_the_pictures_as_they_are() -> None:
         moved = torch.einsum("kc,bcthw->bkthw", axes.float(), before - mean.float().view(1, -1, 1, 1, 1))
         torch.testing.assert_close(after, moved, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(network.decode(wan.process_out(after)), wanted, rtol=1e-2, atol=1e-3)
+
+
+def test_latents_of_another_deviation_sound_as_before() -> None:
+    vae = networks.audio_autoencoder(TINY, "cpu").vae
+    mel = torch.randn(2, 80, 32)
+    with torch.no_grad():
+        before = vae.encode(mel).mean
+        wanted = vae.decode(before)
+        vae.load_state_dict(with_deviation(vae.state_dict(), 0.25))
+        after = vae.encode(mel).mean
+        torch.testing.assert_close(after, 0.25 * before)
+        torch.testing.assert_close(vae.decode(after), wanted)
 
 
 def test_the_axes_that_are_seen_most_spread_most_and_those_never_seen_stay_small() -> None:

@@ -183,8 +183,8 @@ class Twin:
         Bucket(96, 96, 2.0, clips=7680, share=0.95, batch=32),
         Bucket(96, 96, 5.0, clips=320, share=0.05, batch=12),
     )
-    video_clean: float = 0.15
-    audio_clean: float = 0.25
+    video_clean: float = 0.1
+    audio_clean: float = 0.4
     first_frame: float = 0.2
     no_text: float = 0.1
     audio_weight: float = 16.0
