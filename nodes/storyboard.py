@@ -39,8 +39,11 @@ scene: She turns round and laughs."""
 
 
 def _inputs() -> list:
+    return [*_models_and_script(), *_joins(), *_sampling(), *_advanced()]
+
+
+def _models_and_script() -> list:
     side = {"default": 960, "min": 32, "max": MAX_SIDE, "step": 32}
-    steps, shift = _schedule()
     return [
         io.Model.Input("model", tooltip="An Ovi model."),
         io.Clip.Input("clip", tooltip="umt5-xxl: CLIPLoader of type wan, or Load Ovi (all in one)."),
@@ -63,6 +66,11 @@ def _inputs() -> list:
         ),
         io.Int.Input("width", tooltip="Pixels, a multiple of 32.", **side),
         io.Int.Input("height", tooltip="Pixels, a multiple of 32. Best near the variant's area.", **side),
+    ]
+
+
+def _joins() -> list:
+    return [
         _overlap(0.04, "How much of a shot's end the shot that goes on from it begins with. It is shown once."),
         io.Combo.Input(
             "correct",
@@ -71,6 +79,12 @@ def _inputs() -> list:
             tooltip="Against colour, contrast and loudness that creep from shot to shot where they go on; as in Ovi "
             "Join Clips.",
         ),
+    ]
+
+
+def _sampling() -> list:
+    steps, shift = _schedule()
+    return [
         io.Int.Input(
             "seed",
             default=0,
@@ -85,6 +99,11 @@ def _inputs() -> list:
         shift,
         _solver(),
         _skip_layers(),
+    ]
+
+
+def _advanced() -> list:
+    return [
         io.String.Input(
             "video_negative",
             default=Settings.video_negative,

@@ -454,32 +454,29 @@ def test_execute_takes_the_inputs_of_the_schema_with_their_defaults(name):
             assert parameter.default == getattr(inputs[key], "default", None), key
 
 
-MEASURE = """
-import asyncio, json, statistics, sys, time
+IMPORT = """
+import asyncio, json, sys
 sys.path.append({root!r})
 from tools.dev import pack
 pack.load("--cpu")
 import nodes, server, comfy_api.latest
-host, calls, seconds = set(sys.modules), [], []
+host, calls = set(sys.modules), []
 sys.addaudithook(lambda event, _: calls.append(event) if event in {network!r} else None)
 async def list_nodes():
     import ovi_native
     return await (await ovi_native.comfy_entrypoint()).get_node_list()
-for _ in range(3):
-    start = time.perf_counter()
-    listed = [node.GET_NODE_INFO_V1()["name"] for node in asyncio.run(list_nodes())]
-    seconds.append(time.perf_counter() - start)
-    for name in set(sys.modules) - host:
-        del sys.modules[name]
-print(json.dumps([listed, statistics.median(seconds), calls]))
+listed = [node.GET_NODE_INFO_V1()["name"] for node in asyncio.run(list_nodes())]
+packages = {{name.partition(".")[0] for name in set(sys.modules) - host}} - sys.stdlib_module_names
+print(json.dumps([listed, sorted(packages), calls]))
 """
 
 
-def test_the_pack_is_imported_within_a_third_of_a_second_and_without_network():
+def test_the_pack_is_imported_without_network_and_without_a_library_that_the_host_has_not_loaded():
+    """What makes a pack slow to import are other people's libraries; ours wait until they are needed."""
     network = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
-    code = MEASURE.format(root=str(ROOT), network=network)
+    code = IMPORT.format(root=str(ROOT), network=network)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests")
-    listed, seconds, calls = json.loads(run.stdout.splitlines()[-1])
+    listed, packages, calls = json.loads(run.stdout.splitlines()[-1])
     assert listed == list(CONTRACT)
-    assert seconds < 0.3
+    assert set(packages) - {"comfy_extras"} == {"ovi_native"}  # the former is the host's own
     assert calls == []

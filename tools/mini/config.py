@@ -174,7 +174,7 @@ class Twin:
             noise level of 0.9, where even steps hardly ever go.
     """
 
-    learning: Learning = Learning(steps=4800, rate=0.015, descent=0.95, vector_scale=0.3, averaging=0.998)
+    learning: Learning = Learning(steps=5200, rate=0.015, descent=0.95, vector_scale=0.3, averaging=0.998)
     dim: int = 256
     ffn_dim: int = 384
     num_layers: int = 4
