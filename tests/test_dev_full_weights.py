@@ -32,13 +32,13 @@ def test_a_workflow_is_set_to_the_variant_and_keeps_everything_else():
         "1": {"class_type": "OviPipelineLoader", "inputs": {"variant": "mini", "precision": "fp8"}},
         "2": {"class_type": "OviTextEncode", "inputs": {"clip": ["1", 1], "prompt": "a cat", "variant": "mini"}},
         "3": {"class_type": "EmptyOviLatent", "inputs": {"width": 256, "height": 256, "seconds": 5.0, "batch_size": 1}},
-        "4": {"class_type": "OviSampler", "inputs": {"steps": 20, "skip_layers": "0", "seed": 7}},
+        "4": {"class_type": "OviSampler", "inputs": {"steps": 20, "video_cfg": 2.0, "skip_layers": "0", "seed": 7}},
         "5": {"class_type": "SaveVideo", "inputs": {"video": ["4", 0]}},
     }
     fitted = fit_to_variant(prompt, VARIANTS["720x720_5s"])
     assert fitted["1"]["inputs"] == {"variant": "720x720_5s", "precision": "fp8"}
     assert fitted["2"]["inputs"] == {"clip": ["1", 1], "prompt": "a cat", "variant": "720x720_5s"}
     assert fitted["3"]["inputs"] == {"width": 704, "height": 704, "seconds": 5.0, "batch_size": 1}
-    assert fitted["4"]["inputs"] == {"steps": 50, "skip_layers": "11", "seed": 7}
+    assert fitted["4"]["inputs"] == {"steps": 50, "video_cfg": 4.0, "skip_layers": "11", "seed": 7}
     assert fitted["5"] == prompt["5"]
     assert prompt["3"]["inputs"]["width"] == 256

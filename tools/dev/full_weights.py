@@ -12,7 +12,7 @@ pack.register()
 from ovi_native.ovi_core import hub  # noqa: E402  (importable from here on)
 from ovi_native.ovi_core.spec import VARIANTS, Variant, snap_size  # noqa: E402
 
-REFERENCE_SAMPLING = {"steps": 50, "skip_layers": "11"}
+REFERENCE_SAMPLING = {"steps": 50, "video_cfg": 4.0, "skip_layers": "11"}
 
 
 def variant_among(files: list[str]) -> Variant:

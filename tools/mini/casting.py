@@ -59,14 +59,26 @@ def draw_scene(seed: int, clip: Clip, split: Split = "train", kind: str | None =
         split: ``train`` holds no thing that :func:`is_held_out`; every scene of ``held_out`` has one.
         kind: a key of :data:`SHARES`, to draw only such scenes; ``float`` has nothing to hold out but its ball.
     """
-    rng = np.random.default_rng([seed, split == "held_out"])
-    kinds = list(SHARES)
-    shares = np.array(list(SHARES.values()), dtype=float)
-    kind = kind or kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    rng = _source(seed, split)
+    kind = kind or _kind(rng)
     while True:
         scene = _draw(rng, seed, clip, kind)
         if any(map(is_held_out, scene.things)) == (split == "held_out"):
             return scene
+
+
+def drawn_kind(seed: int, split: Split = "train") -> str:
+    """Which of :data:`SHARES` the scene of ``seed`` is, without drawing it."""
+    return _kind(_source(seed, split))
+
+
+def _source(seed: int, split: Split) -> np.random.Generator:
+    return np.random.default_rng([seed, split == "held_out"])
+
+
+def _kind(rng: np.random.Generator) -> str:
+    shares = np.array(list(SHARES.values()), dtype=float)
+    return list(SHARES)[rng.choice(len(shares), p=shares / shares.sum())]
 
 
 def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:

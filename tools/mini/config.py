@@ -165,6 +165,8 @@ class Twin:
     """The twin transformer, trained together with the text encoder.
 
     Attributes:
+        often: kinds of scene that are seen more often than there are clips of them, and by what factor: those that are
+            learned last.
         video_clean, audio_clean: share of the samples in which that tower is given clean, at timestep 0, so that the
             other learns to follow it.
         first_frame: share of the others in which the first latent frame is given clean.
@@ -183,6 +185,7 @@ class Twin:
         Bucket(96, 96, 2.0, clips=7680, share=0.95, batch=32),
         Bucket(96, 96, 5.0, clips=320, share=0.05, batch=12),
     )
+    often: tuple[tuple[str, float], ...] = (("walls", 2.0), ("ball and lamp", 2.0), ("bar", 1.5))
     video_clean: float = 0.1
     audio_clean: float = 0.4
     first_frame: float = 0.2

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .autoencoders import Autoencoders, fingerprint
-from .casting import draw_scene
+from .casting import draw_scene, drawn_kind
 from .config import Bucket, Config
 from .things import Scene
 from .training import Options
@@ -52,7 +52,19 @@ def scene_of(config: Config, bucket: int, index: int) -> Scene:
     """The scene of clip ``index`` of a bucket."""
     settings = config.twin.buckets[bucket]
     clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)
-    return draw_scene(100_000_000 * (config.seed + 1) + 1_000_000 * bucket + index, clip)
+    return draw_scene(_seed(config, bucket, index), clip)
+
+
+@cache
+def frequencies(config: Config, bucket: int) -> np.ndarray:
+    """Share of each clip of a bucket in its batches [N]: those of ``Twin.often`` are seen more often."""
+    often, clips = dict(config.twin.often), range(config.twin.buckets[bucket].clips)
+    weights = np.array([often.get(drawn_kind(_seed(config, bucket, index)), 1.0) for index in clips])
+    return weights / weights.sum()
+
+
+def _seed(config: Config, bucket: int, index: int) -> int:
+    return 100_000_000 * (config.seed + 1) + 1_000_000 * bucket + index
 
 
 def encode_part(config: Config, folder: Path, device: str, key: tuple[int, int]) -> None:

@@ -28,7 +28,7 @@ from .scores import (
 from .studio import Order, Studio
 from .world import render
 
-COUPLING = 2.0  # guidance along the coupling, with which sync is measured too
+COUPLING = 1.0  # guidance along the coupling, with which sync is measured too
 
 
 def synchrony(studio: Studio, seeds: int) -> Iterator[Figure]:

@@ -18,7 +18,7 @@ from .casting import draw_scene
 from .config import Config
 from .flow import Model, ask, flow_errors, sample, texts_of
 from .gradients import learn_quickly
-from .latents import load_bucket, scene_of
+from .latents import frequencies, load_bucket, scene_of
 from .measure import Sync, judge, measure, sync
 from .sheets import picture_rows, save_sheet, sound_row
 from .tokenizer import Tokenizer, learn_pieces
@@ -119,7 +119,7 @@ def make_batch(config: Config, step: int) -> Batch:
     buckets = config.twin.buckets
     shares = np.array([bucket.share for bucket in buckets])
     bucket = int(rng.choice(len(buckets), p=shares / shares.sum()))
-    clips = rng.integers(buckets[bucket].clips, size=buckets[bucket].batch)
+    clips = rng.choice(buckets[bucket].clips, size=buckets[bucket].batch, p=frequencies(config, bucket))
     prompts = [caption(scene_of(config, bucket, int(clip)), int(rng.integers(1 << 31))) for clip in clips]
     return Batch(bucket, clips, prompts)
 

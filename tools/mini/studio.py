@@ -70,7 +70,7 @@ class Order:
     seconds: float = 2.0
     steps: int = 20
     solver: str = "unipc"
-    video_cfg: float = 4.0
+    video_cfg: float = 2.0  # the small model overdraws colours at the 4 of the published weights
     audio_cfg: float = 3.0
     modality: tuple[float, float] = (0.0, 0.0)
     skip_layers: tuple[int, ...] = ()

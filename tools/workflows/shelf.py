@@ -16,7 +16,8 @@ BIG = """
 ## Variants
 This graph is set to the small variant `mini`. With the full weights choose `960x960_10s` wherever a node has a \
 *variant*, then {size}50 steps{skip}."""
-SIZE, SKIP = "960×960, 10 s, ", " and skip layers 11 (the small one skips none)"
+SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one takes less and skips none)"
+SMALL: dict[str, Any] = {"steps": 20, "video_cfg": 2.0, "skip_layers": "0"}
 
 
 def workflow(title: str) -> Callable[[Callable[[Drawing], None]], Callable[[Drawing], None]]:
@@ -79,7 +80,7 @@ def make(
     """Sampler and decoder in a group of their own; returns the decoder."""
     d.group("Make picture and sound together")
     given = {"model": model or load.model, "positive": told[0], "negative": told[1], "latent": latent}
-    settings = {"seed": 42, "steps": 20, "skip_layers": "0", **more}
+    settings = {"seed": 42, **SMALL, **more}
     run = d.add("OviSampler", **given, **settings)
     return decode(d, load, run.latent, loop)
 
@@ -208,8 +209,7 @@ def _storyboard(d: Drawing) -> None:
     )
     models = {"model": load.model, "clip": load.clip, "vae": load.vae, "audio_vae": load.audio_vae}
     size = {"variant": "mini", "width": 96, "height": 96, "overlap_seconds": 0.5}
-    run = {"seed": 42, "steps": 20, "skip_layers": "0"}
-    save(d, d.add("OviStoryboard", **models, script=script, **size, **run).video)
+    save(d, d.add("OviStoryboard", **models, script=script, **size, seed=42, **SMALL).video)
 
 
 @workflow("Ovi several seeds at once")
