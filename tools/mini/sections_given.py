@@ -22,7 +22,6 @@ BALLS = ("floor", "walls")
 IN_SYNC = 0.85
 END_REACHED = 24.0  # dB: the small video VAE alone gives 27.6
 FOLLOWING = "follow the noise"
-LEAD = 3.0  # guidance of the pictures along the coupling, with which given ticks are followed more
 
 
 def locked(studio: Studio, seeds: int) -> Iterator[Figure]:
@@ -32,12 +31,10 @@ def locked(studio: Studio, seeds: int) -> Iterator[Figure]:
         what = f"sound for a given clip, {mode}"
         yield in_sync(f"{what}: contacts heard ({own.events})", own.heard_share, other.heard_share)
         yield in_sync(f"{what}: onsets that belong to a contact ({own.onsets})", own.seen_share, other.seen_share)
-    for mode, lead in (*((mode, 0.0) for mode in locks.MODES), ("clean", LEAD)):
-        led = f", modality_guidance {lead:g}" if lead else ""
-        some = of_kinds(BALLS, seeds // 2, given="sound", mode=mode, modality=(lead, 0.0))
-        clips = made(studio, some, f"pictures for ticks, {mode}{led}")
+    for mode in locks.MODES:
+        clips = made(studio, of_kinds(BALLS, seeds // 2, given="sound", mode=mode), f"pictures for ticks, {mode}")
         own, other = sync_of(clips), shuffled_sync(clips)
-        what = f"pictures for given ticks, {mode}{led}"
+        what = f"pictures for given ticks, {mode}"
         yield in_sync(f"{what}: ticks seen ({own.onsets})", own.seen_share, other.seen_share)
         yield in_sync(f"{what}: contacts that belong to a tick ({own.events})", own.heard_share, other.heard_share)
 
