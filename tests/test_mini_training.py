@@ -40,7 +40,7 @@ from tools.mini.config import (
 )
 from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
 from tools.mini.flow import Model, Question, ask, mix
-from tools.mini.latents import encode_all
+from tools.mini.latents import encode_all, frequencies, scene_of
 from tools.mini.stage_audio import make_batch as make_sounds
 from tools.mini.stage_audio import with_deviation
 from tools.mini.stage_video_vae import fold_moments
@@ -276,6 +276,17 @@ def test_other_axes_leave_the_pictures_as_they_are() -> None:
         moved = torch.einsum("kc,bcthw->bkthw", axes.float(), before - mean.float().view(1, -1, 1, 1, 1))
         torch.testing.assert_close(after, moved, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(network.decode(wan.process_out(after)), wanted, rtol=1e-2, atol=1e-3)
+
+
+def test_kinds_that_are_learned_last_are_seen_more_often() -> None:
+    twin = replace(TINY.twin, buckets=(replace(TINY.twin.buckets[0], clips=60),), often=(("walls", 3.0),))
+    config = replace(TINY, twin=twin)
+    shares = frequencies(config, 0)
+    walled = np.array([scene_of(config, 0, index).stage.walls > 0 for index in range(60)])
+    assert shares.sum() == pytest.approx(1)
+    assert 0 < walled.sum() < 60
+    assert shares[walled] == pytest.approx(3 * shares[~walled].max())
+    assert shares[~walled] == pytest.approx(shares[~walled].max())
 
 
 def test_latents_of_another_deviation_sound_as_before() -> None:
