@@ -160,13 +160,14 @@ def _pictures_for_a_voice(d: Drawing) -> None:
     load = begin(
         d,
         "**Choose your recording** in *Load Audio* and write in *What happens* who speaks, with the words that are "
-        "heard between `<S>` and `<E>`. The sound stays as it is.",
+        "heard between `<S>` and `<E>`. The sound stays as it is. *mode* is clean, for the small variant hears a noisy "
+        "sound too late; with the full weights begin with *follow the noise*.",
         files="voice is `ovi_example_voice.flac`",
     )
     told = words(d, load, FACE)
     d.group("The voice")
     voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
-    latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice).latent
+    latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice, mode="clean").latent
     save(d, make(d, load, told, latent).video)
 
 
