@@ -65,19 +65,24 @@ def caption(scene: Scene, wording: int) -> str:
 def _shown(thing: Thing, one: Choose, rng: np.random.Generator) -> str:
     if isinstance(thing, Ball):
         deeds = {"floor": FLOOR_ONE, "walls": WALLS, "float": FLOAT}[thing.motion]
-        size = f"{thing.size} " if rng.random() < 0.6 else ""
+        size = _sometimes(thing.size, 0.6, rng)
         return f"a {size}{thing.colour} {one(MATERIAL_WORDS[thing.material])} ball {one(deeds)}"
     if isinstance(thing, Lamp):
-        size = f"{thing.size} " if rng.random() < 0.5 else ""
+        size = _sometimes(thing.size, 0.5, rng)
         return f"a {size}{thing.colour} {one(('light', 'lamp'))} {one(LAMP)}"
     if isinstance(thing, Bar):
-        size = f"{thing.size} " if rng.random() < 0.5 else ""
+        size = _sometimes(thing.size, 0.5, rng)
         return f"a {size}{thing.colour} bar {one(BAR)}"
     return f"a {thing.colour} face {one(FACE)} <S>{spoken(thing)}<E>"
 
 
+def _sometimes(word: str, share: float, rng: np.random.Generator) -> str:
+    """The word and a space in that share of the captions, else nothing."""
+    return f"{word} " if rng.random() < share else ""
+
+
 def _two_balls(ball: Ball, one: Choose, rng: np.random.Generator) -> str:
-    size = f"{ball.size} " if rng.random() < 0.6 else ""
+    size = _sometimes(ball.size, 0.6, rng)
     return _capital(f"two {size}{ball.colour} {one(MATERIAL_WORDS[ball.material])} balls {one(FLOOR_TWO)}")
 
 

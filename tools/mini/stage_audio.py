@@ -24,7 +24,7 @@ from .measure_sound import log_mel_distance, onsets
 from .sheets import save_sheet, sound_row
 from .sound import make_sound
 from .stage_video_vae import HELD_OUT_SEEDS, moment_error
-from .training import generator, seed_of, start_from, trained_weights
+from .training import copied, generator, seed_of, start_from, trained_weights
 
 VAE_NAME, VOCODER_NAME = "audio-vae", "vocoder"
 CLIP = Clip.from_seconds(96, 96, 2)
@@ -74,8 +74,7 @@ class AudioVAEStage:
 
     def trained(self) -> dict[str, Tensor]:
         """Weights of the spectrogram VAE, and its statistics, with latents of the deviation that the twin shall see."""
-        weights = {key: value.detach().float().cpu().clone() for key, value in self.module.state_dict().items()}
-        return with_deviation(weights, self.config.audio_vae.deviation)
+        return with_deviation(copied(self.module.state_dict()), self.config.audio_vae.deviation)
 
 
 class VocoderStage:
@@ -136,7 +135,7 @@ class VocoderStage:
 
     def trained(self) -> dict[str, Tensor]:
         """Weights of the vocoder."""
-        return {key: value.detach().float().cpu().clone() for key, value in self.module.state_dict().items()}
+        return copied(self.module.state_dict())
 
 
 MARGIN_COLUMNS = 8

@@ -22,7 +22,7 @@ from .latents import frequencies, load_bucket, scene_of
 from .measure import Sync, judge, measure, sync
 from .sheets import picture_rows, save_sheet, sound_row
 from .tokenizer import Tokenizer, learn_pieces
-from .training import generator, seed_of, start_from
+from .training import copied, generator, seed_of, start_from
 from .world import render
 
 NAME = "twin"
@@ -110,7 +110,7 @@ class TwinStage:
 
     def trained(self) -> dict[str, Tensor]:
         """Weights of both, under ``twin.`` and ``text.``."""
-        return {key: value.detach().float().cpu().clone() for key, value in self.module.state_dict().items()}
+        return copied(self.module.state_dict())
 
 
 def make_batch(config: Config, step: int) -> Batch:

@@ -24,7 +24,7 @@ from .config import Config, Crops, VideoVAE
 from .measure import psnr
 from .picture import draw_frames
 from .sheets import picture_rows, save_sheet
-from .training import generator, seed_of, trained_weights
+from .training import copied, generator, seed_of, trained_weights
 
 NAME, DECODER_NAME = "video-vae", "video-decoder"
 HELD_OUT_SEEDS = range(9_000_000, 9_000_004)
@@ -109,7 +109,7 @@ class VideoDecoderStage(VideoVAEStage):
 
     def trained(self) -> dict[str, Tensor]:
         """Weights of the whole VAE."""
-        return {key: value.detach().float().cpu().clone() for key, value in self.network.state_dict().items()}
+        return copied(self.network.state_dict())
 
 
 def picture_error(again: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ def fold_moments(weights: dict[str, Tensor], mean: Tensor, deviation: Tensor) ->
     wan_mean, wan_deviation = networks.wan_moments()
     scale = wan_deviation / deviation
     shift = wan_mean - mean * scale
-    folded = {key: value.detach().float().cpu().clone() for key, value in weights.items()}
+    folded = copied(weights)
     channels = len(mean)
     folded["conv1.weight"][:channels] *= scale.view(-1, 1, 1, 1, 1)
     folded["conv1.bias"][:channels] = folded["conv1.bias"][:channels] * scale + shift

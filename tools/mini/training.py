@@ -11,7 +11,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +253,11 @@ def trained_weights(folder: Path, stage: str) -> dict[str, Tensor]:
     if not file.exists():
         raise FileNotFoundError(f"There is no {file}: train the stage '{stage}' first.")
     return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of each weight a copy on the CPU in 32 bits that learns no more."""
+    return {key: value.detach().float().cpu().clone() for key, value in weights.items()}
 
 
 def start_from(module: nn.Module, folder: Path, stage: str, device: str) -> None:
