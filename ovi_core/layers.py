@@ -88,10 +88,12 @@ def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
     index: [B, n], which timestep a stretch has; None where K is 1, and so n.
     """
     part = part.to(like.dtype)
-    if index is not None:
-        rows = torch.arange(part.shape[0], device=part.device)[:, None]
-        part = part[rows, index]
-    return part.unsqueeze(2)
+    return (part if index is None else picked(part, index)).unsqueeze(2)
+
+
+def picked(part: Tensor, index: Tensor) -> Tensor:
+    """Of a part [B, K, D] that of the timestep of each stretch, [B, n, D]; index: [B, n]."""
+    return part[torch.arange(part.shape[0], device=part.device)[:, None], index]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from comfy.ldm.flux.math import apply_rope1
 from ovi_native.ovi_core import layers, rope
 
-from tools.mini.gradients import RMSNorm, Rotation, learn_quickly
+from tools.mini.gradients import RMSNorm, Rotation, learn_quickly, picked
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,7 @@ def test_norms_have_pytorchs_values_and_gradients(dtype, tolerance):
 
 def test_a_network_takes_them_where_gradients_are_asked_for_alone(monkeypatch):
     monkeypatch.setattr(layers, "apply_rope1", apply_rope1)
+    monkeypatch.setattr(layers, "picked", layers.picked)
     norm = comfy.ops.manual_cast.RMSNorm(256, eps=1e-6)
     norm.weight = torch.nn.Parameter(torch.rand(256) + 0.5)
     x, table = torch.randn(1, 4, 256, requires_grad=True), rope.audio_table(4, 128, torch.device("cpu"))
@@ -55,3 +56,11 @@ def test_a_network_takes_them_where_gradients_are_asked_for_alone(monkeypatch):
     assert names == ["RotationBackward", "RMSNormBackward"]
     with torch.no_grad():
         torch.testing.assert_close(layers.rotate(norm(x), table), before)
+
+
+def test_the_part_of_each_stretch_is_the_layers_own_in_value_and_gradient():
+    torch.manual_seed(0)
+    part, index = torch.randn(3, 2, 8, requires_grad=True), torch.randint(0, 2, (3, 5))
+    same(picked(part, index), layers.picked(part, index), [part], 1e-6)
+    of_three = torch.randn(3, 3, 8)
+    torch.testing.assert_close(picked(of_three, index + 1), layers.picked(of_three, index + 1))

@@ -48,7 +48,7 @@ def test_vectors_and_tables_learn_as_with_pytorchs_adam() -> None:
 
 def test_every_direction_of_an_update_is_equally_long() -> None:
     matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(1)) @ torch.diag(torch.logspace(0, -4, 50))
-    lengths = torch.linalg.svdvals(orthogonalised(matrix))
+    lengths = torch.linalg.svdvals(orthogonalised(matrix[None])[0])
     assert torch.linalg.svdvals(matrix).max() / torch.linalg.svdvals(matrix).min() > 20
     assert lengths.min() > 0.5
     assert lengths.max() < 1.4

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import comfy.latent_formats
 import comfy.model_management
@@ -40,7 +41,7 @@ from tools.mini.config import (
 )
 from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
 from tools.mini.flow import Model, Question, ask, mix
-from tools.mini.latents import encode_all, frequencies, scene_of
+from tools.mini.latents import Pool, draw_clips, encode_all, frequencies, scene_of
 from tools.mini.stage_audio import make_batch as make_sounds
 from tools.mini.stage_audio import with_deviation
 from tools.mini.stage_video_vae import fold_moments
@@ -49,6 +50,7 @@ from tools.mini.train import make_stage
 from tools.mini.training import Options, rate_at, train
 from tools.mini.unpack import unpack
 from tools.mini.workers import made_ahead
+from tools.mini.world import render
 
 STEPS = 6
 
@@ -65,7 +67,7 @@ TINY = Config(
     text=Text(d_model=32, d_ff=32, d_kv=8, num_heads=2, pieces=400, captions=300),
     video_basis=VideoBasis(clips=2),
     twin=Twin(
-        learning(2e-2),
+        learning(3e-2),
         dim=128,
         ffn_dim=128,
         num_layers=2,
@@ -80,7 +82,8 @@ STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin")
 def gradients_through_the_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As ``train.py`` sets it up; small tensors are computed faster by one thread."""
     monkeypatch.setattr(comfy.model_management, "in_training", True)
-    monkeypatch.setattr(layers, "apply_rope1", layers.apply_rope1)  # the twin's stage puts its own there
+    for name in ("apply_rope1", "picked"):  # the twin's stage puts its own there
+        monkeypatch.setattr(layers, name, getattr(layers, name))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -216,6 +219,25 @@ def test_a_short_text_counts_as_one_that_is_padded_to_all_its_positions() -> Non
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_matrices_in_sixteen_bits_give_nearly_the_same_and_learn_in_thirty_two() -> None:
+    twin = networks.twin(TINY, "cpu")
+    torch.nn.init.normal_(twin.head.head.weight, std=0.1)
+    text, tokenizer = networks.text_encoder(TINY, "cpu"), Tokenizer(learn_pieces(TINY))
+    video, audio, timestep = torch.randn(2, 48, 3, 4, 4), torch.randn(2, 20, 10), torch.tensor([700.0, 30.0])
+    question = Question(timestep / 1000, torch.tensor([[1.0, 1, 1], [0, 1, 0]]), torch.ones(2, 10))
+    found = []
+    for rounded in (True, False):
+        model = Model(twin, text, tokenizer, rounded=rounded)
+        contexts = model.contexts(["A red ball bounces on the floor.", "No."], ["", "A hum."])
+        velocity = model.velocity(video, audio, timestep, contexts, question)[0]
+        (gradient,) = torch.autograd.grad(velocity.float().square().mean(), twin.blocks[0].self_attn.v.weight)
+        found.append((velocity, gradient))
+    (sixteen, gradient), (thirty_two, wanted) = found
+    assert (sixteen.dtype, gradient.dtype) == (torch.bfloat16, torch.float32)
+    for one, other in ((sixteen.float(), thirty_two), (gradient, wanted)):
+        assert 1e-4 < (one - other).norm() / other.norm() < 0.05
+
+
 def test_a_new_tower_looks_at_the_words_and_not_at_the_many_positions_after_them() -> None:
     twin = networks.twin(replace(TINY, twin=replace(TINY.twin, dim=256)), "cpu")
     context = torch.zeros(1, TEXT_LENGTH, TINY.text.d_model)
@@ -230,11 +252,12 @@ def test_a_new_tower_looks_at_the_words_and_not_at_the_many_positions_after_them
 
 
 def test_what_is_given_clean_is_neither_noised_nor_asked_for() -> None:
-    settings = replace(TINY.twin, video_clean=0.3, audio_clean=0.3, first_frame=0.5)
-    question = ask(settings, 400, 5, torch.Generator().manual_seed(1))
+    settings = replace(TINY.twin, video_clean=0.3, audio_clean=0.3, span=0.0, first_frame=0.5)
+    question = ask(settings, 400, 5, 12, torch.Generator().manual_seed(1))
     whole = question.video_free.sum(dim=1)
     assert 80 < (whole == 0).sum() < 160
-    assert 80 < (question.audio_free == 0).sum() < 160
+    assert 80 < (question.audio_free == 0).all(dim=1).sum() < 160
+    assert set(question.audio_free.sum(dim=1).tolist()) == {0, 12}
     assert not ((whole == 0) & (question.audio_free[:, 0] == 0)).any()
     assert (whole == 4).sum() > 80
     clean, noise = torch.zeros(400, 48, 5, 2, 2), torch.ones(400, 48, 5, 2, 2)
@@ -244,8 +267,20 @@ def test_what_is_given_clean_is_neither_noised_nor_asked_for() -> None:
     torch.testing.assert_close(mixed[whole == 5][:, 0, 1, 0, 0], question.level[whole == 5])
 
 
+def test_of_a_span_both_towers_are_asked_at_the_same_time_and_all_else_is_given() -> None:
+    settings = replace(TINY.twin, video_clean=0.0, audio_clean=0.0, span=1.0, first_frame=0.0)
+    question = ask(settings, 200, 13, 61, torch.Generator().manual_seed(2))
+    assert question.video_free.any(dim=1).all()
+    for free, length in ((question.video_free, 13), (question.audio_free, 61)):
+        changes = free.diff(dim=1).ne(0).sum(dim=1)
+        assert set(changes.tolist()) == {0, 1, 2}  # all of it, from or up to a moment, or from one to another
+        assert 0.4 < free.sum(dim=1).mean() / length < 0.7
+    starts = [free.argmax(dim=1) / (free.shape[1] - 1) for free in (question.video_free, question.audio_free)]
+    assert (starts[0] - starts[1]).abs().max() < 1 / 12
+
+
 def test_levels_follow_the_shifted_schedule_from_clean_to_noise() -> None:
-    level = ask(replace(TINY.twin, shift=5.0), 1000, 2, torch.Generator().manual_seed(0)).level.sort().values
+    level = ask(replace(TINY.twin, shift=5.0), 1000, 2, 3, torch.Generator().manual_seed(0)).level.sort().values
     place = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(level, 5 * place / (1 + 4 * place), rtol=0, atol=6e-3)
 
@@ -281,12 +316,34 @@ def test_other_axes_leave_the_pictures_as_they_are() -> None:
 def test_kinds_that_are_learned_last_are_seen_more_often() -> None:
     twin = replace(TINY.twin, buckets=(replace(TINY.twin.buckets[0], clips=60),), often=(("walls", 3.0),))
     config = replace(TINY, twin=twin)
-    shares = frequencies(config, 0)
+    often = frequencies(config, 0)
     walled = np.array([scene_of(config, 0, index).stage.walls > 0 for index in range(60)])
-    assert shares.sum() == pytest.approx(1)
     assert 0 < walled.sum() < 60
-    assert shares[walled] == pytest.approx(3 * shares[~walled].max())
-    assert shares[~walled] == pytest.approx(shares[~walled].max())
+    np.testing.assert_array_equal(often, np.where(walled, 3.0, 1.0))
+    config = replace(config, twin=replace(twin, buckets=(replace(twin.buckets[0], batch=20000),)))
+    drawn = np.bincount(draw_clips(config, 0, 0, np.random.default_rng(0)), minlength=60)
+    np.testing.assert_allclose(drawn / 20000, often / often.sum(), atol=5e-3)
+
+
+def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> None:
+    bucket = Bucket(64, 64, 0.4, clips=200, share=1.0, batch=500, at_first=10, joining=30.0)
+    config = replace(TINY, twin=replace(TINY.twin, buckets=(bucket,)))
+    rng = np.random.default_rng(0)
+    for step, known in ((0, 10), (1, 40), (9, 200)):
+        assert draw_clips(config, 0, step, rng).max() == known - 1
+    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder"):
+        (tmp_path / part).symlink_to(trained / part)
+    pool = Pool(config, tmp_path, 0, "cpu", patience=60)
+    with pytest.raises(FileNotFoundError, match="train the stage 'latents' first"):
+        Pool(config, tmp_path, 0, "cpu").reach(10)
+    maker = Thread(target=encode_all, args=(config, quietly(tmp_path)))
+    maker.start()
+    pool.reach(200)  # waits for them
+    maker.join()
+    scene = render(scene_of(config, 0, 150))
+    video, audio = Autoencoders(config, "cpu", tmp_path).encode(scene.frames[None], scene.sound[None])
+    assert (pool.video[150] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[149] - video[0]).abs().mean()
+    torch.testing.assert_close(pool.audio[150].float(), audio[0], rtol=0, atol=1e-2)
 
 
 def test_latents_of_another_deviation_sound_as_before() -> None:

@@ -150,7 +150,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clips of one size and length: how many are encoded, and how often a batch is of them."""
+    """Clips of one size and length: how many are encoded, and how often a batch is of them.
+
+    Attributes:
+        at_first: how many of the clips the first step may draw from; 0 for all.
+        joining: how many join them with every step, so that training can begin while they are still encoded.
+    """
 
     width: int
     height: int
@@ -158,6 +163,12 @@ class Bucket:
     clips: int
     share: float
     batch: int
+    at_first: int = 0
+    joining: float = 0.0
+
+    def known(self, step: int) -> int:
+        """How many of the clips a step may draw from."""
+        return min(self.clips, self.at_first + int(self.joining * step)) if self.at_first else self.clips
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,8 @@ class Twin:
             learned last.
         video_clean, audio_clean: share of the samples in which that tower is given clean, at timestep 0, so that the
             other learns to follow it.
+        span: share of the samples in which both towers are given clean but for a span of time, so that clips can be
+            gone on with, ended with a picture, and made anew in part.
         first_frame: share of the others in which the first latent frame is given clean.
         no_text: share of the samples without a prompt: both towers read nothing, or each its usual negative prompt.
         audio_weight: weight of the audio tower's error, about 2 over the variance of its latents.
@@ -176,18 +189,21 @@ class Twin:
             noise level of 0.9, where even steps hardly ever go.
     """
 
-    learning: Learning = Learning(steps=5200, rate=0.015, descent=0.95, vector_scale=0.3, averaging=0.998)
+    learning: Learning = Learning(steps=7311, rate=0.02, warm_up=200, descent=0.9, vector_scale=0.3, averaging=0.999)
     dim: int = 256
-    ffn_dim: int = 384
-    num_layers: int = 4
+    ffn_dim: int = 960
+    num_layers: int = 6
     freq_dim: int = 128
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=7680, share=0.95, batch=32),
-        Bucket(96, 96, 5.0, clips=320, share=0.05, batch=12),
+        Bucket(96, 96, 2.0, clips=30720, share=0.95, batch=256, at_first=2048, joining=8.0),
+        Bucket(96, 96, 5.0, clips=1024, share=0.05, batch=96, at_first=64, joining=0.3),
     )
-    often: tuple[tuple[str, float], ...] = (("walls", 2.0), ("ball and lamp", 2.0), ("bar", 1.5))
+    often: tuple[tuple[str, float], ...] = (
+        ("walls", 1.7), ("two balls", 1.3), ("lamp", 1.5), ("bar", 2.0), ("ball and lamp", 2.0)
+    )  # fmt: skip
     video_clean: float = 0.1
     audio_clean: float = 0.4
+    span: float = 0.1
     first_frame: float = 0.2
     no_text: float = 0.1
     audio_weight: float = 16.0

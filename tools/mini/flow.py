@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from ovi_native.ovi_core.spec import TEXT_LENGTH
 from ovi_native.ovi_core.timesteps import TimestepShares
 from ovi_native.ovi_core.transformer import OviTransformer
 from torch import Tensor
+from torch.func import functional_call
 
 from . import networks
 from .config import Twin
@@ -35,7 +36,7 @@ class Question:
     Attributes:
         level: noise level s [B] in 0..1.
         video_free: [B, T], 0 for latent frames that are given clean.
-        audio_free: [B, 1], 0 for sounds that are given clean.
+        audio_free: [B, L or 1], 0 for audio steps that are given clean.
     """
 
     level: Tensor
@@ -43,17 +44,26 @@ class Question:
     audio_free: Tensor
 
 
-def ask(settings: Twin, batch: int, frames: int, source: torch.Generator) -> Question:
-    """Draw levels, spread evenly over the shifted schedule, and what is given clean."""
+def ask(settings: Twin, batch: int, frames: int, steps: int, source: torch.Generator) -> Question:
+    """Draw levels, spread evenly over the shifted schedule, and what of both latents is given clean."""
     place = (torch.randperm(batch, generator=source) + torch.rand(batch, generator=source)) / batch
     level = settings.shift * place / (1 + (settings.shift - 1) * place)
     role = torch.rand(batch, generator=source)
-    video_clean = role < settings.video_clean
-    audio_clean = (role >= settings.video_clean) & (role < settings.video_clean + settings.audio_clean)
-    first_clean = torch.rand(batch, generator=source) < settings.first_frame
-    video_free = (~video_clean).float()[:, None].repeat(1, frames)
-    video_free[:, 0] *= (~first_clean).float()
-    return Question(level, video_free, (~audio_clean).float()[:, None])
+    bounds = list(accumulate((settings.video_clean, settings.audio_clean, settings.span), initial=0.0))
+    video_clean, audio_clean, in_span = ((role >= low) & (role < high) for low, high in pairwise(bounds))
+    first_clean = (torch.rand(batch, generator=source) < settings.first_frame) & ~in_span
+    middle, half = (torch.rand(batch, 1, generator=source) for _ in range(2))
+    half = SPAN[0] + (SPAN[1] - SPAN[0]) * half
+    frees = []
+    for clean, length in ((video_clean, frames), (audio_clean, steps)):
+        in_it = (torch.linspace(0, 1, length) - middle).abs() < half
+        frees.append((~clean[:, None] & (in_it | ~in_span[:, None])).float())
+    frees[0][:, 0] *= (~first_clean).float()
+    return Question(level, *frees)
+
+
+SPAN = (0.15, 0.6)
+"""Half of the least and the most of a clip's length that is free where the rest is given clean in both towers."""
 
 
 def texts_of(settings: Twin, prompts: list[str], source: torch.Generator) -> tuple[list[str], list[str]]:
@@ -67,18 +77,27 @@ def texts_of(settings: Twin, prompts: list[str], source: torch.Generator) -> tup
 
 
 class Model:
-    """Twin and text encoder together."""
+    """Twin and text encoder together.
 
-    def __init__(self, twin: OviTransformer, text: T5, tokenizer: Tokenizer):
+    Args:
+        rounded: compute the twin's matrices in bfloat16, as the pack does with files of that type, while those that
+            learn stay in 32 bits. On a card this is faster than autocast, which runs every norm in 32 bits.
+    """
+
+    def __init__(self, twin: OviTransformer, text: T5, tokenizer: Tokenizer, rounded: bool = False):
         self.twin, self.text, self.tokenizer = twin, text, tokenizer
         self._run = Run()
+        self._rounded = networks.sixteen_bit_weights(twin) if rounded else []
 
     def contexts(self, video_texts: list[str], audio_texts: list[str]) -> tuple[Tensor, Tensor]:
         """Both towers' texts [B, S, text_dim], with gradients, zero after the end of each."""
-        ids, mask = self.tokenizer([*video_texts, *audio_texts])
+        return self.encoded(*self.tokenizer([*video_texts, *audio_texts]))
+
+    def encoded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from ids and mask [2 B, S], the video tower's first."""
         device = self.text.shared.weight.device
-        encoded = networks.encode_text(self.text, ids.to(device), mask.to(device))
-        return encoded[: len(video_texts)], encoded[len(video_texts) :]
+        video, audio = networks.encode_text(self.text, ids.to(device), mask.to(device)).chunk(2)
+        return video, audio
 
     def velocity(
         self, video: Tensor, audio: Tensor, timestep: Tensor, contexts: tuple[Tensor, Tensor], question: Question
@@ -86,19 +105,25 @@ class Model:
         """The twin's velocities; ``timestep`` [B] in 0..1000."""
         tokens = (video.shape[2] * (-(-video.shape[3] // 2)) * (-(-video.shape[4] // 2)), audio.shape[2])
         length, options = self._text_length(contexts[0].shape[1], tokens, video.device)
-        video_context, audio_context = (_padded(context, length) for context in contexts)
-        values = torch.tensor([0.0, 1.0])
+        contexts = (_padded(contexts[0], length), _padded(contexts[1], length))
         device = video.device.type
-        if torch.is_autocast_enabled(device):  # tokens have the latents' type: all that is no matrix is faster so, too
-            video, audio = (part.to(torch.get_autocast_dtype(device)) for part in (video, audio))
-        out = self.twin(
-            [video, audio],
-            timestep,
-            video_context,
-            options,
-            audio_context=audio_context,
-            video_shares=TimestepShares(values, question.video_free.long()),
-            audio_shares=TimestepShares(values, question.audio_free.long()),
+        if self._rounded or torch.is_autocast_enabled(device):
+            # Tokens have the latents' type: all that is no matrix is faster so, too.
+            video, audio = video.bfloat16(), audio.bfloat16()
+        weights = {}
+        if self._rounded:
+            contexts = (contexts[0].bfloat16(), contexts[1].bfloat16())
+            weights = {name: self.twin.get_parameter(name).bfloat16() for name in self._rounded}
+        shares = self._run.once(("shares", video.device), lambda: torch.tensor([0.0, 1.0], device=video.device))
+        out = functional_call(
+            self.twin,
+            weights,
+            ([video, audio], timestep, contexts[0], options),
+            {
+                "audio_context": contexts[1],
+                "video_shares": TimestepShares(shares, question.video_free.long()),
+                "audio_shares": TimestepShares(shares, question.audio_free.long()),
+            },
         )
         return out[0], out[1]
 
@@ -108,16 +133,26 @@ class Model:
         Positions after the end of a text are all alike, so one of them with the others' number as a factor inside the
         softmax gives the same attention at a tenth of the cost.
         """
-        length = text + 1
+        length = text_room(text)
         while length in tokens:  # the text's attention is told from the others by its number of keys
             length += 1
-        bias = torch.zeros(1, 1, 1, length, device=device)
-        bias[..., -1] = math.log(TEXT_LENGTH - length + 1)
 
-        def attention(inner: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any) -> Tensor:
-            return networks.attention(q, k, v, heads, bias if k.shape[1] == length else None)
+        def attention_of_this_length() -> Callable:
+            bias = torch.zeros(1, 1, 1, length, device=device)
+            bias[..., -1] = math.log(TEXT_LENGTH - length + 1)
 
+            def attention(inner: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any) -> Tensor:
+                return networks.attention(q, k, v, heads, bias if k.shape[1] == length else None)
+
+            return attention
+
+        attention = self._run.once(("attention", length, device), attention_of_this_length)
         return length, {"optimized_attention_override": attention, Run.KEY: self._run}
+
+
+def text_room(text: int) -> int:
+    """Positions for texts of so many: at least one more, and few different numbers, for each is recorded on its own."""
+    return -(-(text + 1) // 32) * 32
 
 
 def _padded(context: Tensor, length: int) -> Tensor:

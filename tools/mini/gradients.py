@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from comfy.ldm.flux.math import apply_rope1
-from ovi_native.ovi_core import layers
+from ovi_native.ovi_core import layers, transformer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -58,6 +58,16 @@ class RMSNorm(torch.autograd.Function):
         return of_x, of_weight.to(weight.dtype), None
 
 
+def picked(part: Tensor, index: Tensor) -> Tensor:
+    """``layers.picked``; of two timesteps so that its gradient is a sum instead of a sorted addition."""
+    if part.shape[1] != 2 or not torch.is_grad_enabled():
+        return PICKED(part, index)
+    return torch.where(index.unsqueeze(-1) > 0, part[:, 1:], part[:, :1])
+
+
+PICKED = layers.picked
+
+
 def learn_quickly(network: nn.Module) -> None:
     """Give the pack's layers these rotations where gradients are asked for, and the network's RMS norms these norms.
 
@@ -70,7 +80,17 @@ def learn_quickly(network: nn.Module) -> None:
     def norm(module: Any, x: Tensor) -> Tensor:
         return RMSNorm.apply(x, module.weight, module.eps)
 
-    layers.apply_rope1 = rotate
+    layers.apply_rope1, layers.picked = rotate, picked
     for module in network.modules():
         if isinstance(module, nn.RMSNorm):
             module.forward = MethodType(norm, module)
+
+
+def learn_compiled() -> None:
+    """In place of :func:`learn_quickly` on a card: the compiler fuses what lies between the blocks' matrix products.
+
+    All block pairs share what it makes, for as long as the process runs.
+    """
+    layers.picked = picked
+    if not hasattr(transformer.fused_blocks, "get_compiler_config"):
+        transformer.fused_blocks = torch.compile(transformer.fused_blocks, dynamic=False)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from ovi_native.ovi_core.spec import Clip
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from .autoencoders import Autoencoders, fingerprint
@@ -26,7 +25,7 @@ from .workers import made_ahead
 
 NAME = "latents"
 PER_FILE = 64  # clips
-AT_ONCE = 8  # clips; small convolutions are faster on several
+AT_ONCE = 8  # clips; small convolutions are faster on several, and a card takes a whole file
 
 
 def encode_all(config: Config, options: Options) -> bool:
@@ -38,10 +37,14 @@ def encode_all(config: Config, options: Options) -> bool:
         for part in range(_parts(config.twin.buckets[bucket]))
         if not _file(folder, config.twin.buckets[bucket], part).exists()
     ]
+    missing.sort(key=lambda key: key[1] / _parts(config.twin.buckets[key[0]]))  # of all buckets the same share is there
     start = time.monotonic()
-    make = partial(encode_part, config, options.folder, options.device)
+    on_card = options.device != "cpu"  # which one process feeds better than many that share it
+    make = partial(render_part, config) if on_card else partial(encode_part, config, options.folder, options.device)
     with made_ahead(make, missing, options.workers) as made, tqdm(total=len(missing), desc=NAME) as bar:
-        for done, _ in enumerate(made, start=1):
+        for done, (key, rendered) in enumerate(made, start=1):
+            if on_card:
+                encode_rendered(config, options.folder, options.device, key, rendered)
             bar.update()
             if time.monotonic() - start > 60 * options.minutes:
                 return done == len(missing)
@@ -57,10 +60,20 @@ def scene_of(config: Config, bucket: int, index: int) -> Scene:
 
 @cache
 def frequencies(config: Config, bucket: int) -> np.ndarray:
-    """Share of each clip of a bucket in its batches [N]: those of ``Twin.often`` are seen more often."""
+    """How often each clip of a bucket is seen [N], 1 for most: those of ``Twin.often`` are seen more often."""
     often, clips = dict(config.twin.often), range(config.twin.buckets[bucket].clips)
-    weights = np.array([often.get(drawn_kind(_seed(config, bucket, index)), 1.0) for index in clips])
-    return weights / weights.sum()
+    return np.array([often.get(drawn_kind(_seed(config, bucket, index)), 1.0) for index in clips])
+
+
+@cache
+def _sums(config: Config, bucket: int) -> np.ndarray:
+    return frequencies(config, bucket).cumsum()
+
+
+def draw_clips(config: Config, bucket: int, step: int, rng: np.random.Generator) -> np.ndarray:
+    """A batch of clips, by their frequencies among those that the step may draw from."""
+    settings, sums = config.twin.buckets[bucket], _sums(config, bucket)
+    return np.searchsorted(sums, rng.random(settings.batch) * sums[settings.known(step) - 1], side="right")
 
 
 def _seed(config: Config, bucket: int, index: int) -> int:
@@ -69,18 +82,30 @@ def _seed(config: Config, bucket: int, index: int) -> int:
 
 def encode_part(config: Config, folder: Path, device: str, key: tuple[int, int]) -> None:
     """Render and encode the clips of one file, (bucket, part)."""
+    encode_rendered(config, folder, device, key, render_part(config, key))
+
+
+def render_part(config: Config, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [N, F, H, W, 3] in 0..255, as video files hold them, and sounds [N, S] of one file's clips."""
     from .world import render
 
     bucket, part = key
-    settings = config.twin.buckets[bucket]
+    indices = range(part * PER_FILE, min((part + 1) * PER_FILE, config.twin.buckets[bucket].clips))
+    clips = [render(scene_of(config, bucket, index)) for index in indices]
+    frames = [(255 * clip.frames).round().astype(np.uint8) for clip in clips]
+    return np.stack(frames), np.stack([clip.sound for clip in clips])
+
+
+def encode_rendered(
+    config: Config, folder: Path, device: str, key: tuple[int, int], rendered: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Encode what :func:`render_part` made, and write its file."""
     autoencoders = _autoencoders(config, folder, device)
-    first, last = part * PER_FILE, min((part + 1) * PER_FILE, settings.clips)
-    latents = []
-    for start in range(first, last, AT_ONCE):
-        clips = [render(scene_of(config, bucket, index)) for index in range(start, min(start + AT_ONCE, last))]
-        frames, sounds = np.stack([clip.frames for clip in clips]), np.stack([clip.sound for clip in clips])
-        latents.append(autoencoders.encode(frames, sounds))
-    file = _file(folder / NAME / fingerprint(folder), settings, part)
+    frames, sounds = rendered
+    at_once = AT_ONCE if device == "cpu" else PER_FILE
+    parts = [slice(start, start + at_once) for start in range(0, len(frames), at_once)]
+    latents = [autoencoders.encode(frames[part] / np.float32(255), sounds[part]) for part in parts]
+    file = _file(folder / NAME / fingerprint(folder), config.twin.buckets[key[0]], key[1])
     file.parent.mkdir(parents=True, exist_ok=True)
     partial_file = file.with_suffix(f".{os.getpid()}.partial")
     with open(partial_file, "wb") as out:
@@ -94,23 +119,38 @@ def _autoencoders(config: Config, folder: Path, device: str) -> Autoencoders:
     return Autoencoders(config, device, folder)
 
 
-def load_bucket(config: Config, folder: Path, bucket: int) -> tuple[Tensor, Tensor]:
-    """All latents of a bucket: [N, 48, T, h, w] and [N, 20, L], float16.
+class Pool:
+    """The encoded clips of a bucket in memory, read as far as they are asked for.
 
-    Raises:
-        FileNotFoundError: some are not encoded yet; the message says so.
+    Attributes:
+        video: [N, 48, T, h, w], float16.
+        audio: [N, 20, L], float16.
     """
-    settings = config.twin.buckets[bucket]
-    place = folder / NAME / fingerprint(folder)
-    videos, audios = [], []
-    for part in range(_parts(settings)):
-        file = _file(place, settings, part)
-        if not file.exists():
-            raise FileNotFoundError(f"There is no {file}: train the stage '{NAME}' first.")
-        with np.load(file) as arrays:
-            videos.append(torch.from_numpy(arrays["video"]))
-            audios.append(torch.from_numpy(arrays["audio"]))
-    return torch.cat(videos), torch.cat(audios)
+
+    def __init__(self, config: Config, folder: Path, bucket: int, device: str, patience: float = 0.0):
+        self.settings, self.patience, self.parts = config.twin.buckets[bucket], patience, 0
+        self.place = folder / NAME / fingerprint(folder)
+        clip = Clip.from_seconds(self.settings.width, self.settings.height, self.settings.seconds)
+        shapes = clip.video_shape(self.settings.clips), clip.audio_shape(self.settings.clips)
+        self.video, self.audio = (torch.empty(shape, dtype=torch.float16, device=device) for shape in shapes)
+
+    def reach(self, clips: int) -> None:
+        """Read files until so many clips are there; wait ``patience`` seconds for one that is still made.
+
+        Raises:
+            FileNotFoundError: one is not encoded yet; the message says so.
+        """
+        while self.parts * PER_FILE < clips:
+            file, start = _file(self.place, self.settings, self.parts), time.monotonic()
+            while not file.exists():
+                if time.monotonic() - start >= self.patience:
+                    raise FileNotFoundError(f"There is no {file}: train the stage '{NAME}' first.")
+                time.sleep(0.1)
+            first = self.parts * PER_FILE
+            with np.load(file) as arrays:
+                for name in ("video", "audio"):
+                    getattr(self, name)[first : first + PER_FILE] = torch.from_numpy(arrays[name])
+            self.parts += 1
 
 
 def _parts(bucket: Bucket) -> int:

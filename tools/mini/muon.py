@@ -48,8 +48,7 @@ class Muon(torch.optim.Optimizer):
             if group["orthogonal"]:
                 torch._foreach_sub_(weights, self._orthogonal(weights, group), alpha=group["lr"])
             else:
-                for weight in weights:
-                    weight.sub_(self._adam(weight, group), alpha=group["lr"])
+                self._adam(weights, group)
 
     def _orthogonal(self, weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """The updates of matrices and filters; of several processes each finds its share of them."""
@@ -61,38 +60,48 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov's
         process, processes = together.share()
+        alike: dict[torch.Size, list[Tensor]] = {}
         for i, update in enumerate(updates):
             if i % processes == process:
-                rows, columns = update.shape[0], update[0].numel()
-                update.copy_(orthogonalised(update.flatten(1)).view_as(update))
-                update.mul_(max(1.0, rows / columns) ** 0.5)
+                alike.setdefault(update.shape, []).append(update)
             else:
                 update.zero_()
+        for shape, same in alike.items():  # matrices of one shape as one batch: a card would idle between small ones
+            rows, columns = shape[0], shape[1:].numel()
+            made = orthogonalised(torch.stack(same).flatten(2)) * max(1.0, rows / columns) ** 0.5
+            torch._foreach_copy_(same, list(made.view(-1, *shape)))
         together.add(updates)
         return updates
 
-    def _adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
-        state, (first, second) = self.state[weight], group["betas"]
-        if not state:
-            state |= {"step": 0, "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
-        state["step"] += 1
-        state["mean"].lerp_(weight.grad, 1 - first)
-        state["square"].lerp_(weight.grad.square(), 1 - second)
-        mean = state["mean"] / (1 - first ** state["step"])
-        square = state["square"] / (1 - second ** state["step"])
-        return mean / (square.sqrt() + group["eps"])
+    def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        first, second = group["betas"]
+        for weight in weights:
+            if not self.state[weight]:
+                zeros = {name: torch.zeros_like(weight) for name in ("mean", "square")}
+                self.state[weight] |= {"step": 0, **zeros}
+            self.state[weight]["step"] += 1
+        gradients, states = [weight.grad for weight in weights], [self.state[weight] for weight in weights]
+        means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - second)
+        scales = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scales, [(1 - second ** state["step"]) ** 0.5 for state in states])
+        torch._foreach_add_(scales, group["eps"])
+        rates = [-group["lr"] / (1 - first ** state["step"]) for state in states]
+        torch._foreach_addcdiv_(weights, means, scales, rates)
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with all singular values near 1, by Newton and Schulz's iteration."""
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Matrices [N, rows, columns] with all singular values near 1, by Newton and Schulz's iteration."""
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def groups_of(module: nn.Module, weight_decay: float, vector_scale: float) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from ovi_native.ovi_core.rope import axis_dims
 from ovi_native.ovi_core.transformer import OviTransformer
 from ovi_native.ovi_core.video_vae import build_network
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from .config import Config
 
@@ -128,6 +129,13 @@ def look_at_words(network: OviTransformer) -> None:
             attention.k.bias.copy_(-FAINT * word * common)
 
 
+def sixteen_bit_weights(network: OviTransformer) -> list[str]:
+    """Names of the weights that the pack keeps in bfloat16 where a file is of that type; the rest is in 32 bits."""
+    sizes = network.config.as_dict()
+    stored = OviTransformer(operations=LAYERS, device="meta", dtype=torch.bfloat16, **sizes)
+    return [name for name, weight in stored.named_parameters() if weight.dtype == torch.bfloat16]
+
+
 def text_encoder(config: Config, device: str) -> T5:
     """UMT5; :func:`encode_text` runs it."""
     network = T5(config.text.sizes(), torch.float32, "cpu", LAYERS)
@@ -153,8 +161,14 @@ def encode_text(network: T5, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None, scale: float | None = None) -> Tensor:
-    """Attention over [B, L, heads * d] by plain products: with gradients, a short clip's is several times faster so."""
+    """Attention over [B, L, heads * d].
+
+    On a processor by plain products: with gradients, a short clip's is several times faster so.
+    """
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    if q.is_cuda and not (mask is not None and mask.requires_grad):
+        mask = mask if mask is None else mask.to(q.dtype).expand(len(q), heads, q.shape[2], -1)
+        return scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2).flatten(2)
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     weights = (scores if mask is None else scores + mask).softmax(dim=-1).to(v.dtype)
     return (weights @ v).transpose(1, 2).flatten(2)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from ovi_native.ovi_core.spec import Clip
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from . import networks, together
 from .autoencoders import Autoencoders
 from .captions import caption
 from .casting import draw_scene
 from .config import Config
-from .flow import Model, ask, flow_errors, sample, texts_of
-from .gradients import learn_quickly
-from .latents import frequencies, load_bucket, scene_of
+from .flow import Model, Question, ask, flow_errors, sample, text_room, texts_of
+from .gradients import learn_compiled, learn_quickly
+from .latents import Pool, draw_clips, scene_of
 from .measure import Sync, judge, measure, sync
 from .sheets import picture_rows, save_sheet, sound_row
 from .tokenizer import Tokenizer, learn_pieces
@@ -32,43 +33,80 @@ PREVIEW_SEEDS = range(8_000_000, 8_000_008)
 
 @dataclass(frozen=True)
 class Batch:
-    """Which clips a step sees, and their prompts."""
+    """What a step sees, as arrays, which go quickly from one process to another.
+
+    Attributes:
+        clips: which of the bucket's [B].
+        ids, mask: of their prompts [2 B, S], the video tower's first.
+        asked: what a :class:`~tools.mini.flow.Question` holds.
+    """
 
     bucket: int
     clips: np.ndarray
-    prompts: list[str]
+    ids: np.ndarray
+    mask: np.ndarray
+    asked: tuple[np.ndarray, ...]
 
 
 class TwinStage:
     """See :class:`~tools.mini.training.Stage`."""
 
     name = NAME
-    mixed = True
 
-    def __init__(self, config: Config, device: str, folder: Path):
+    def __init__(self, config: Config, device: str, folder: Path, patience: float = 0.0, compiled: bool = False):
         self.config, self.device, self.folder = config, device, folder
-        self.learning = config.twin.learning
+        self.learning, self.mixed = config.twin.learning, device == "cpu"
         twin, text = networks.twin(config, device), networks.text_encoder(config, device)
-        learn_quickly(twin)
+        if compiled:
+            learn_compiled()
+        else:
+            learn_quickly(twin)
         self.module = nn.ModuleDict({"twin": twin, "text": text})
         start_from(self.module, folder, NAME, device)
-        self.model = Model(twin, text, Tokenizer(pieces(config, folder)))
-        self.latents = [load_bucket(config, folder, bucket) for bucket in range(len(config.twin.buckets))]
-        self.make_batch = partial(make_batch, config)
+        vocabulary = pieces(config, folder)
+        self.model = Model(twin, text, Tokenizer(vocabulary), rounded=device != "cpu")
+        self.pools = [Pool(config, folder, bucket, device, patience) for bucket in range(len(config.twin.buckets))]
+        for bucket, pool in zip(config.twin.buckets, self.pools, strict=True):
+            pool.reach(bucket.known(0))
+        self.make_batch = partial(make_batch, config, vocabulary)
         self._autoencoders: Autoencoders | None = None
 
     def loss(self, step: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of both velocities."""
+        return self.errors(*self.inputs(step, batch))
+
+    def inputs(self, step: int, batch: Batch) -> tuple[Tensor, ...]:
+        """This process' share of a batch on the device: latents, noise, texts, and what is asked."""
         process, processes = together.share()
-        settings, source = self.config.twin, generator(self.config, NAME, step, process)
-        clips, prompts = batch.clips[process::processes], batch.prompts[process::processes]
-        latents = tuple(part[clips].float().to(self.device) for part in self.latents[batch.bucket])
-        question = ask(settings, len(clips), latents[0].shape[2], source)
-        question = type(question)(*(part.to(self.device) for part in vars(question).values()))
-        noises = tuple(torch.randn(part.shape, generator=source).to(self.device) for part in latents)
-        contexts = self.model.contexts(*texts_of(settings, prompts, source))
-        video, audio = flow_errors(self.model, question, latents, noises, contexts)
-        return video + settings.audio_weight * audio, {"video": video, "audio": audio}
+        pool, share = self.pools[batch.bucket], slice(process, None, processes)
+        pool.reach(self.config.twin.buckets[batch.bucket].known(step))
+        clips = self._moved(batch.clips[share])
+        latents = pool.video[clips].float(), pool.audio[clips].float()
+        source = generator(self.config, NAME, step, process, self.device)
+        noises = (torch.randn(part.shape, generator=source, device=self.device) for part in latents)
+        texts = (part.reshape(2, len(part) // 2, -1)[:, share] for part in (batch.ids, batch.mask))
+        texts = (self._moved(part.reshape(-1, part.shape[-1])) for part in texts)
+        return *latents, *noises, *texts, *(self._moved(part[share]) for part in batch.asked)
+
+    def errors(
+        self, video: Tensor, audio: Tensor, video_noise: Tensor, audio_noise: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts, of what :meth:`inputs` gives."""
+        ids, mask, *asked = rest
+        contexts = self.model.encoded(ids, mask)
+        # The compiler takes a minute for each shape: only that of nearly all batches is worth it.
+        usual = self.pools[0].video.shape[2:] == video.shape[2:]
+        with torch.compiler.set_stance("default" if usual else "force_eager"):
+            of_video, of_audio = flow_errors(
+                self.model, Question(*asked), (video, audio), (video_noise, audio_noise), contexts
+            )
+        loss = of_video + self.config.twin.audio_weight * of_audio
+        return loss, {"video": of_video, "audio": of_audio}
+
+    def _moved(self, array: np.ndarray) -> Tensor:
+        """On the device, without waiting for what it is doing."""
+        part = torch.from_numpy(np.ascontiguousarray(array))
+        return part if self.device == "cpu" else part.pin_memory().to(self.device, non_blocking=True)
 
     def preview(self, file: Path) -> dict[str, float]:
         """Clips for held-out prompts, with sound and marks; and for given videos, their sound.
@@ -113,15 +151,27 @@ class TwinStage:
         return copied(self.module.state_dict())
 
 
-def make_batch(config: Config, step: int) -> Batch:
-    """Clips of one bucket and a wording for each."""
+def make_batch(config: Config, vocabulary: bytes, step: int) -> Batch:
+    """Clips of one bucket, a wording for each, and what is asked."""
     rng = np.random.default_rng([seed_of(config, NAME, step)])
     buckets = config.twin.buckets
     shares = np.array([bucket.share for bucket in buckets])
     bucket = int(rng.choice(len(buckets), p=shares / shares.sum()))
-    clips = rng.choice(buckets[bucket].clips, size=buckets[bucket].batch, p=frequencies(config, bucket))
+    clips = draw_clips(config, bucket, step, rng)
     prompts = [caption(scene_of(config, bucket, int(clip)), int(rng.integers(1 << 31))) for clip in clips]
-    return Batch(bucket, clips, prompts)
+    source = generator(config, f"{NAME} questions", step)
+    video, audio = texts_of(config.twin, prompts, source)
+    settings = buckets[bucket]
+    clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)
+    question = ask(config.twin, len(clips), clip.video_shape(1)[2], clip.audio_shape(1)[2], source)
+    ids, mask = _tokenizer(vocabulary)([*video, *audio])
+    ids, mask = (pad(part, (0, text_room(part.shape[1]) - 1 - part.shape[1])).numpy() for part in (ids, mask))
+    return Batch(bucket, clips, ids, mask, tuple(part.numpy() for part in vars(question).values()))
+
+
+@cache
+def _tokenizer(vocabulary: bytes) -> Tokenizer:
+    return Tokenizer(vocabulary)
 
 
 def pieces(config: Config, folder: Path) -> bytes:

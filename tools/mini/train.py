@@ -62,6 +62,8 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
         save_minutes=arguments.save_minutes,
         workers=arguments.workers,
         mixed=arguments.mixed,
+        graphs=arguments.graphs,
+        fit_minutes=arguments.fit_minutes,
     )
     if name == "video-basis":
         from .basis import make_basis
@@ -71,11 +73,19 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
         from .latents import encode_all
 
         return encode_all(config, options)
-    return train(config, make_stage(name, config, arguments.device, arguments.out), options)
+    stage = make_stage(name, config, arguments.device, arguments.out, arguments.wait, arguments.compile)
+    return train(config, stage, options)
 
 
-def make_stage(name: str, config: Config, device: str, folder: Path) -> Stage:
-    """The stage of this name; see :class:`~tools.mini.training.Stage`."""
+def make_stage(
+    name: str, config: Config, device: str, folder: Path, patience: float = 0.0, compiled: bool = False
+) -> Stage:
+    """The stage of this name, see :class:`~tools.mini.training.Stage`.
+
+    Args:
+        patience: seconds that the twin waits for clips which another process is still encoding.
+        compiled: whether the twin's blocks are compiled.
+    """
     from . import stage_audio, stage_twin, stage_video_vae
 
     if name == "video-vae":
@@ -86,7 +96,7 @@ def make_stage(name: str, config: Config, device: str, folder: Path) -> Stage:
         return stage_audio.AudioVAEStage(config, device)
     if name == "vocoder":
         return stage_audio.VocoderStage(config, device, folder)
-    return stage_twin.TwinStage(config, device, folder)
+    return stage_twin.TwinStage(config, device, folder, patience, compiled)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,9 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ROOT / ".mini", metavar="DIR", help="folder of the run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop each stage after this time")
+    parser.add_argument("--fit-minutes", type=float, help="choose the number of steps so that they take this time")
     parser.add_argument("--preview-minutes", type=float, default=10.0, help="time between two preview sheets")
     parser.add_argument("--save-minutes", type=float, default=5.0, help="time between two checkpoints")
     parser.add_argument("--workers", type=int, default=1, help="processes that render; 0: none but this one")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for clips that are still encoded")
+    parser.add_argument("--compile", action="store_true", help="compile the twin's blocks, for a long run on a card")
+    parser.add_argument("--graphs", action="store_true", help="record a step of the twin as a CUDA graph")
     parser.add_argument("--threads", type=int, default=0, help="threads of the networks (default: PyTorch's choice)")
     parser.add_argument(
         "--mixed",

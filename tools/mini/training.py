@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +23,12 @@ from tqdm.auto import tqdm
 
 from . import together
 from .config import Config, Learning
+from .graphs import Graphed
 from .muon import Muon, groups_of
 from .workers import made_ahead
 
 LOG_EVERY = 20  # steps
+FIT_EVERY, MOST = 50, 1_000_000  # steps between two looks at the time that is left; more than there ever are
 START = "start.pt"  # in a stage's folder: weights to start from instead of random ones
 
 
@@ -72,6 +74,9 @@ class Options:
         preview_minutes, save_minutes: time between two previews, two checkpoints.
         workers: processes that make batches; 0 makes them in this one.
         mixed: compute in 16 bits where a stage may.
+    graphs: record a step as a CUDA graph, where a stage can be.
+    fit_minutes: set the number of steps again and again so that the run ends after this time: where a machine is lent
+        for minutes, and not for steps. None keeps what the configuration says.
     """
 
     folder: Path
@@ -81,12 +86,14 @@ class Options:
     save_minutes: float = 5.0
     workers: int = 1
     mixed: bool = True
+    graphs: bool = False
+    fit_minutes: float | None = None
     until: int | None = None  # stop at this step
 
 
-def generator(config: Config, stage: str, step: int, share: int = 0) -> torch.Generator:
-    """The source of everything random in one step, or in one share of it, on the CPU."""
-    return torch.Generator().manual_seed(seed_of(config, f"{stage} {share}" if share else stage, step))
+def generator(config: Config, stage: str, step: int, share: int = 0, device: str = "cpu") -> torch.Generator:
+    """A source of what is random in one step, or in one share of it."""
+    return torch.Generator(device).manual_seed(seed_of(config, f"{stage} {share}" if share else stage, step))
 
 
 def seed_of(config: Config, stage: str, step: int) -> int:
@@ -112,8 +119,7 @@ class Average:
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + 10))
-        for name, weight in self.module.named_parameters():
-            self.weights[name].lerp_(weight, 1 - decay)
+        torch._foreach_lerp_(list(self.weights.values()), list(self.module.parameters()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -139,6 +145,9 @@ class Run:
         learning = stage.learning
         self.optimizer = Muon(groups_of(stage.module, learning.weight_decay, learning.vector_scale))
         self.average = Average(stage.module, learning.averaging)
+        self.graphed = None
+        if options.graphs and hasattr(stage, "errors"):
+            self.graphed = Graphed(stage.errors, stage.module)
         self.step = 0
         self.seconds = 0.0
         self.folder = options.folder / stage.name
@@ -188,30 +197,46 @@ class Run:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def advance(self, batch: Any, stop: bool = False) -> tuple[dict[str, float], bool]:
-        """One optimiser step; returns figures for the log, and whether this process or one beside it wants to stop."""
+    def advance(self, batch: Any, stop: bool = False) -> tuple[dict[str, Tensor], bool]:
+        """One optimiser step; returns figures for the log, and whether this process or one beside it wants to stop.
+
+        The figures stay on the device: to read them would wait for it in every step.
+        """
         learning = self.stage.learning
         self.optimizer.set_rate(rate_at(learning, self.step))
+        figures = self._gradients(batch)
+        stop = together.agree(self.stage.module.parameters(), stop)
+        figures["norm"] = nn.utils.clip_grad_norm_(self.stage.module.parameters(), learning.clip_norm)
+        if self.graphed is not None or torch.isfinite(figures["norm"]):  # to ask that of a card is to wait for it
+            self.optimizer.step()
+        self.average.update()
+        self.step += 1
+        return {name: value.detach() for name, value in figures.items()}, stop
+
+    def _gradients(self, batch: Any) -> dict[str, Tensor]:
+        if self.graphed is not None:
+            return self.graphed(self.stage.inputs(self.step, batch))
         with torch.autocast(self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.mixed):
             loss, figures = self.stage.loss(self.step, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        stop = together.agree(self.stage.module.parameters(), stop)
-        norm = nn.utils.clip_grad_norm_(self.stage.module.parameters(), learning.clip_norm)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self.average.update()
-        self.step += 1
-        return {name: float(value.detach()) for name, value in {"loss": loss, **figures, "norm": norm}.items()}, stop
+        return {"loss": loss, **figures}
+
+    def fit(self, seconds: float, pace: float) -> None:
+        """Plan as many steps as can be made in what is left of the time, ``pace`` seconds each."""
+        steps = self.step + max(1, int(seconds / pace))
+        self.stage.learning = replace(self.stage.learning, steps=steps)
 
 
 def train(config: Config, stage: Stage, options: Options) -> bool:
     """Train until the stage's last step, or until time is up or the program is asked to stop; True if finished."""
     run = Run(config, stage, options)
     first = together.share()[0] == 0  # only the first of several processes writes
+    if options.fit_minutes:
+        stage.learning = replace(stage.learning, steps=MOST)
     last = min(stage.learning.steps, options.until or stage.learning.steps)
-    start = saved = drawn = time.monotonic()
-    sums: dict[str, list[float]] = {}
+    start = saved = drawn = fitted = time.monotonic()
+    sums: dict[str, list[Tensor]] = {}
     bar = tqdm(total=stage.learning.steps, initial=run.step, desc=stage.name, dynamic_ncols=True, disable=not first)
     steps = range(run.step, last)
     with _asked_to_stop() as stop, made_ahead(stage.make_batch, steps, options.workers) as batches, bar:
@@ -224,10 +249,14 @@ def train(config: Config, stage: Stage, options: Options) -> bool:
             run.seconds += now - began
             bar.update()
             if first and (run.step % LOG_EVERY == 0 or run.step == last):
-                means = {name: round(sum(values) / len(values), 5) for name, values in sums.items()}
+                means = {name: round(float(sum(values)) / len(values), 5) for name, values in sums.items()}
                 run.log(means)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
                 sums = {}
+            if options.fit_minutes and run.step % FIT_EVERY == 0:
+                run.fit(60 * options.fit_minutes - (now - start), (now - fitted) / FIT_EVERY)
+                fitted, bar.total = now, stage.learning.steps
+            ended = ended or run.finished
             if first and now - drawn > 60 * options.preview_minutes:
                 run.preview()
                 drawn = time.monotonic()
