@@ -22,6 +22,7 @@ from ovi_native.ovi_core.loader import load_model
 from ovi_native.ovi_core.spec import TEXT_LENGTH
 from ovi_native.ovi_core.text_encoder import read_text_encoder
 from ovi_native.ovi_core.video_vae import read_video_vae
+from ovi_native.ovi_core.weight_files import without_prefix
 
 from tools.mini import networks
 from tools.mini.autoencoders import Autoencoders
@@ -39,7 +40,7 @@ from tools.mini.config import (
     Vocoder,
     with_changes,
 )
-from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export
+from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export, twin_entries
 from tools.mini.flow import Model, Question, ask, mix
 from tools.mini.latents import Pool, draw_clips, encode_all, frequencies, scene_of
 from tools.mini.stage_audio import make_batch as make_sounds
@@ -48,7 +49,7 @@ from tools.mini.stage_video_vae import fold_moments
 from tools.mini.tokenizer import Tokenizer, learn_pieces
 from tools.mini.train import make_stage
 from tools.mini.training import Options, rate_at, train
-from tools.mini.unpack import unpack
+from tools.mini.unpack import twin_weights, unpack
 from tools.mini.workers import made_ahead
 from tools.mini.world import render
 
@@ -396,14 +397,21 @@ def exported(trained: Path) -> Path:
 def test_the_exported_transformer_is_the_trained_one(trained: Path, exported: Path) -> None:
     patcher = load_model(str(exported / MODEL))
     twin = networks.twin(TINY, "cpu")
-    weights = torch.load(trained / "twin" / "trained.pt", weights_only=True)
-    rounded = {key[5:]: value.bfloat16().float() for key, value in weights.items() if key.startswith("twin.")}
-    twin.load_state_dict(rounded)
+    taken_up = twin_weights(exported / MODEL)
+    assert_nearly(taken_up, without_prefix(torch.load(trained / "twin" / "trained.pt", weights_only=True), "twin."))
+    twin.load_state_dict(taken_up)
     x = [torch.randn(1, 48, 3, 4, 4), torch.randn(1, 20, 10)]
     inputs = torch.tensor([500.0]), torch.randn(1, TEXT_LENGTH, TINY.text.d_model)
     with torch.no_grad():
         for one, other in zip(patcher.model.diffusion_model(x, *inputs), twin(x, *inputs), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def assert_nearly(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Rounding a twin's large matrices to 8 bits moves them by 3 %; test_mini_files.py looks at each value."""
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert (found[key] - value).norm() <= 0.03 * value.norm(), key
 
 
 def test_the_exported_vaes_are_the_trained_ones(trained: Path, exported: Path) -> None:
@@ -451,8 +459,10 @@ def test_training_is_taken_up_from_the_exported_files(trained: Path, exported: P
     config = with_changes(TINY, ["seed=5"])
     encode_all(config, quietly(tmp_path))
     stage = make_stage("twin", config, "cpu", tmp_path)
-    for key, value in stage.module.state_dict().items():
-        torch.testing.assert_close(value, whole[key], rtol=1e-2, atol=1e-6)
+    taken_up = stage.module.state_dict()
+    assert_nearly(without_prefix(taken_up, "twin."), without_prefix(whole, "twin."))
+    for key, value in without_prefix(taken_up, "text.").items():
+        torch.testing.assert_close(value, whole[f"text.{key}"], rtol=1e-2, atol=1e-6)
     train(config, stage, quietly(tmp_path, until=2))
     sizes = export(tmp_path, tmp_path / "models", config, "2030-01-03")
     stages = json.loads((tmp_path / "models" / "training.json").read_text())
@@ -467,8 +477,10 @@ def test_the_real_sizes_fit_into_thirty_megabytes() -> None:
         text = T5(config.text.sizes(), torch.float32, "meta", networks.LAYERS)
         video = networks.build_network(config.video_vae.sizes())
         audio = networks.AudioAutoencoder(config.audio_sizes())
-    tensors = [value for network in (twin, text, video, audio) for value in network.state_dict().values()]
-    headers = 150 * len(tensors) + 60_000  # names and shapes, metadata, tokenizer
-    assert 2 * sum(value.numel() for value in tensors) + headers < 30_000_000
+    entries = list(twin_entries(twin.state_dict()))
+    tensors = [value for network in (text, video, audio) for value in network.state_dict().values()]
+    headers = 150 * (len(entries) + len(tensors)) + 60_000  # names and shapes, metadata, tokenizer
+    values = sum(entry.size for entry in entries) + 2 * sum(value.numel() for value in tensors)
+    assert values + headers < 30_000_000
     assert config.twin.dim % 128 == 0
     assert config.twin.num_layers >= 4

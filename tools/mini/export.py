@@ -1,6 +1,8 @@
 """Writes what was trained as files that ComfyUI and this pack load: ``python -m tools.mini.export``.
 
-Names and layouts are those of the published weights, so nothing that loads them knows of Ovi mini but its sizes.
+Names and layouts are those of the published weights, so nothing that loads them knows of Ovi mini but its sizes. The
+twin's large matrices are ComfyUI's scaled fp8, as ``dev.py convert --type fp8`` would write them: the
+same bytes hold half as many weights again.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import argparse
 import datetime
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ from .curves import HISTORY, history
 from .workers import load_pack
 
 if TYPE_CHECKING:
+    from tools.conversion.recipes import Entry
+
     from .config import Config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,7 +67,6 @@ def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
 
 def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     """Weights of each file and the stages they come from."""
-    from ovi_native.ovi_core.checkpoint import to_published_keys
     from ovi_native.ovi_core.weight_files import without_prefix
 
     from .basis import NAME as BASIS_NAME
@@ -81,7 +85,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     # Filters are stored as the host's layers use them; with this key present nobody normalises them again.
     audio["mel_converter.mel_basis"] = _mel_basis()
     return {
-        MODEL: (_bfloat(to_published_keys(without_prefix(twin, "twin."))), [TWIN_NAME]),
+        MODEL: (twin_file(without_prefix(twin, "twin.")), [TWIN_NAME]),
         TEXT: (text, [TWIN_NAME]),
         VIDEO_VAE: (_half(trained_weights(run, BASIS_NAME)), [VIDEO_NAME, DECODER_NAME]),
         AUDIO_VAE: (_half(audio), [VAE_NAME, VOCODER_NAME]),
@@ -98,8 +102,21 @@ def _half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.half() for key, value in weights.items()}
 
 
-def _bfloat(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.bfloat16() for key, value in weights.items()}
+def twin_file(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the file of a twin with these weights (module names) holds, by the published names."""
+    from ovi_native.ovi_core.checkpoint import published_key
+
+    return {published_key(entry.name): entry.make() for entry in twin_entries(weights)}
+
+
+def twin_entries(weights: dict[str, Tensor]) -> Iterator[Entry]:
+    """What the file holds of a twin's weights, by the module's names: large matrices in scaled fp8, the rest bfloat16.
+
+    Weights on the meta device tell names, shapes and bytes.
+    """
+    from tools.conversion import recipes
+
+    return recipes.entries({key: value.bfloat16() for key, value in weights.items()}, recipes.FP8, in_gguf=False)
 
 
 def _metadata(past: dict[str, Any], config: Config, stages: list[str], date: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Takes up training from exported files: ``python -m tools.mini.unpack``.
 
-Writes back into a run's folder what ``export`` took from it, as far as 16 bits hold it: the VAEs as trained;
-vocoder and twin as the weights that their stages start from. The latents of the training clips have to be encoded anew.
+Writes back into a run's folder what ``export`` took from it, as far as the files hold it (16 bits, 8 of the twin's
+large matrices): the VAEs as trained; vocoder and twin as the weights that their stages start from. The latents of the
+training clips have to be encoded anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from .workers import load_pack
 
 def unpack(models: Path, run: Path) -> None:
     """Write a run's folder from the exported files below ``models``."""
-    from ovi_native.ovi_core.loader import load_model
     from ovi_native.ovi_core.weight_files import without_prefix
     from safetensors.torch import load_file
 
@@ -32,7 +32,7 @@ def unpack(models: Path, run: Path) -> None:
 
     video, audio, text = (load_file(models / name) for name in (VIDEO_VAE, AUDIO_VAE, TEXT))
     pieces = bytes(text.pop("spiece_model").tolist())
-    twin = load_model(str(models / MODEL)).model.diffusion_model.state_dict()
+    twin = twin_weights(models / MODEL)
     files = {
         f"{NAME}/trained.pt": video,
         f"{DECODER_NAME}/trained.pt": video,
@@ -48,6 +48,16 @@ def unpack(models: Path, run: Path) -> None:
         torch.save({key: value.float().clone() for key, value in weights.items()}, file)
     (run / TWIN_NAME / PIECES).write_bytes(pieces)
     shutil.copyfile(models / HISTORY, run / HISTORY)
+
+
+def twin_weights(file: Path) -> dict[str, torch.Tensor]:
+    """Both towers' weights in float32 by the module's names, whatever type the file stores them in."""
+    from ovi_native.ovi_core.loader import read_transformer
+
+    from tools.conversion import recipes
+
+    entries = recipes.entries(read_transformer(str(file)), "fp32", in_gguf=False)
+    return {entry.name: entry.make() for entry in entries}
 
 
 def main() -> None:
