@@ -3,6 +3,8 @@
 Wan keeps a block's modulation as a bare parameter ``blocks.0.modulation``; here it is a module with a ``weight``, since
 the host patches, merges and offloads only those. LoRAs find it under both names by the host's own table of keys. But a
 merge hands over the other model's names as they are, and what the host does not find it leaves out without a word.
+
+And a quantised model may be what is merged into another: see :class:`GivesWeights`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import comfy.model_management
 import comfy.model_patcher
 import torch
 
+from .checkpoint import QUANTISED
 from .gguf_weights import PatchesAtUse
 
 WAN_NAME = ".modulation"
@@ -35,6 +38,26 @@ class TakesWanNames:
         if not isinstance(clone, TakesWanNames):
             clone.__class__ = _with_wan_names(clone.__class__)
         return clone
+
+
+class GivesWeights:
+    """Mixed into a patcher class of the host: a merge takes weights from it, whatever else its layers save.
+
+    Of every name that is saved the host wants the attribute, but scales and marks of quantised layers are none. Nor are
+    they weights to be merged: a weight is handed over as the values it stands for.
+    """
+
+    def get_key_patches(self: Any, filter_prefix: str | None = None) -> dict:
+        saved = self.model_state_dict
+
+        def weights(filter_prefix: str | None = None) -> dict:
+            return {key: value for key, value in saved(filter_prefix).items() if not key.endswith(QUANTISED)}
+
+        self.model_state_dict = weights  # which the host asks for the names
+        try:
+            return super().get_key_patches(filter_prefix)  # type: ignore[misc]
+        finally:
+            del self.model_state_dict
 
 
 def patcher_class(
@@ -60,7 +83,7 @@ class _PackedModelPatcher(PatchesAtUse, comfy.model_patcher.ModelPatcher):
 
 @cache
 def _with_wan_names(base: Any) -> Any:
-    return type(f"Ovi{base.__name__}", (TakesWanNames, base), {})
+    return type(f"Ovi{base.__name__}", (TakesWanNames, GivesWeights, base), {})
 
 
 def _our_name(key: Any) -> Any:

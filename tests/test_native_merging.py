@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -12,6 +14,8 @@ from comfy_extras.nodes_model_merging import ModelAdd, ModelMergeSimple, ModelSu
 from comfy_extras.nodes_model_merging_model_specific import ModelMergeWAN2_1
 from native_cases import error, finite, forward, loaded, sample, text, tiny_wan, write_tiny
 from ovi_native.ovi_core.loader import load_model
+
+from tools.convert import convert
 
 WAN_TEXT_DIM = 4096  # the host gives every Wan this one
 
@@ -73,6 +77,35 @@ def test_merging_block_by_block_reaches_both_towers(ovi_pair):
     for key, value in weights_of(merged).items():
         ratio = next((share for start, share in ratios.items() if key.startswith(start)), ratios["patch_embedding."])
         assert torch.allclose(value, ratio * a[key] + (1 - ratio) * b[key], rtol=1e-6, atol=1e-7), key
+
+
+@pytest.fixture(scope="module")
+def fp8_pair(tmp_path_factory):
+    """Both models in ComfyUI's scaled fp8, and as the values that it stands for."""
+    folder = tmp_path_factory.mktemp("fp8")
+    for seed in (11, 12):
+        convert([Path(write_tiny(folder, seed))], folder / f"{seed}.safetensors", "fp8")
+        convert([folder / f"{seed}.safetensors"], folder / f"{seed}_values.safetensors", "fp32")
+    return [[load_model(str(folder / f"{seed}{end}.safetensors")) for seed in (11, 12)] for end in ("", "_values")]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+def test_what_a_quantised_model_stands_for_is_merged_into_another(fp8_pair, ratio):
+    (_, quantised), (first, second) = fp8_pair
+    a, b = weights_of(first), weights_of(second)
+    merged = ModelMergeSimple().merge(first, quantised, ratio)[0]
+    assert unlike(weights_of(merged), {key: ratio * a[key] + (1 - ratio) * b[key] for key in a}) == []
+    assert finite(sample(merged))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("other", ["quantised", "values"])
+def test_a_merge_into_a_quantised_model_is_quantised_anew(fp8_pair, ratio, other):
+    (first, quantised), (first_values, second_values) = fp8_pair
+    expected = forward(loaded(ModelMergeSimple().merge(first_values, second_values, ratio)[0]))
+    merged = ModelMergeSimple().merge(first, quantised if other == "quantised" else second_values, ratio)[0]
+    assert error(forward(loaded(merged)), expected) <= (0.1 if ratio < 1 else 1e-6)
+    assert finite(sample(merged))
 
 
 # -- Ovi with Wan -------------------------------------------------------------------------------------------------
