@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import comfy.model_management
 import pytest
 import torch
@@ -14,6 +16,8 @@ from ovi_native.ovi_core.story.identity import identity
 from ovi_native.ovi_core.text_encoder import load_text_encoder
 from ovi_native.tools.dev import standins
 from safetensors.torch import save_file
+
+from tools.convert import convert
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +53,14 @@ def test_the_same_file_is_the_same_model_wherever_it_lies_and_whatever_it_did(mo
     assert identity(model) == known
 
 
-def test_patches_in_place_do_not_hide_the_model_below(model):
+@pytest.mark.parametrize("kind", ["keep", "fp8"])
+def test_patches_in_place_do_not_hide_the_model_below(path, kind, tmp_path):
+    convert([Path(path)], tmp_path / "model.safetensors", kind)
+    model = load_model(str(tmp_path / "model.safetensors"))
     known, patched = identity(model), with_lora(model, lora())
     other = identity(patched)
     assert other != known
-    sample(patched, steps=1)  # the host writes the patches into the weights that both share
+    sample(patched, steps=1)  # the host writes the patches into the weights that both share, quantised ones with scales
     assert (identity(model), identity(patched)) == (known, other)
 
 

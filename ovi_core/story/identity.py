@@ -17,6 +17,7 @@ from typing import Any
 
 import comfy.model_patcher
 import torch
+from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from .. import sound_preview
@@ -38,10 +39,9 @@ def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
     for name in REPLACED:
         there = name in patcher.object_patches or hasattr(patcher.model, name)
         tell(name, *describe(patcher.get_model_object(name) if there else None))
-    for key, weight in sorted(patcher.model_state_dict().items()):
+    for key, weight in sorted(_below_patches(patcher).items()):
         if key.split(".")[0] not in REPLACED:
-            backup = patcher.backup.get(key)
-            tell(key, _of_tensor(weight if backup is None else backup.weight))
+            tell(key, _of_tensor(weight))
     for key, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
         tell(str(key), *describe(patches))
     wrappers = {kind: _telling(by_key) for kind, by_key in patcher.wrappers.items()}
@@ -49,6 +49,18 @@ def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
     for part in added:
         tell(*describe(part))
     return told.hexdigest()
+
+
+def _below_patches(patcher: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor]:
+    """What the model saves, as it is without the patches that the host may have written into it.
+
+    A quantised weight is patched with its scales, and kept as one tensor that has them.
+    """
+    state = dict(patcher.model_state_dict())
+    for key in state.keys() & patcher.backup.keys():
+        weight = patcher.backup[key].weight
+        state.update(weight.state_dict(key) if isinstance(weight, QuantizedTensor) else {key: weight})
+    return state
 
 
 def _telling(wrappers: dict[str, Any]) -> dict[str, Any]:
