@@ -6,22 +6,26 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import native_cases
 import psutil
 import pytest
 import ray
 import story_cases as story
+import torch
 from ovi_native.ovi_core.audio_vae import read_audio_vae
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loader import load_model
-from ovi_native.ovi_core.story import farm, script, shots
+from ovi_native.ovi_core.story import farm, script, shots, workshop
 from ovi_native.ovi_core.text_encoder import read_text_encoder
 from ovi_native.ovi_core.video_vae import read_video_vae
 from ovi_native.tools.dev import standins
 from safetensors.torch import save_file
 from test_story import decoded
 from test_story_identity import lora
+
+from tools.convert import convert
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,17 @@ def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatc
     here, _ = story.told(tmp_path / "here", models=models)
     for ours, theirs in zip(decoded(film), decoded(here), strict=True):
         assert (abs(ours.astype(float) - theirs) < 1e-3).all()
+
+
+def test_quantised_models_that_another_machine_has_loaded_make_shots(models, tmp_path):
+    """The host moves quantised weights, where it runs nodes, only if they were loaded where it runs nodes."""
+    convert([Path(native_cases.write_tiny(tmp_path))], tmp_path / "fp8.safetensors", "fp8")
+    with torch.inference_mode():
+        ours = models._replace(model=load_model(str(tmp_path / "fp8.safetensors")))
+    theirs = workshop.Loaded.of(ours, ours.identity()).load()
+    with torch.inference_mode():
+        found, expected = (native_cases.sample(who.model).unbind() for who in (theirs, ours))
+    assert all(torch.equal(*parts) for parts in zip(found, expected, strict=True))
 
 
 def test_a_model_that_cannot_be_described_is_refused(cluster, models, tmp_path):

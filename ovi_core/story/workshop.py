@@ -59,10 +59,11 @@ class Loaded:
         Raises:
             OviError: a file that is missing or another, or a model that had been changed in other ways than by patches.
         """
-        model = load_model(*self.model)
-        model.patches = self.patches
-        clip, vae = read_text_encoder(*self.clip), read_video_vae(*self.vae)
-        models = Models(model, clip, vae, read_audio_vae(*self.audio_vae))
+        with torch.inference_mode():  # as shots are made: of quantised weights the host cannot move others within it
+            model = load_model(*self.model)
+            model.patches = self.patches
+            clip, vae = read_text_encoder(*self.clip), read_video_vae(*self.vae)
+            models = Models(model, clip, vae, read_audio_vae(*self.audio_vae))
         if models.identity() != self.identity:
             raise OviError(
                 input="farm",
