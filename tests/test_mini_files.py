@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ovi_native.ovi_core.checkpoint import AUDIO, QUANTISED
@@ -12,7 +13,9 @@ from safetensors.torch import save_file
 
 from tools.mini import networks
 from tools.mini.config import Config, Twin
-from tools.mini.export import twin_entries, twin_file
+from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, twin_entries, twin_file
+from tools.mini.report import MODELS
+from tools.mini.studio import Order, Studio
 from tools.mini.unpack import twin_weights
 
 Weights = dict[str, torch.Tensor]
@@ -66,3 +69,17 @@ def test_going_through_a_file_once_more_loses_nothing_more(file: Path) -> None:
     for key, value in stored.items():
         scale = key.endswith(".weight_scale")  # the largest value is rounded to bfloat16 on the way
         torch.testing.assert_close(again[key].float(), value.float(), rtol=2**-8 if scale else 0, atol=0)
+
+
+def test_a_clip_is_made_with_a_twin_in_fp8_that_was_loaded_before(tmp_path: Path) -> None:
+    """Before means outside of the mode that the host runs nodes in, where it could not move quantised weights."""
+    for name in (TEXT, VIDEO_VAE, AUDIO_VAE):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(MODELS / name)
+    (tmp_path / MODEL).parent.mkdir()
+    save_file(twin_file(twin_weights(MODELS / MODEL)), tmp_path / MODEL)
+    studio = Studio(tmp_path)
+    assert studio.model.model.model_config.quant_config
+    made = studio.make(Order(scene=0, width=32, height=32, seconds=0.4, steps=1))
+    assert np.isfinite(made.frames).all()
+    assert np.isfinite(made.sound).all()

@@ -110,6 +110,7 @@ class Studio:
         self.vae, self.audio_vae = read_video_vae(str(models / VIDEO_VAE)), read_audio_vae(str(models / AUDIO_VAE))
 
     @cached_property
+    @torch.inference_mode()  # as it is sampled: the host cannot move quantised weights within it that come from without
     def model(self) -> Any:
         return load_model(str(self.models / MODEL))
 
