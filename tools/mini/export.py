@@ -1,8 +1,8 @@
 """Writes what was trained as files that ComfyUI and this pack load: ``python -m tools.mini.export``.
 
 Names and layouts are those of the published weights, so nothing that loads them knows of Ovi mini but its sizes. The
-twin's large matrices are ComfyUI's scaled fp8, as ``dev.py convert --type fp8`` would write them: the
-same bytes hold half as many weights again.
+twin's large matrices are ComfyUI's scaled fp8, as ``dev.py convert --type fp8`` would write them: the same bytes hold
+half as many weights again.
 """
 
 from __future__ import annotations
