@@ -19,6 +19,8 @@ from ovi_native.ovi_core.loader import load_model
 from refusals import refusal
 from safetensors.torch import load_file
 
+from tools.convert import convert
+
 NODE = "Train Ovi LoRA"
 DEFAULTS = {
     input.id: input.default for input in OviTrainLora.GET_SCHEMA().inputs if getattr(input, "default", None) is not None
@@ -166,8 +168,13 @@ def test_other_types_offloading_and_losses_learn_too(model, settings):
 
 
 @pytest.mark.parametrize("training_dtype", ["bf16", "none"])
-def test_a_model_of_eight_bits_can_be_trained_on(tmp_path, training_dtype):
-    model = load_model(write_tiny(tmp_path), weight_dtype="fp8_e4m3fn")
+@pytest.mark.parametrize("scaled", [False, True], ids=["cast to fp8", "a file of scaled fp8"])
+def test_a_model_of_eight_bits_can_be_trained_on(tmp_path, scaled, training_dtype):
+    path = write_tiny(tmp_path)
+    if scaled:
+        convert([Path(path)], tmp_path / "scaled.safetensors", "fp8")
+        path = str(tmp_path / "scaled.safetensors")
+    model = load_model(path, weight_dtype="default" if scaled else "fp8_e4m3fn")
     settings = {"training_dtype": training_dtype}
     lora = train(model, **settings)[0]
     before, after = asked(model, **settings), asked(model, lora, **settings)
