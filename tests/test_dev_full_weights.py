@@ -32,7 +32,7 @@ def test_a_workflow_is_set_to_the_variant_and_keeps_everything_else():
         "1": {"class_type": "OviPipelineLoader", "inputs": {"variant": "mini", "precision": "fp8"}},
         "2": {"class_type": "OviTextEncode", "inputs": {"clip": ["1", 1], "prompt": "a cat", "variant": "mini"}},
         "3": {"class_type": "EmptyOviLatent", "inputs": {"width": 256, "height": 256, "seconds": 5.0, "batch_size": 1}},
-        "4": {"class_type": "OviSampler", "inputs": {"steps": 20, "video_cfg": 2.0, "skip_layers": "0", "seed": 7}},
+        "4": {"class_type": "OviSampler", "inputs": {"steps": 20, "video_cfg": 2.0, "skip_layers": "2", "seed": 7}},
         "5": {"class_type": "SaveVideo", "inputs": {"video": ["4", 0]}},
     }
     fitted = fit_to_variant(prompt, VARIANTS["720x720_5s"])

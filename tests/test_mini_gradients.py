@@ -7,9 +7,12 @@ import comfy.ops
 import pytest
 import torch
 from comfy.ldm.flux.math import apply_rope1
-from ovi_native.ovi_core import layers, rope
+from ovi_native.ovi_core import layers, rope, transformer
+from ovi_native.ovi_core.timesteps import TimestepShares
+from ovi_native.ovi_core.transformer import OviTransformer
 
-from tools.mini.gradients import RMSNorm, Rotation, learn_quickly, picked
+from tools.mini.gradients import RMSNorm, Rotation, learn_compiled, learn_quickly, picked
+from tools.mini.networks import LAYERS, attention
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +67,33 @@ def test_the_part_of_each_stretch_is_the_layers_own_in_value_and_gradient():
     same(picked(part, index), layers.picked(part, index), [part], 1e-6)
     of_three = torch.randn(3, 3, 8)
     torch.testing.assert_close(picked(of_three, index + 1), layers.picked(of_three, index + 1))
+
+
+def test_compiled_blocks_have_the_same_gradients(monkeypatch):
+    for module, name in ((layers, "picked"), (transformer, "fused_blocks")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    sizes = {"dim": 128, "ffn_dim": 128, "num_layers": 2, "text_dim": 16, "freq_dim": 32}
+    twin = OviTransformer(operations=LAYERS, device="cpu", dtype=torch.float32, **sizes).requires_grad_(True)
+    torch.manual_seed(0)
+    for weight in twin.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    inputs = [torch.randn(2, 48, 3, 4, 4), torch.randn(2, 20, 7)], torch.tensor([700.0, 30.0]), torch.randn(2, 5, 16)
+    shares = {
+        f"{tower}_shares": TimestepShares(
+            torch.tensor([0.0, 1.0]), torch.tensor([[1] * length, [0] + [1] * (length - 1)])
+        )
+        for tower, length in (("video", 3), ("audio", 7))
+    }
+
+    def attend(inner, q, k, v, heads, **kwargs):  # as training does, for the host's own cannot be compiled on a CPU
+        return attention(q, k, v, heads, None)
+
+    def gradients() -> list[torch.Tensor]:
+        out = twin(*inputs, {"optimized_attention_override": attend}, **shares)
+        return list(torch.autograd.grad(sum(part.square().mean() for part in out), list(twin.blocks[0].parameters())))
+
+    wanted = gradients()
+    learn_compiled(backend="aot_eager")
+    found = gradients()
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))

@@ -86,11 +86,13 @@ def learn_quickly(network: nn.Module) -> None:
             module.forward = MethodType(norm, module)
 
 
-def learn_compiled() -> None:
+def learn_compiled(backend: str = "inductor") -> None:
     """In place of :func:`learn_quickly` on a card: the compiler fuses what lies between the blocks' matrix products.
 
-    All block pairs share what it makes, for as long as the process runs.
+    The blocks stay compiled for the rest of the process.
     """
     layers.picked = picked
-    if not hasattr(transformer.fused_blocks, "get_compiler_config"):
-        transformer.fused_blocks = torch.compile(transformer.fused_blocks, dynamic=False)
+    transformer.fused_blocks = torch.compile(FUSED_BLOCKS, dynamic=False, backend=backend)
+
+
+FUSED_BLOCKS = transformer.fused_blocks

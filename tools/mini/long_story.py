@@ -92,7 +92,8 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
         AUDIO_VAE: read_audio_vae,
     }
     models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
-    settings = Settings("mini", 96, 96, OVERLAP, steps=arguments.steps, skip_layers=(), tiled="off")
+    guidance: dict[str, Any] = {"video_cfg": 2.0, "skip_layers": (2,)}
+    settings = Settings("mini", 96, 96, OVERLAP, steps=arguments.steps, tiled="off", **guidance)
     store, text = Store(folder), script(arguments.shots, arguments.seconds)
     with torch.inference_mode():  # as ComfyUI runs nodes
         film, _ = telling.tell(models, text, settings, store, nothing, say=lambda line: print(line, flush=True))

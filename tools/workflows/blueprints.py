@@ -162,7 +162,7 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length
     run: dict[str, Any] = {"seed": box.widget("seed", "INT", 42), "steps": box.widget("steps", "INT", 20)}
     variant = box.widget("variant", "COMBO", "mini")
     run["video_cfg"] = 4.0  # of the full weights: it is not asked for
-    run["skip_layers"] = box.widget("skip_layers", "STRING", "0")
+    run["skip_layers"] = box.widget("skip_layers", "STRING", "2")
     d.group("Weights")
     load = d.add("OviPipelineLoader", variant=variant)
     told = words(d, load, said, variant)

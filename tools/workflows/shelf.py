@@ -16,8 +16,8 @@ BIG = """
 ## Variants
 This graph is set to the small variant `mini`. With the full weights choose `960x960_10s` wherever a node has a \
 *variant*, then {size}50 steps{skip}."""
-SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one takes less and skips none)"
-SMALL: dict[str, Any] = {"steps": 20, "video_cfg": 2.0, "skip_layers": "0"}
+SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one takes 2 and 2)"
+SMALL: dict[str, Any] = {"steps": 20, "video_cfg": 2.0, "skip_layers": "2"}
 
 
 def workflow(title: str) -> Callable[[Callable[[Drawing], None]], Callable[[Drawing], None]]:
