@@ -78,10 +78,9 @@ def test_compiled_blocks_have_the_same_gradients(monkeypatch):
     for weight in twin.parameters():
         torch.nn.init.normal_(weight, std=0.05)
     inputs = [torch.randn(2, 48, 3, 4, 4), torch.randn(2, 20, 7)], torch.tensor([700.0, 30.0]), torch.randn(2, 5, 16)
+    values = torch.tensor([0.0, 1.0])
     shares = {
-        f"{tower}_shares": TimestepShares(
-            torch.tensor([0.0, 1.0]), torch.tensor([[1] * length, [0] + [1] * (length - 1)])
-        )
+        f"{tower}_shares": TimestepShares(values, torch.tensor([[1] * length, [0] + [1] * (length - 1)]))
         for tower, length in (("video", 3), ("audio", 7))
     }
 

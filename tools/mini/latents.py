@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from .training import Options
 from .workers import made_ahead
 
 NAME = "latents"
+Key = tuple[int, int]  # of a file: its bucket, and which part of it
+Rendered = tuple[np.ndarray, np.ndarray]  # frames and sounds of its clips
 PER_FILE = 64  # clips
 AT_ONCE = 8  # clips; small convolutions are faster on several, and a card takes a whole file
 
@@ -39,11 +42,12 @@ def encode_all(config: Config, options: Options) -> bool:
     ]
     missing.sort(key=lambda key: key[1] / _parts(config.twin.buckets[key[0]]))  # of all buckets the same share is there
     start = time.monotonic()
-    on_card = options.device != "cpu"  # which one process feeds better than many that share it
-    make = partial(render_part, config) if on_card else partial(encode_part, config, options.folder, options.device)
+    make: Callable[[Key], Rendered | None] = partial(encode_part, config, options.folder, options.device)
+    if options.device != "cpu":  # a card, which one process feeds better than many that share it
+        make = partial(render_part, config)
     with made_ahead(make, missing, options.workers) as made, tqdm(total=len(missing), desc=NAME) as bar:
         for done, (key, rendered) in enumerate(made, start=1):
-            if on_card:
+            if rendered is not None:
                 encode_rendered(config, options.folder, options.device, key, rendered)
             bar.update()
             if time.monotonic() - start > 60 * options.minutes:
@@ -80,12 +84,12 @@ def _seed(config: Config, bucket: int, index: int) -> int:
     return 100_000_000 * (config.seed + 1) + 1_000_000 * bucket + index
 
 
-def encode_part(config: Config, folder: Path, device: str, key: tuple[int, int]) -> None:
+def encode_part(config: Config, folder: Path, device: str, key: Key) -> None:
     """Render and encode the clips of one file, (bucket, part)."""
     encode_rendered(config, folder, device, key, render_part(config, key))
 
 
-def render_part(config: Config, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def render_part(config: Config, key: Key) -> Rendered:
     """Frames [N, F, H, W, 3] in 0..255, as video files hold them, and sounds [N, S] of one file's clips."""
     from .world import render
 
@@ -96,9 +100,7 @@ def render_part(config: Config, key: tuple[int, int]) -> tuple[np.ndarray, np.nd
     return np.stack(frames), np.stack([clip.sound for clip in clips])
 
 
-def encode_rendered(
-    config: Config, folder: Path, device: str, key: tuple[int, int], rendered: tuple[np.ndarray, np.ndarray]
-) -> None:
+def encode_rendered(config: Config, folder: Path, device: str, key: Key, rendered: Rendered) -> None:
     """Encode what :func:`render_part` made, and write its file."""
     autoencoders = _autoencoders(config, folder, device)
     frames, sounds = rendered

@@ -88,11 +88,9 @@ class TwinStage:
         texts = (self._moved(part.reshape(-1, part.shape[-1])) for part in texts)
         return *latents, *noises, *texts, *(self._moved(part[share]) for part in batch.asked)
 
-    def errors(
-        self, video: Tensor, audio: Tensor, video_noise: Tensor, audio_noise: Tensor, *rest: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def errors(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts, of what :meth:`inputs` gives."""
-        ids, mask, *asked = rest
+        video, audio, video_noise, audio_noise, ids, mask, *asked = inputs
         contexts = self.model.encoded(ids, mask)
         # The compiler takes a minute for each shape: only that of nearly all batches is worth it.
         usual = self.pools[0].video.shape[2:] == video.shape[2:]

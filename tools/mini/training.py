@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,19 @@ class Stage(Protocol):
 
     def trained(self) -> dict[str, Tensor]:
         """The weights as later stages and the export take them."""
+        ...
+
+
+@runtime_checkable
+class Recordable(Stage, Protocol):
+    """A stage whose step can be recorded on a card: ``loss`` is ``errors`` of ``inputs``."""
+
+    def inputs(self, step: int, batch: Any) -> tuple[Tensor, ...]:
+        """All that a step needs, on the device."""
+        ...
+
+    def errors(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and figures for the log; waits for nothing but the card."""
         ...
 
 
@@ -145,8 +158,8 @@ class Run:
         learning = stage.learning
         self.optimizer = Muon(groups_of(stage.module, learning.weight_decay, learning.vector_scale))
         self.average = Average(stage.module, learning.averaging)
-        self.graphed = None
-        if options.graphs and hasattr(stage, "errors"):
+        self.graphed: Graphed | None = None
+        if options.graphs and isinstance(stage, Recordable):
             self.graphed = Graphed(stage.errors, stage.module)
         self.step = 0
         self.seconds = 0.0
@@ -214,7 +227,7 @@ class Run:
         return {name: value.detach() for name, value in figures.items()}, stop
 
     def _gradients(self, batch: Any) -> dict[str, Tensor]:
-        if self.graphed is not None:
+        if self.graphed is not None and isinstance(self.stage, Recordable):
             return self.graphed(self.stage.inputs(self.step, batch))
         with torch.autocast(self.options.device, torch.bfloat16, enabled=self.stage.mixed and self.options.mixed):
             loss, figures = self.stage.loss(self.step, batch)
