@@ -82,10 +82,12 @@ def end_likeness(clips: Sequence[Clip], given: Sequence[np.ndarray]) -> tuple[fl
 
 def redone(studio: Studio, seeds: int) -> Iterator[Figure]:
     yield from untouched(studio, of_kinds(BALLS, 4, given="clip", mode=FOLLOWING))
-    clips = made(studio, of_kinds(BALLS, seeds // 2, given="clip", mode=FOLLOWING), "a span made anew")
-    own, other = sum((sync_within(clip.found, [SPAN]) for clip in clips), Sync()), shuffled_sync_within(clips, [SPAN])
-    yield in_sync(f"span made anew in both: contacts in it heard ({own.events})", own.heard_share, other.heard_share)
-    yield in_sync(f"the same: onsets in it with a contact ({own.onsets})", own.seen_share, other.seen_share)
+    for mode in locks.MODES:
+        clips = made(studio, of_kinds(BALLS, seeds // 2, given="clip", mode=mode), f"a span made anew, {mode}")
+        own = sum((sync_within(clip.found, [SPAN]) for clip in clips), Sync())
+        other, what = shuffled_sync_within(clips, [SPAN]), f"span made anew in both, {mode}"
+        yield in_sync(f"{what}: contacts in it heard ({own.events})", own.heard_share, other.heard_share)
+        yield in_sync(f"{what}: onsets in it with a contact ({own.onsets})", own.seen_share, other.seen_share)
     clips = made(studio, of_kinds(BALLS, seeds // 2, given="wrong sound", mode=FOLLOWING), "a wrong sound made anew")
     own, before = redone_sound(clips)
     least, name = IN_SYNC, "before"
