@@ -53,7 +53,7 @@ from tools.mini.unpack import twin_weights, unpack
 from tools.mini.workers import made_ahead
 from tools.mini.world import render
 
-STEPS = 6
+STEPS = 8
 
 
 def learning(rate: float) -> Learning:
