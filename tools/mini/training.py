@@ -88,7 +88,7 @@ class Options:
         workers: processes that make batches; 0 makes them in this one.
         mixed: compute in 16 bits where a stage may.
     graphs: record a step as a CUDA graph, where a stage can be.
-    fit_minutes: set the number of steps again and again so that the run ends after this time: where a machine is lent
+    fit_minutes: set the number of steps again and again so that the run ends after this time: where a card is rented
         for minutes, and not for steps. None keeps what the configuration says.
     """
 
