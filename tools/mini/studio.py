@@ -73,7 +73,7 @@ class Order:
     video_cfg: float = 2.0  # the small model overdraws colours at the 4 of the published weights
     audio_cfg: float = 3.0
     modality: tuple[float, float] = (0.0, 0.0)
-    skip_layers: tuple[int, ...] = (2,)  # of six, as the reference leaves out 11 of 30
+    skip_layers: tuple[int, ...] = (2,)  # of six block pairs; the reference leaves out pair 11 of 30
     against_itself: bool = False
 
     @property
