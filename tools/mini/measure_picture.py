@@ -17,7 +17,7 @@ from .things import HUES, Array
 CHROMA = 0.2  # least difference between the strongest and weakest of RGB in a coloured pixel
 SMALLEST = 0.004  # area of the smallest thing, of the squared shorter side
 LASTING = 0.6  # share of the frames in which a thing shows
-SHARPNESS = 0.2  # least speed on both sides of a contact, of the thing's fastest; a floating ball turns at 0.13
+SHARPNESS = 0.35  # least speed on both sides of a contact, of the thing's fastest
 SLOWEST = 0.006  # least speed at a contact, per frame
 
 
