@@ -55,11 +55,11 @@ def clips(studio) -> dict[str, list[Clip]]:
     """What every test here looks at: made once."""
     orders = {
         "prompt": some(KINDS, 16),
-        "apart": some(KINDS, 16, coupled=False),
-        **{mode: some(BALLS, 6, given="video", mode=mode) for mode in locks.MODES},
+        "apart": some(KINDS, 8, coupled=False),
+        **{mode: some(BALLS, 4, given="video", mode=mode) for mode in locks.MODES},
         "both ends": some(KINDS, 4, given="both ends"),
-        "sound": some(BALLS, 8, given="sound"),
-        "wrong sound": some(BALLS, 6, given="wrong sound"),
+        "sound": some(BALLS, 6, given="sound"),
+        "wrong sound": some(BALLS, 4, given="wrong sound"),
     }
     return {name: [examined(order, studio.make(order)) for order in part] for name, part in orders.items()}
 

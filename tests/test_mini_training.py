@@ -32,6 +32,7 @@ from tools.mini.config import (
     Bucket,
     Config,
     Crops,
+    Finish,
     Learning,
     Text,
     Twin,
@@ -75,8 +76,9 @@ TINY = Config(
         buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),),
         audio_weight=2.0,
     ),
+    finish=Finish(learning(1e-2), buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),)),
 )
-STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin")
+STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin", "finish")
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in STAGES:
         if stage == "twin":
             assert make_basis(TINY, quietly(folder))
-            assert encode_all(TINY, quietly(folder))
+            assert all(encode_all(config, quietly(folder)) for config in (TINY, TINY.finishing()))
         assert train(TINY, make_stage(stage, TINY, "cpu", folder), quietly(folder))
     comfy.model_management.in_training = False
     torch.set_num_threads(before)
@@ -143,7 +145,7 @@ def test_every_weight_learns(name: str, trained: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trained: Path, tmp_path: Path) -> None:
-    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents"):
+    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin"):
         if part != name:
             (tmp_path / part).symlink_to(trained / part)
     train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path, until=3))
@@ -398,7 +400,7 @@ def test_the_exported_transformer_is_the_trained_one(trained: Path, exported: Pa
     patcher = load_model(str(exported / MODEL))
     twin = networks.twin(TINY, "cpu")
     taken_up = twin_weights(exported / MODEL)
-    assert_nearly(taken_up, without_prefix(torch.load(trained / "twin" / "trained.pt", weights_only=True), "twin."))
+    assert_nearly(taken_up, without_prefix(torch.load(trained / "finish" / "trained.pt", weights_only=True), "twin."))
     twin.load_state_dict(taken_up)
     x = [torch.randn(1, 48, 3, 4, 4), torch.randn(1, 20, 10)]
     inputs = torch.tensor([500.0]), torch.randn(1, TEXT_LENGTH, TINY.text.d_model)
@@ -437,7 +439,7 @@ def test_the_exported_text_encoder_is_the_trained_one(trained: Path, exported: P
     clip = read_text_encoder(str(exported / TEXT))
     prompt = "A red metal ball bounces on the floor. Audio: bright metal pings."
     wanted = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0][0]
-    weights = torch.load(trained / "twin" / "trained.pt", weights_only=True)
+    weights = torch.load(trained / "finish" / "trained.pt", weights_only=True)
     text = networks.text_encoder(TINY, "cpu")
     text.load_state_dict({key[5:]: value for key, value in weights.items() if key.startswith("text.")})
     ids, mask = Tokenizer((trained / "twin" / "pieces.model").read_bytes())([prompt])
@@ -455,10 +457,10 @@ def test_training_is_taken_up_from_the_exported_files(trained: Path, exported: P
         for key, value in own.items():
             torch.testing.assert_close(again[key], value, rtol=2e-3, atol=1e-6)
     (tmp_path / "latents").symlink_to(trained / "latents")
-    whole = torch.load(trained / "twin" / "trained.pt", weights_only=True)
+    whole = torch.load(trained / "finish" / "trained.pt", weights_only=True)
     config = with_changes(TINY, ["seed=5"])
-    encode_all(config, quietly(tmp_path))
-    stage = make_stage("twin", config, "cpu", tmp_path)
+    encode_all(config.finishing(), quietly(tmp_path))
+    stage = make_stage("finish", config, "cpu", tmp_path)
     taken_up = stage.module.state_dict()
     assert_nearly(without_prefix(taken_up, "twin."), without_prefix(whole, "twin."))
     for key, value in without_prefix(taken_up, "text.").items():
@@ -467,7 +469,7 @@ def test_training_is_taken_up_from_the_exported_files(trained: Path, exported: P
     sizes = export(tmp_path, tmp_path / "models", config, "2030-01-03")
     stages = json.loads((tmp_path / "models" / "training.json").read_text())
     assert len(sizes) == 4
-    assert (stages["twin"]["steps"], stages["audio-vae"]["steps"]) == (STEPS + 2, STEPS)
+    assert (stages["finish"]["steps"], stages["audio-vae"]["steps"]) == (STEPS + 2, STEPS)
 
 
 def test_the_real_sizes_fit_into_thirty_megabytes() -> None:

@@ -153,6 +153,7 @@ class Bucket:
     """Clips of one size and length: how many are encoded, and how often a batch is of them.
 
     Attributes:
+        kind: of their scenes, as in ``casting.SHARES``; "" for all kinds.
         at_first: how many of the clips the first step may draw from; 0 for all.
         joining: how many join them with every step, so that training can begin while they are still encoded.
     """
@@ -163,6 +164,7 @@ class Bucket:
     clips: int
     share: float
     batch: int
+    kind: str = ""
     at_first: int = 0
     joining: float = 0.0
 
@@ -211,6 +213,24 @@ class Twin:
 
 
 @dataclass(frozen=True)
+class Finish:
+    """What the twin goes on with in the end, at a low rate: mostly what is still drawn worst.
+
+    Attributes:
+        audio_weight: a lower one than :attr:`Twin.audio_weight`, for the sound is right before the picture is.
+        shift: likewise, for places are decided later than what is to be seen at all.
+    """
+
+    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, vector_scale=0.3, averaging=0.998)
+    buckets: tuple[Bucket, ...] = (
+        Bucket(96, 96, 2.0, clips=2048, share=0.4, batch=32),
+        Bucket(96, 96, 2.0, clips=3072, share=0.6, batch=32, kind="walls"),
+    )
+    audio_weight: float = 4.0
+    shift: float = 2.5
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides what a training run yields."""
 
@@ -226,6 +246,11 @@ class Config:
     vocoder: Vocoder = field(default_factory=Vocoder)
     text: Text = field(default_factory=Text)
     twin: Twin = field(default_factory=Twin)
+    finish: Finish = field(default_factory=Finish)
+
+    def finishing(self) -> Config:
+        """The configuration in which the twin is as it finishes."""
+        return replace(self, twin=replace(self.twin, **vars(self.finish)))
 
     def audio_sizes(self) -> AudioSizes:
         return AudioSizes(

@@ -16,6 +16,7 @@ DRAWN = {
     "audio-vae": {"mel": "error of the spectrogram"},
     "vocoder": {"mel": "error of the spectrogram"},
     "twin": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
+    "finish": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
 }
 HISTORY = "training.json"
 POINTS = 100  # of a curve

@@ -71,13 +71,13 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
 
     from .basis import NAME as BASIS_NAME
     from .stage_audio import VAE_NAME, VOCODER_NAME
+    from .stage_twin import FINISH_NAME, PIECES
     from .stage_twin import NAME as TWIN_NAME
-    from .stage_twin import PIECES
     from .stage_video_vae import DECODER_NAME
     from .stage_video_vae import NAME as VIDEO_NAME
     from .training import trained_weights
 
-    twin = trained_weights(run, TWIN_NAME)
+    twin = trained_weights(run, FINISH_NAME)
     text = _half(without_prefix(twin, "text."))
     text["spiece_model"] = torch.tensor(list((run / TWIN_NAME / PIECES).read_bytes()), dtype=torch.uint8)
     audio = {f"vae.{key}": value for key, value in trained_weights(run, VAE_NAME).items()}
@@ -85,8 +85,8 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     # Filters are stored as the host's layers use them; with this key present nobody normalises them again.
     audio["mel_converter.mel_basis"] = _mel_basis()
     return {
-        MODEL: (twin_file(without_prefix(twin, "twin.")), [TWIN_NAME]),
-        TEXT: (text, [TWIN_NAME]),
+        MODEL: (twin_file(without_prefix(twin, "twin.")), [TWIN_NAME, FINISH_NAME]),
+        TEXT: (text, [TWIN_NAME, FINISH_NAME]),
         VIDEO_VAE: (_half(trained_weights(run, BASIS_NAME)), [VIDEO_NAME, DECODER_NAME]),
         AUDIO_VAE: (_half(audio), [VAE_NAME, VOCODER_NAME]),
     }

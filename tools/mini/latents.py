@@ -59,14 +59,15 @@ def scene_of(config: Config, bucket: int, index: int) -> Scene:
     """The scene of clip ``index`` of a bucket."""
     settings = config.twin.buckets[bucket]
     clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)
-    return draw_scene(_seed(config, bucket, index), clip)
+    return draw_scene(_seed(config, bucket, index), clip, kind=settings.kind or None)
 
 
 @cache
 def frequencies(config: Config, bucket: int) -> np.ndarray:
     """How often each clip of a bucket is seen [N], 1 for most: those of ``Twin.often`` are seen more often."""
-    often, clips = dict(config.twin.often), range(config.twin.buckets[bucket].clips)
-    return np.array([often.get(drawn_kind(_seed(config, bucket, index)), 1.0) for index in clips])
+    often, settings = dict(config.twin.often), config.twin.buckets[bucket]
+    kinds = (settings.kind or drawn_kind(_seed(config, bucket, index)) for index in range(settings.clips))
+    return np.array([often.get(kind, 1.0) for kind in kinds])
 
 
 @cache
@@ -160,4 +161,5 @@ def _parts(bucket: Bucket) -> int:
 
 
 def _file(folder: Path, bucket: Bucket, part: int) -> Path:
-    return folder / f"{bucket.width}x{bucket.height}_{bucket.seconds:g}s" / f"{part:05d}.npz"
+    kind = f"_{bucket.kind.replace(' ', '_')}" if bucket.kind else ""
+    return folder / f"{bucket.width}x{bucket.height}_{bucket.seconds:g}s{kind}" / f"{part:05d}.npz"

@@ -1,4 +1,7 @@
-"""Stage ``twin``: the twin transformer and the text encoder learn, together, what the encoded clips show and say."""
+"""Stage ``twin``: the twin transformer and the text encoder learn, together, what the encoded clips show and say.
+
+Stage ``finish`` goes on from it with what is still drawn worst.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ from .latents import Pool, draw_clips, scene_of
 from .measure import Sync, judge, measure, sync
 from .sheets import picture_rows, save_sheet, sound_row
 from .tokenizer import Tokenizer, learn_pieces
-from .training import copied, generator, seed_of, start_from
+from .training import copied, generator, seed_of, start_from, trained_weights
 from .world import render
 
-NAME = "twin"
+NAME, FINISH_NAME = "twin", "finish"
 PIECES = "pieces.model"  # the tokenizer
 PREVIEW_SEEDS = range(8_000_000, 8_000_008)
 
@@ -49,11 +52,26 @@ class Batch:
 
 
 class TwinStage:
-    """See :class:`~tools.mini.training.Stage`."""
+    """See :class:`~tools.mini.training.Stage`.
 
-    name = NAME
+    Args:
+        patience: seconds to wait for clips that another process is still encoding.
+        compiled: whether the twin's blocks are compiled.
+        name: ``twin``, or ``finish`` to go on from what that has learned, by the settings of its own.
+    """
 
-    def __init__(self, config: Config, device: str, folder: Path, patience: float = 0.0, compiled: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        device: str,
+        folder: Path,
+        patience: float = 0.0,
+        compiled: bool = False,
+        name: str = NAME,
+    ):
+        if name == FINISH_NAME:
+            config = config.finishing()
+        self.name = name
         self.config, self.device, self.folder = config, device, folder
         self.learning, self.mixed = config.twin.learning, device == "cpu"
         twin, text = networks.twin(config, device), networks.text_encoder(config, device)
@@ -62,13 +80,16 @@ class TwinStage:
         else:
             learn_quickly(twin)
         self.module = nn.ModuleDict({"twin": twin, "text": text})
-        start_from(self.module, folder, NAME, device)
+        if name == FINISH_NAME:
+            self.module.load_state_dict(trained_weights(folder, NAME))
+        else:
+            start_from(self.module, folder, name, device)
         vocabulary = pieces(config, folder)
         self.model = Model(twin, text, Tokenizer(vocabulary), rounded=device != "cpu")
         self.pools = [Pool(config, folder, bucket, device, patience) for bucket in range(len(config.twin.buckets))]
         for bucket, pool in zip(config.twin.buckets, self.pools, strict=True):
             pool.reach(bucket.known(0))
-        self.make_batch = partial(make_batch, config, vocabulary)
+        self.make_batch = partial(make_batch, config, name, vocabulary)
         self._autoencoders: Autoencoders | None = None
 
     def loss(self, step: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,7 +103,7 @@ class TwinStage:
         pool.reach(self.config.twin.buckets[batch.bucket].known(step))
         clips = self._moved(batch.clips[share])
         latents = pool.video[clips].float(), pool.audio[clips].float()
-        source = generator(self.config, NAME, step, process, self.device)
+        source = generator(self.config, self.name, step, process, self.device)
         noises = (torch.randn(part.shape, generator=source, device=self.device) for part in latents)
         texts = (part.reshape(2, len(part) // 2, -1)[:, share] for part in (batch.ids, batch.mask))
         texts = (self._moved(part.reshape(-1, part.shape[-1])) for part in texts)
@@ -149,15 +170,15 @@ class TwinStage:
         return copied(self.module.state_dict())
 
 
-def make_batch(config: Config, vocabulary: bytes, step: int) -> Batch:
-    """Clips of one bucket, a wording for each, and what is asked."""
-    rng = np.random.default_rng([seed_of(config, NAME, step)])
+def make_batch(config: Config, name: str, vocabulary: bytes, step: int) -> Batch:
+    """Clips of one bucket, a wording for each, and what is asked, in a step of the stage ``name``."""
+    rng = np.random.default_rng([seed_of(config, name, step)])
     buckets = config.twin.buckets
     shares = np.array([bucket.share for bucket in buckets])
     bucket = int(rng.choice(len(buckets), p=shares / shares.sum()))
     clips = draw_clips(config, bucket, step, rng)
     prompts = [caption(scene_of(config, bucket, int(clip)), int(rng.integers(1 << 31))) for clip in clips]
-    source = generator(config, f"{NAME} questions", step)
+    source = generator(config, f"{name} questions", step)
     video, audio = texts_of(config.twin, prompts, source)
     settings = buckets[bucket]
     clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)

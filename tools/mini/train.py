@@ -1,7 +1,7 @@
 """Trains Ovi mini: ``python -m tools.mini.train STAGE``, in the order of the stages; run it again to go on.
 
 Stages: ``video-vae``, ``video-decoder``, ``video-basis`` (turns the latents' axes), ``audio-vae``, ``vocoder``,
-``latents`` (encodes clips), ``twin``; or ``all``.
+``latents`` (encodes clips), ``twin``, ``finish`` (goes on with it); or ``all``.
 Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .training import Stage
 
-STAGES = ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin")
+STAGES = ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin", "finish")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -72,7 +72,7 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
     if name == "latents":
         from .latents import encode_all
 
-        return encode_all(config, options)
+        return all(encode_all(part, options) for part in (config, config.finishing()))
     stage = make_stage(name, config, arguments.device, arguments.out, arguments.wait, arguments.compile)
     return train(config, stage, options)
 
@@ -96,7 +96,7 @@ def make_stage(
         return stage_audio.AudioVAEStage(config, device)
     if name == "vocoder":
         return stage_audio.VocoderStage(config, device, folder)
-    return stage_twin.TwinStage(config, device, folder, patience, compiled)
+    return stage_twin.TwinStage(config, device, folder, patience, compiled, name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 Writes back into a run's folder what ``export`` took from it, as far as the files hold it (16 bits, 8 of the twin's
 large matrices): the VAEs as trained; vocoder and twin as the weights that their stages start from. The latents of the
-training clips have to be encoded anew.
+training clips have to be encoded anew; then ``twin`` or ``finish`` goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def unpack(models: Path, run: Path) -> None:
 
     video, audio, text = (load_file(models / name) for name in (VIDEO_VAE, AUDIO_VAE, TEXT))
     pieces = bytes(text.pop("spiece_model").tolist())
-    twin = twin_weights(models / MODEL)
+    twin = {f"twin.{key}": value for key, value in twin_weights(models / MODEL).items()}
+    twin |= {f"text.{key}": value for key, value in text.items()}
     files = {
         f"{NAME}/trained.pt": video,
         f"{DECODER_NAME}/trained.pt": video,
@@ -40,7 +41,8 @@ def unpack(models: Path, run: Path) -> None:
         f"{VAE_NAME}/trained.pt": without_prefix(audio, "vae."),
         f"{VOCODER_NAME}/trained.pt": without_prefix(audio, "vocoder."),
         f"{VOCODER_NAME}/{START}": without_prefix(audio, "vocoder."),
-        f"{TWIN_NAME}/{START}": {f"twin.{k}": v for k, v in twin.items()} | {f"text.{k}": v for k, v in text.items()},
+        f"{TWIN_NAME}/{START}": twin,
+        f"{TWIN_NAME}/trained.pt": twin,
     }
     for name, weights in files.items():
         file = run / name
@@ -67,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     load_pack("cpu")
     unpack(arguments.models, arguments.out)
-    print(f"Go on with: python -m tools.mini.train latents --out {arguments.out}, then twin")
+    print(f"Go on with: python -m tools.mini.train latents --out {arguments.out}, then twin or finish")
 
 
 if __name__ == "__main__":
