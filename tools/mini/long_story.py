@@ -91,11 +91,11 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
         VIDEO_VAE: read_video_vae,
         AUDIO_VAE: read_audio_vae,
     }
-    models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
     guidance: dict[str, Any] = {"video_cfg": 2.0, "skip_layers": (2,)}
     settings = Settings("mini", 96, 96, OVERLAP, steps=arguments.steps, tiled="off", **guidance)
     store, text = Store(folder), script(arguments.shots, arguments.seconds)
-    with torch.inference_mode():  # as ComfyUI runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes, those that load among them
+        models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
         film, _ = telling.tell(models, text, settings, store, nothing, say=lambda line: print(line, flush=True))
     planned = plan(parse(text), settings, models.identity(), False, nothing)
     print(f"Film {film}\nShots {digest(store, [shot.key for shot in planned])}", flush=True)
