@@ -221,7 +221,7 @@ class Finish:
         shift: likewise, for places are decided later than what is to be seen at all.
     """
 
-    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, vector_scale=0.3, averaging=0.998)
+    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, averaging=0.998)
     buckets: tuple[Bucket, ...] = (
         Bucket(96, 96, 2.0, clips=2048, share=0.4, batch=32),
         Bucket(96, 96, 2.0, clips=3072, share=0.6, batch=32, kind="walls"),

@@ -9,14 +9,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+VELOCITIES = {"video": "error of the video velocity", "audio": "error of the audio velocity"}
 # Of each stage: the figures of its log that are drawn, and how they are called.
 DRAWN = {
     "video-vae": {"psnr": "PSNR of noisy crops, dB"},
     "video-decoder": {"psnr": "PSNR of noisy clips, dB"},
     "audio-vae": {"mel": "error of the spectrogram"},
     "vocoder": {"mel": "error of the spectrogram"},
-    "twin": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
-    "finish": {"video": "error of the video velocity", "audio": "error of the audio velocity"},
+    "twin": VELOCITIES,
+    "finish": VELOCITIES,
 }
 HISTORY = "training.json"
 POINTS = 100  # of a curve
