@@ -23,6 +23,7 @@ from ovi_native.ovi_core.spec import TEXT_LENGTH
 from ovi_native.ovi_core.text_encoder import read_text_encoder
 from ovi_native.ovi_core.video_vae import read_video_vae
 from ovi_native.ovi_core.weight_files import without_prefix
+from safetensors.torch import save_file
 
 from tools.mini import networks
 from tools.mini.autoencoders import Autoencoders
@@ -41,7 +42,7 @@ from tools.mini.config import (
     Vocoder,
     with_changes,
 )
-from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export, twin_entries
+from tools.mini.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export, twin_entries, twin_file
 from tools.mini.flow import Model, Question, ask, mix
 from tools.mini.latents import Pool, draw_clips, encode_all, frequencies, scene_of
 from tools.mini.stage_audio import make_batch as make_sounds
@@ -239,6 +240,29 @@ def test_matrices_in_sixteen_bits_give_nearly_the_same_and_learn_in_thirty_two()
     assert (sixteen.dtype, gradient.dtype) == (torch.bfloat16, torch.float32)
     for one, other in ((sixteen.float(), thirty_two), (gradient, wanted)):
         assert 1e-4 < (one - other).norm() / other.norm() < 0.05
+
+
+def test_matrices_in_eight_bits_are_those_of_the_file_and_learn_in_thirty_two(tmp_path: Path) -> None:
+    twin, in_file = networks.twin(TINY, "cpu"), networks.twin(TINY, "cpu")
+    torch.nn.init.normal_(twin.head.head.weight, std=0.1)
+    save_file(twin_file(twin.state_dict()), tmp_path / "twin.safetensors")
+    stored = twin_weights(tmp_path / "twin.safetensors")
+    large = set(networks.eight_bit_weights(twin))
+    in_file.load_state_dict(stored)
+    twin.load_state_dict({key: value if key in large else stored[key] for key, value in twin.state_dict().items()})
+    text, tokenizer = networks.text_encoder(TINY, "cpu"), Tokenizer(learn_pieces(TINY))
+    video, audio, timestep = torch.randn(1, 48, 3, 4, 4), torch.randn(1, 20, 10), torch.tensor([700.0])
+    found = []
+    for network, eight_bit in ((twin, False), (twin, True), (in_file, False)):
+        model = Model(network, text, tokenizer, eight_bit=eight_bit)
+        question = Question(timestep / 1000, torch.ones(1, 3), torch.ones(1, 10))
+        contexts = model.contexts(["A red ball bounces on the floor."], [""])
+        velocity = model.velocity(video, audio, timestep, contexts, question)[0]
+        (gradient,) = torch.autograd.grad(velocity.square().mean(), network.blocks[0].self_attn.v.weight)
+        found.append((velocity, gradient))
+    exact, rounded, wanted = found
+    torch.testing.assert_close(rounded, wanted, rtol=1e-4, atol=1e-6)
+    assert 1e-3 < (exact[0] - wanted[0]).norm() / wanted[0].norm() < 0.2
 
 
 def test_a_new_tower_looks_at_the_words_and_not_at_the_many_positions_after_them() -> None:

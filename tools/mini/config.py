@@ -189,6 +189,7 @@ class Twin:
         audio_weight: weight of the audio tower's error, about 2 over the variance of its latents.
         shift: of the timesteps towards the noisy end, as in the reference. What a clip is to show is decided above a
             noise level of 0.9, where even steps hardly ever go.
+        eight_bit: whether it learns with its large matrices rounded as the exported file holds them.
     """
 
     learning: Learning = Learning(steps=7311, rate=0.02, warm_up=200, descent=0.9, vector_scale=0.3, averaging=0.999)
@@ -210,6 +211,7 @@ class Twin:
     no_text: float = 0.1
     audio_weight: float = 16.0
     shift: float = 5.0
+    eight_bit: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,13 +223,15 @@ class Finish:
         shift: likewise, for places are decided later than what is to be seen at all.
     """
 
-    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, averaging=0.998)
+    learning: Learning = Learning(steps=1800, rate=0.005, warm_up=50, descent=0.97, averaging=0.996)
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=2048, share=0.4, batch=32),
-        Bucket(96, 96, 2.0, clips=3072, share=0.6, batch=32, kind="walls"),
+        Bucket(96, 96, 2.0, clips=6144, share=0.6, batch=32),
+        Bucket(96, 96, 2.0, clips=3072, share=0.3, batch=32, kind="walls"),
+        Bucket(96, 96, 2.0, clips=1024, share=0.1, batch=32, kind="face"),
     )
-    audio_weight: float = 4.0
-    shift: float = 2.5
+    audio_weight: float = 12.0
+    shift: float = 4.0
+    eight_bit: bool = True
 
 
 @dataclass(frozen=True)

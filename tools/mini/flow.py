@@ -23,6 +23,7 @@ from torch.func import functional_call
 
 from . import networks
 from .config import Twin
+from .gradients import Rounding
 from .tokenizer import Tokenizer
 
 VIDEO_NEGATIVE = "jitter, bad hands, blur, distortion"
@@ -82,12 +83,16 @@ class Model:
     Args:
         rounded: compute the twin's matrices in bfloat16, as the pack does with files of that type, while those that
             learn stay in 32 bits. On a card this is faster than autocast, which runs every norm in 32 bits.
+        eight_bit: round the large matrices as the exported file holds them, so that the others learn to live with it.
     """
 
-    def __init__(self, twin: OviTransformer, text: T5, tokenizer: Tokenizer, rounded: bool = False):
+    def __init__(
+        self, twin: OviTransformer, text: T5, tokenizer: Tokenizer, rounded: bool = False, eight_bit: bool = False
+    ):
         self.twin, self.text, self.tokenizer = twin, text, tokenizer
         self._run = Run()
         self._rounded = networks.sixteen_bit_weights(twin) if rounded else []
+        self._eight_bit = networks.eight_bit_weights(twin) if eight_bit else []
 
     def contexts(self, video_texts: list[str], audio_texts: list[str]) -> tuple[Tensor, Tensor]:
         """Both towers' texts [B, S, text_dim], with gradients, zero after the end of each."""
@@ -110,10 +115,11 @@ class Model:
         if self._rounded or torch.is_autocast_enabled(device):
             # Tokens have the latents' type: all that is no matrix is faster so, too.
             video, audio = video.bfloat16(), audio.bfloat16()
-        weights = {}
+        weights: dict[str, Tensor] = {name: Rounding.apply(self.twin.get_parameter(name)) for name in self._eight_bit}
         if self._rounded:
             contexts = (contexts[0].bfloat16(), contexts[1].bfloat16())
-            weights = {name: self.twin.get_parameter(name).bfloat16() for name in self._rounded}
+            learned = {name: weights.get(name, self.twin.get_parameter(name)) for name in self._rounded}
+            weights |= {name: weight.bfloat16() for name, weight in learned.items()}
         shares = self._run.once(("shares", video.device), lambda: torch.tensor([0.0, 1.0], device=video.device))
         out = functional_call(
             self.twin,

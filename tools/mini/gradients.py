@@ -1,6 +1,7 @@
-"""Rotations and RMS norms whose gradients take one pass instead of ten: a sixth of the twin's time to train.
+"""Gradients of the twin's own: of rotations and RMS norms in one pass instead of ten, and of rounded matrices.
 
-The host's own are made for sampling. These give the same values, and the same gradients to rounding.
+The host's rotations and norms are made for sampling. These give the same values, and the same gradients to rounding, in
+a sixth less of the twin's time to train.
 """
 
 from __future__ import annotations
@@ -56,6 +57,23 @@ class RMSNorm(torch.autograd.Function):
         along = (product @ weight.to(product.dtype)).unsqueeze(-1) / -normed.shape[-1]
         of_x = torch.addcmul(grad * weight.to(grad.dtype), normed, along) * scale.to(grad.dtype)
         return of_x, of_weight.to(weight.dtype), None
+
+
+class Rounding(torch.autograd.Function):
+    """A matrix as ``export`` stores it, in scaled fp8 by way of bfloat16; its gradient is that of the exact values."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        values = weight.bfloat16().to(weight.dtype)
+        scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
+        scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
+        # By the inverse, as the host does it: a quotient of bfloat16 is often half way between two values of fp8.
+        return (values * (1 / scale)).to(torch.float8_e4m3fn).to(weight.dtype) * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
 
 
 def picked(part: Tensor, index: Tensor) -> Tensor:

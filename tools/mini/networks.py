@@ -136,6 +136,14 @@ def sixteen_bit_weights(network: OviTransformer) -> list[str]:
     return [name for name, weight in stored.named_parameters() if weight.dtype == torch.bfloat16]
 
 
+def eight_bit_weights(network: OviTransformer) -> list[str]:
+    """Names of the large matrices, which the exported file holds in scaled fp8."""
+    from .export import twin_entries
+
+    shapes = {name: weight.to("meta") for name, weight in network.state_dict().items()}
+    return [entry.name for entry in twin_entries(shapes) if entry.type == torch.float8_e4m3fn]
+
+
 def text_encoder(config: Config, device: str) -> T5:
     """UMT5; :func:`encode_text` runs it."""
     network = T5(config.text.sizes(), torch.float32, "cpu", LAYERS)
