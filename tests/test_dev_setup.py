@@ -247,7 +247,9 @@ def test_paths_prints_one_json_object_and_nothing_else(tmp_path: Path):
     assert json.loads(run.stdout) == {"python": sys.executable, "comfyui": str(comfyui)}
 
 
-def test_pytest_runs_all_tests_unless_some_are_named():
-    assert cli.pytest_arguments(["-x"])[-1] == "tests"
-    assert cli.pytest_arguments(["tests/test_spec.py", "-x"])[-1] == "-x"
+def test_pytest_runs_all_tests_in_several_processes_unless_some_are_named():
+    whole, named = cli.pytest_arguments(["-x"]), cli.pytest_arguments(["tests/test_spec.py", "-x"])
+    assert whole[-1] == "tests"
+    assert named[-1] == "-x"
+    assert ("--numprocesses" in whole, "--numprocesses" in named) == (True, False)
     assert cli.pytest_arguments(["-k", "spec"])[-1] == "tests"

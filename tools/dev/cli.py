@@ -92,9 +92,13 @@ def _models(folder: Path | None) -> Path | None:
 
 
 def pytest_arguments(given: list[str]) -> list[str]:
-    """pytest's command line; all tests, unless a file or folder is named."""
+    """pytest's command line; unless a file or folder is named all tests, by as many processes as there are cores."""
     named = any((ROOT / argument.split("::")[0]).exists() for argument in given if not argument.startswith("-"))
-    return ["--rootdir", "tests", "-c", "tests/pytest.ini", *given, *([] if named else ["tests"])]
+    return ["--rootdir", "tests", "-c", "tests/pytest.ini", *given, *([] if named else [*BY_FILES, "tests"])]
+
+
+# Each process takes whole files, whose tests share what they set up; each loads a ComfyUI, so not too many of them.
+BY_FILES = ("--dist", "loadfile", "--numprocesses", "auto", "--maxprocesses", "4")
 
 
 def _in_checkout(host: Host, command: list[str]) -> int:
