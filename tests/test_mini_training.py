@@ -77,7 +77,9 @@ TINY = Config(
         buckets=(Bucket(64, 64, 0.4, clips=6, share=1.0, batch=4),),
         audio_weight=2.0,
     ),
-    finish=Finish(learning(1e-2), buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),)),
+    finish=Finish(
+        learning(1e-2), buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),), eight_bit=True
+    ),
 )
 STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin", "finish")
 

@@ -223,15 +223,14 @@ class Finish:
         shift: likewise, for places are decided later than what is to be seen at all.
     """
 
-    learning: Learning = Learning(steps=1800, rate=0.005, warm_up=50, descent=0.97, averaging=0.996)
+    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, averaging=0.998)
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=6144, share=0.6, batch=32),
-        Bucket(96, 96, 2.0, clips=3072, share=0.3, batch=32, kind="walls"),
-        Bucket(96, 96, 2.0, clips=1024, share=0.1, batch=32, kind="face"),
+        Bucket(96, 96, 2.0, clips=2048, share=0.4, batch=32),
+        Bucket(96, 96, 2.0, clips=3072, share=0.6, batch=32, kind="walls"),
     )
-    audio_weight: float = 12.0
-    shift: float = 4.0
-    eight_bit: bool = True
+    audio_weight: float = 4.0
+    shift: float = 2.5
+    eight_bit: bool = False
 
 
 @dataclass(frozen=True)
