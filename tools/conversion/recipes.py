@@ -128,13 +128,17 @@ def _cast(key: str, type: torch.dtype, layer: str, weights: Weights) -> Entry:
     return Entry(key, shape, type, make)
 
 
+def in_scaled_fp8(values: Tensor) -> QuantizedTensor:
+    """A matrix in the host's scaled fp8, its largest value the largest of that type."""
+    scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
+    scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
+    return QuantizedTensor.from_float(values, "TensorCoreFP8E4M3Layout", scale=scale)
+
+
 def _scaled_fp8(layer: str, weights: Weights) -> Iterator[Entry]:
     @cache
     def quantise() -> dict[str, Tensor]:
-        values = _values(f"{layer}.weight", layer, weights).float()
-        scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
-        scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
-        return QuantizedTensor.from_float(values, "TensorCoreFP8E4M3Layout", scale=scale).state_dict("weight")
+        return in_scaled_fp8(_values(f"{layer}.weight", layer, weights).float()).state_dict("weight")
 
     def scale() -> Tensor:
         found = quantise()["weight_scale"]

@@ -15,6 +15,8 @@ from ovi_native.ovi_core import layers, transformer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tools.conversion.recipes import in_scaled_fp8
+
 
 class Rotation(torch.autograd.Function):
     """What ``apply_rope1`` does with x [B, L, heads, d] and its table [1, L, 1, d / 2, 2, 2]."""
@@ -64,11 +66,7 @@ class Rounding(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
-        values = weight.bfloat16().to(weight.dtype)
-        scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
-        scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
-        # By the inverse, as the host does it: a quotient of bfloat16 is often half way between two values of fp8.
-        return (values * (1 / scale)).to(torch.float8_e4m3fn).to(weight.dtype) * scale
+        return in_scaled_fp8(weight.bfloat16().to(weight.dtype)).dequantize()
 
     @staticmethod
     @once_differentiable

@@ -85,7 +85,7 @@ class TwinStage:
         else:
             start_from(self.module, folder, name, device)
         vocabulary = pieces(config, folder)
-        self.model = Model(twin, text, Tokenizer(vocabulary), device != "cpu", config.twin.eight_bit)
+        self.model = Model(twin, text, Tokenizer(vocabulary), rounded=device != "cpu", eight_bit=config.twin.eight_bit)
         self.pools = [Pool(config, folder, bucket, device, patience) for bucket in range(len(config.twin.buckets))]
         for bucket, pool in zip(config.twin.buckets, self.pools, strict=True):
             pool.reach(bucket.known(0))
