@@ -7,17 +7,30 @@ same number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # now: its functions keep the group that there is when it is imported, for ever
 from torch import Tensor, nn
 
 
-def join() -> None:
-    """Meet the other processes, where this one was started as one of several."""
-    if dist.is_torchelastic_launched() and not dist.is_initialized():
+@contextmanager
+def joined() -> Iterator[None]:
+    """While this lasts the other processes are met, where this one was started as one of several.
+
+    A process that ends while it still has a group may abort: the group's threads let go of tensors, for which they
+    need a Python that is no more.
+    """
+    several = dist.is_torchelastic_launched()
+    if several:
         dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        if several:
+            dist.destroy_process_group()
 
 
 def share() -> tuple[int, int]:

@@ -36,17 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     from . import together
     from .config import Config, with_changes
 
-    together.join()
     config = with_changes(Config(), arguments.set)
-    for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
-        try:
-            finished = run_stage(stage, config, arguments)
-        except FileNotFoundError as error:
-            print(error, file=sys.stderr)
-            return 1
-        if not finished:
-            print(f"'{stage}' is not finished; the same command goes on with it.")
-            return 0
+    with together.joined():
+        for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
+            try:
+                finished = run_stage(stage, config, arguments)
+            except FileNotFoundError as error:
+                print(error, file=sys.stderr)
+                return 1
+            if not finished:
+                print(f"'{stage}' is not finished; the same command goes on with it.")
+                return 0
     return 0
 
 
