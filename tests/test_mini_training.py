@@ -363,16 +363,25 @@ def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> Non
     for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder"):
         (tmp_path / part).symlink_to(trained / part)
     pool = Pool(config, tmp_path, 0, "cpu", patience=60)
-    with pytest.raises(FileNotFoundError, match="train the stage 'latents' first"):
+    with pytest.raises(FileNotFoundError, match="run 'latents' first"):
         Pool(config, tmp_path, 0, "cpu").reach(10)
     maker = Thread(target=encode_all, args=(config, quietly(tmp_path)))
     maker.start()
     pool.reach(200)  # waits for them
     maker.join()
-    scene = render(scene_of(config, 0, 150))
-    video, audio = Autoencoders(config, "cpu", tmp_path).encode(scene.frames[None], scene.sound[None])
+    scene = scene_of(config, 0, 150)
+    clip = render(scene)
+    video, audio = Autoencoders(config, "cpu", tmp_path).encode(clip.frames[None], clip.sound[None])
     assert (pool.video[150] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[149] - video[0]).abs().mean()
     torch.testing.assert_close(pool.audio[150].float(), audio[0], rtol=0, atol=1e-2)
+    later = replace(bucket, clips=64, first=64, at_first=0)
+    config = replace(TINY, twin=replace(TINY.twin, buckets=(later,)))
+    second = Pool(config, tmp_path, 0, "cpu")
+    second.reach(64)
+    assert torch.equal(second.video, pool.video[64:128])
+    assert scene_of(config, 0, 150 - 64).seed == scene.seed
+    with pytest.raises(ValueError, match="first clip is number 10; accepted: multiples of 64"):
+        replace(bucket, first=10)
 
 
 def test_latents_of_another_deviation_sound_as_before() -> None:

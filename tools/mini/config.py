@@ -148,12 +148,16 @@ class Text:
         }
 
 
+PER_FILE = 64  # clips that are encoded into one file
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Clips of one size and length: how many are encoded, and how often a batch is of them.
 
     Attributes:
         kind: of their scenes, as in ``casting.SHARES``; "" for all kinds.
+        first: number of its first clip, a multiple of :data:`PER_FILE`; those before are left to another stage.
         at_first: how many of the clips the first step may draw from; 0 for all.
         joining: how many join them with every step, so that training can begin while they are still encoded.
     """
@@ -165,8 +169,13 @@ class Bucket:
     share: float
     batch: int
     kind: str = ""
+    first: int = 0
     at_first: int = 0
     joining: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.first % PER_FILE:
+            raise ValueError(f"A bucket's first clip is number {self.first}; accepted: multiples of {PER_FILE}.")
 
     def known(self, step: int) -> int:
         """How many of the clips a step may draw from."""
@@ -216,21 +225,23 @@ class Twin:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the twin goes on with in the end, at a low rate: mostly what is still drawn worst.
+    """What the twin goes on with in the end: clips that it has not seen, with more of what is drawn worst.
 
     Attributes:
         audio_weight: a lower one than :attr:`Twin.audio_weight`, for the sound is right before the picture is.
         shift: likewise, for places are decided later than what is to be seen at all.
     """
 
-    learning: Learning = Learning(steps=1400, rate=0.004, warm_up=50, descent=0.95, averaging=0.998)
+    learning: Learning = Learning(steps=13306, rate=0.01, warm_up=100, descent=0.95, averaging=0.999)
     buckets: tuple[Bucket, ...] = (
-        Bucket(96, 96, 2.0, clips=2048, share=0.4, batch=32),
-        Bucket(96, 96, 2.0, clips=3072, share=0.6, batch=32, kind="walls"),
+        Bucket(96, 96, 2.0, clips=24576, share=0.5, batch=256, first=30720, at_first=1024, joining=2.4),
+        Bucket(96, 96, 2.0, clips=12288, share=0.28, batch=256, kind="walls", at_first=512, joining=1.2),
+        Bucket(96, 96, 2.0, clips=8192, share=0.18, batch=256, kind="face", at_first=384, joining=0.8),
+        Bucket(96, 96, 5.0, clips=512, share=0.04, batch=96, first=1024, at_first=64, joining=0.05),
     )
-    audio_weight: float = 4.0
-    shift: float = 2.5
-    eight_bit: bool = False
+    audio_weight: float = 8.0
+    shift: float = 3.0
+    eight_bit: bool = True
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,8 @@ class Model:
 
 
 def text_room(text: int) -> int:
-    """Positions for texts of so many: at least one more, and few different numbers, for each is recorded on its own."""
-    return -(-(text + 1) // 32) * 32
+    """Positions for texts of so many: at least one more, and few different numbers, for each is compiled on its own."""
+    return max(64, -(-(text + 1) // 32) * 32)
 
 
 def _padded(context: Tensor, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage ``latents``: encodes the twin's training clips once, into files that the twin's stage reads.
+"""Stages ``latents`` and ``finish-latents``: encode the twin's training clips once, into files that its stages read.
 
 A file holds a few clips of one bucket; files that are there are not made again. They lie in a folder named after the
 VAEs' weights, so that latents of other VAEs are never mixed in.
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .autoencoders import Autoencoders, fingerprint
 from .casting import draw_scene, drawn_kind
-from .config import Bucket, Config
+from .config import PER_FILE, Bucket, Config
 from .things import Scene
 from .training import Options
 from .workers import made_ahead
@@ -27,7 +27,6 @@ from .workers import made_ahead
 NAME = "latents"
 Key = tuple[int, int]  # of a file: its bucket, and which part of it
 Rendered = tuple[np.ndarray, np.ndarray]  # frames and sounds of its clips
-PER_FILE = 64  # clips
 AT_ONCE = 8  # clips; small convolutions are faster on several, and a card takes a whole file
 
 
@@ -82,7 +81,7 @@ def draw_clips(config: Config, bucket: int, step: int, rng: np.random.Generator)
 
 
 def _seed(config: Config, bucket: int, index: int) -> int:
-    return 100_000_000 * (config.seed + 1) + 1_000_000 * bucket + index
+    return 100_000_000 * (config.seed + 1) + 1_000_000 * bucket + config.twin.buckets[bucket].first + index
 
 
 def encode_part(config: Config, folder: Path, device: str, key: Key) -> None:
@@ -147,7 +146,9 @@ class Pool:
             file, start = _file(self.place, self.settings, self.parts), time.monotonic()
             while not file.exists():
                 if time.monotonic() - start >= self.patience:
-                    raise FileNotFoundError(f"There is no {file}: train the stage '{NAME}' first.")
+                    raise FileNotFoundError(
+                        f"There is no {file}: run '{NAME}' first, for the stage 'finish' 'finish-latents'."
+                    )
                 time.sleep(0.1)
             first = self.parts * PER_FILE
             with np.load(file) as arrays:
@@ -162,4 +163,5 @@ def _parts(bucket: Bucket) -> int:
 
 def _file(folder: Path, bucket: Bucket, part: int) -> Path:
     kind = f"_{bucket.kind.replace(' ', '_')}" if bucket.kind else ""
-    return folder / f"{bucket.width}x{bucket.height}_{bucket.seconds:g}s{kind}" / f"{part:05d}.npz"
+    size = f"{bucket.width}x{bucket.height}_{bucket.seconds:g}s{kind}"
+    return folder / size / f"{bucket.first // PER_FILE + part:05d}.npz"

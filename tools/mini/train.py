@@ -1,7 +1,7 @@
 """Trains Ovi mini: ``python -m tools.mini.train STAGE``, in the order of the stages; run it again to go on.
 
 Stages: ``video-vae``, ``video-decoder``, ``video-basis`` (turns the latents' axes), ``audio-vae``, ``vocoder``,
-``latents`` (encodes clips), ``twin``, ``finish`` (goes on with it); or ``all``.
+``latents`` (encodes clips), ``twin``, ``finish-latents``, ``finish`` (goes on with the twin); or ``all``.
 Everything is kept in one folder, and a run that was killed goes on from its last checkpoint.
 """
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .config import Config
     from .training import Stage
 
-STAGES = ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin", "finish")
+AUTOENCODERS = ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder")
+STAGES = (*AUTOENCODERS, "latents", "twin", "finish-latents", "finish")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -69,10 +70,10 @@ def run_stage(name: str, config: Config, arguments: argparse.Namespace) -> bool:
         from .basis import make_basis
 
         return make_basis(config, options)
-    if name == "latents":
+    if name in ("latents", "finish-latents"):
         from .latents import encode_all
 
-        return all(encode_all(part, options) for part in (config, config.finishing()))
+        return encode_all(config if name == "latents" else config.finishing(), options)
     stage = make_stage(name, config, arguments.device, arguments.out, arguments.wait, arguments.compile)
     return train(config, stage, options)
 
