@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -93,6 +94,13 @@ def test_another_prompt_is_judged_wrong() -> None:
             assert verdict.right == (len(same) == 4)
             assert verdict.colour == ("colours" in same)
             assert verdict.loud == ("loud" in same)
+
+
+def test_a_ball_and_a_lamp_in_each_other_s_colours_are_judged_wrong() -> None:
+    made, found = next(pair for pair in clips(96, False) if pair[0].truth.kinds == ("lamp", "ball"))
+    assert judge(found, made.truth).right
+    verdict = judge(found, replace(made.truth, colours=made.truth.colours[::-1]))
+    assert verdict == replace(judge(found, made.truth), colour=False)
 
 
 def _facts(truth: Truth, name: str) -> object:

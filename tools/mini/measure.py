@@ -67,7 +67,7 @@ class Sync:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which facts of a prompt a clip got right."""
+    """Which facts of a prompt a clip got right; of things of two kinds each has to be of its own colour."""
 
     colour: bool
     kind: bool
@@ -138,9 +138,12 @@ def sync(measured: Measured, other_onsets: Array | None = None) -> Sync:
 
 def judge(measured: Measured, truth: Truth) -> Verdict:
     """Hold a clip against what its prompt says."""
+    found = {(thing.kind, thing.colour) for thing in measured.things}
+    kind = {kind for kind, _ in found} == set(truth.kinds)
+    colour = {colour for _, colour in found} == set(truth.colours)
     return Verdict(
-        colour={thing.colour for thing in measured.things} == set(truth.colours),
-        kind={thing.kind for thing in measured.things} == set(truth.kinds),
+        colour=colour and (not kind or found == set(zip(truth.kinds, truth.colours, strict=True))),
+        kind=kind,
         count=len(measured.things) == truth.count,
         loud=measured.loud == truth.loud,
     )
