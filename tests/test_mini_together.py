@@ -30,8 +30,10 @@ with together.joined():
         network(x[process::processes]).square().mean().backward()
         stop = together.agree(network.parameters(), process == 1 and step == 2)
         optimizer.step()
+    means = together.means(process, 1.5)
 left = [thread for thread in Path("/proc/self/task").glob("*/comm") if "gloo" in thread.read_text()]
-torch.save({"weights": network.state_dict(), "stop": stop, "left": len(left)}, f"{sys.argv[1]}/{process}.pt")
+found = {"weights": network.state_dict(), "stop": stop, "means": means, "left": len(left)}
+torch.save(found, f"{sys.argv[1]}/{process}.pt")
 """
 
 
@@ -52,6 +54,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path
     (alone,) = learned(tmp_path, 1)
     for one in learned(tmp_path, 2):
         assert one["stop"]
+        assert one["means"] == [0.5, 1.5]
         assert not one["left"], "a thread of the group at a process' end may abort it"
         for key, value in alone["weights"].items():
             torch.testing.assert_close(one["weights"][key], value, rtol=0, atol=5e-3)  # of steps of 0.1

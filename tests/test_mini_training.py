@@ -78,7 +78,11 @@ TINY = Config(
         audio_weight=2.0,
     ),
     finish=Finish(
-        learning(1e-2), buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),), eight_bit=True
+        learning(2e-2),
+        buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),),
+        audio_weight=4.0,
+        shift=2.5,
+        eight_bit=True,
     ),
 )
 STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin", "finish")
@@ -124,7 +128,8 @@ def test_training_lowers_the_error_of_every_stage(name: str, trained: Path) -> N
     state = torch.load(trained / name / "checkpoint.pt", weights_only=True)
     stage.module.load_state_dict(state["weights"])
     assert state["step"] == STEPS
-    assert average_loss(stage) < 0.97 * before
+    least = 0.99 if name == "finish" else 0.97  # it begins where the twin ended
+    assert average_loss(stage) < least * before
 
 
 @torch.no_grad()
@@ -360,6 +365,7 @@ def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     for step, known in ((0, 10), (1, 40), (9, 200)):
         assert draw_clips(config, 0, step, rng).max() == known - 1
+    assert len(draw_clips(with_changes(config, ["twin.batch_share=0.1"]), 0, 0, rng)) == 50
     for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder"):
         (tmp_path / part).symlink_to(trained / part)
     pool = Pool(config, tmp_path, 0, "cpu", patience=60)

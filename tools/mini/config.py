@@ -199,6 +199,7 @@ class Twin:
         shift: of the timesteps towards the noisy end, as in the reference. What a clip is to show is decided above a
             noise level of 0.9, where even steps hardly ever go.
         eight_bit: whether it learns with its large matrices rounded as the exported file holds them.
+        batch_share: of the buckets' batches that a step sees, of ``finish`` too: a processor cannot do with whole ones.
     """
 
     learning: Learning = Learning(steps=7311, rate=0.02, warm_up=200, descent=0.9, vector_scale=0.3, averaging=0.999)
@@ -221,6 +222,7 @@ class Twin:
     audio_weight: float = 16.0
     shift: float = 5.0
     eight_bit: bool = False
+    batch_share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def _sums(config: Config, bucket: int) -> np.ndarray:
 def draw_clips(config: Config, bucket: int, step: int, rng: np.random.Generator) -> np.ndarray:
     """A batch of clips, by their frequencies among those that the step may draw from."""
     settings, sums = config.twin.buckets[bucket], _sums(config, bucket)
-    return np.searchsorted(sums, rng.random(settings.batch) * sums[settings.known(step) - 1], side="right")
+    batch = max(1, round(config.twin.batch_share * settings.batch))
+    return np.searchsorted(sums, rng.random(batch) * sums[settings.known(step) - 1], side="right")
 
 
 def _seed(config: Config, bucket: int, index: int) -> int:

@@ -55,3 +55,10 @@ def agree(weights: Iterable[nn.Parameter], flag: bool) -> bool:
     add([*gradients, raised])
     torch._foreach_div_(gradients, share()[1])
     return bool(raised > 0)
+
+
+def means(*values: float) -> list[float]:
+    """Of each number the mean of all processes, the same in all of them."""
+    held = torch.tensor(values, dtype=torch.float64)
+    add([held])
+    return (held / share()[1]).tolist()

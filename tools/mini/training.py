@@ -267,7 +267,7 @@ def train(config: Config, stage: Stage, options: Options) -> bool:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
                 sums = {}
             if options.fit_minutes and run.step % FIT_EVERY == 0:
-                run.fit(60 * options.fit_minutes - (now - start), (now - fitted) / FIT_EVERY)
+                run.fit(*together.means(60 * options.fit_minutes - (now - start), (now - fitted) / FIT_EVERY))
                 fitted, bar.total = now, stage.learning.steps
             ended = ended or run.finished
             if first and now - drawn > 60 * options.preview_minutes:
