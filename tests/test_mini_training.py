@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,16 +89,23 @@ TINY = Config(
 STAGES = ("video-vae", "video-decoder", "audio-vae", "vocoder", "twin", "finish")
 
 
-@pytest.fixture(autouse=True)
-def gradients_through_the_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As ``train.py`` sets it up; small tensors are computed faster by one thread."""
-    monkeypatch.setattr(comfy.model_management, "in_training", True)
-    for name in ("apply_rope1", "picked"):  # the twin's stage puts its own there
-        monkeypatch.setattr(layers, name, getattr(layers, name))
-    before = torch.get_num_threads()
+@contextmanager
+def as_in_training() -> Iterator[None]:
+    """As ``train.py`` sets it up, and as before after it; small tensors are computed faster by one thread."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comfy.model_management, "in_training", True)
+        for name in ("apply_rope1", "picked"):  # the twin's stage puts its own there
+            patch.setattr(layers, name, getattr(layers, name))
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def gradients_through_the_host() -> Iterator[None]:
+    with as_in_training():
+        yield
 
 
 def quietly(folder: Path, **changes) -> Options:
@@ -108,16 +116,12 @@ def quietly(folder: Path, **changes) -> Options:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage of the tiny configuration has run."""
     folder = tmp_path_factory.mktemp("mini")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    comfy.model_management.in_training = True
-    for stage in STAGES:
-        if stage == "twin":
-            assert make_basis(TINY, quietly(folder))
-            assert all(encode_all(config, quietly(folder)) for config in (TINY, TINY.finishing()))
-        assert train(TINY, make_stage(stage, TINY, "cpu", folder), quietly(folder))
-    comfy.model_management.in_training = False
-    torch.set_num_threads(before)
+    with as_in_training():
+        for stage in STAGES:
+            if stage == "twin":
+                assert make_basis(TINY, quietly(folder))
+                assert all(encode_all(config, quietly(folder)) for config in (TINY, TINY.finishing()))
+            assert train(TINY, make_stage(stage, TINY, "cpu", folder), quietly(folder))
     return folder
 
 
