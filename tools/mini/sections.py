@@ -72,24 +72,47 @@ def prompts(studio: Studio, seeds: int) -> Iterator[Figure]:
         yield share(f"{name} right", right[fact], 0.9, f"next clip's prompt {wrong[fact]:.0%}")
 
 
+Strengths = tuple[float, float]  # video_cfg, audio_cfg
+STRENGTHS: tuple[Strengths, ...] = ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (4.0, 1.0), (1.0, 3.0))
+RAISED = (  # what is raised, the tower that it guides, from and to what
+    ("video_cfg from 0 to 4", 0, (0.0, 1.0), (4.0, 1.0)),
+    ("audio_cfg from 0 to 3", 1, (1.0, 0.0), (1.0, 3.0)),
+)
+
+
 def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
-    """Facts right without the prompt (0), with it (1) and guided towards it, the other tower with its prompt."""
-    clips, scores = {}, {}
-    for strengths in ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (4.0, 1.0), (1.0, 3.0)):
-        name = "video_cfg {:g}, audio_cfg {:g}".format(*strengths)
-        settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1], "skip_layers": ()}
-        clips[strengths] = made(studio, orders(seeds // 2, **settings), name)
-        scores[strengths] = picture_score(clips[strengths]), sound_score(clips[strengths])
-        yield Figure(f"{name}: facts of picture, of sound right", "{:.0%}, {:.0%}".format(*scores[strengths]))
-    for name, own, low, high in (
-        ("video_cfg from 0 to 4", 0, (0.0, 1.0), (4.0, 1.0)),
-        ("audio_cfg from 0 to 3", 1, (1.0, 0.0), (1.0, 3.0)),
-    ):
-        moved = [now - before for now, before in zip(scores[high], scores[low], strict=True)]
+    """Facts right without the prompt (0), with it (1) and guided towards it, the other tower with its prompt.
+
+    With the attention between the towers neither is alone: a wrong picture has its own, wrong, sound. Without it only
+    the guidance is left.
+    """
+    clips = {strengths: guided(studio, seeds // 2, strengths) for strengths in STRENGTHS}
+    for strengths, some in clips.items():
+        what = "video_cfg {:g}, audio_cfg {:g}: facts of picture, of sound right".format(*strengths)
+        yield Figure(what, "{:.0%}, {:.0%}".format(*scores(some)))
+    for name, own, low, high in RAISED:
+        moved = _moved(clips[low], clips[high])
         what = f"{name} moves the score of its own tower by, the other's by"
         value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
         yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))
+        moved = _moved(*(guided(studio, seeds // 2, strengths, coupled=False) for strengths in (low, high)))
+        value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
+        yield Figure("the same with the towers apart", value, "own alone", moved[own] > 0 == moved[1 - own])
     yield from skipping(studio, clips[1.0, 1.0])
+
+
+def guided(studio: Studio, count: int, strengths: Strengths, coupled: bool = True) -> list[Clip]:
+    settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1], "skip_layers": (), "coupled": coupled}
+    return made(studio, orders(count, **settings), "video_cfg {:g}, audio_cfg {:g}".format(*strengths))
+
+
+def scores(clips: Sequence[Clip]) -> tuple[float, float]:
+    """Of the picture and of the sound."""
+    return picture_score(clips), sound_score(clips)
+
+
+def _moved(before: Sequence[Clip], after: Sequence[Clip]) -> list[float]:
+    return [now - then for now, then in zip(scores(after), scores(before), strict=True)]
 
 
 SKIPPED = (2,)  # block pairs: one of six is much, so little guidance is enough
