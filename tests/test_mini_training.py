@@ -50,7 +50,7 @@ from tools.mini.stage_audio import make_batch as make_sounds
 from tools.mini.stage_audio import with_deviation
 from tools.mini.stage_video_vae import fold_moments
 from tools.mini.tokenizer import Tokenizer, learn_pieces
-from tools.mini.train import make_stage
+from tools.mini.train import AUTOENCODERS, make_stage
 from tools.mini.training import Options, rate_at, train
 from tools.mini.unpack import twin_weights, unpack
 from tools.mini.workers import made_ahead
@@ -79,10 +79,10 @@ TINY = Config(
         audio_weight=2.0,
     ),
     finish=Finish(
-        learning(2e-2),
+        learning(1.5e-2),
         buckets=(Bucket(64, 64, 0.4, clips=4, share=1.0, batch=4, kind="walls"),),
-        audio_weight=4.0,
-        shift=2.5,
+        audio_weight=2.0,
+        shift=5.0,
         eight_bit=True,
     ),
 )
@@ -98,8 +98,10 @@ def as_in_training() -> Iterator[None]:
         patch.setattr(comfy.model_management, "in_training", True)
         for name in ("apply_rope1", "picked"):  # the twin's stage puts its own there
             patch.setattr(layers, name, getattr(layers, name))
-        yield
-    torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +134,7 @@ def test_training_lowers_the_error_of_every_stage(name: str, trained: Path) -> N
     state = torch.load(trained / name / "checkpoint.pt", weights_only=True)
     stage.module.load_state_dict(state["weights"])
     assert state["step"] == STEPS
-    least = 0.99 if name == "finish" else 0.97  # it begins where the twin ended
-    assert average_loss(stage) < least * before
+    assert average_loss(stage) < 0.97 * before
 
 
 @torch.no_grad()
@@ -157,7 +158,7 @@ def test_every_weight_learns(name: str, trained: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_killed_run_goes_on_bit_by_bit_as_an_uninterrupted_one(name: str, trained: Path, tmp_path: Path) -> None:
-    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder", "latents", "twin"):
+    for part in (*AUTOENCODERS, "latents", "twin"):
         if part != name:
             (tmp_path / part).symlink_to(trained / part)
     train(TINY, make_stage(name, TINY, "cpu", tmp_path), quietly(tmp_path, until=3))
@@ -370,10 +371,10 @@ def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> Non
     for step, known in ((0, 10), (1, 40), (9, 200)):
         assert draw_clips(config, 0, step, rng).max() == known - 1
     assert len(draw_clips(with_changes(config, ["twin.batch_share=0.1"]), 0, 0, rng)) == 50
-    for part in ("video-vae", "video-decoder", "video-basis", "audio-vae", "vocoder"):
+    for part in AUTOENCODERS:
         (tmp_path / part).symlink_to(trained / part)
     pool = Pool(config, tmp_path, 0, "cpu", patience=60)
-    with pytest.raises(FileNotFoundError, match="run 'latents' first"):
+    with pytest.raises(FileNotFoundError, match="train the stage 'latents' first"):
         Pool(config, tmp_path, 0, "cpu").reach(10)
     maker = Thread(target=encode_all, args=(config, quietly(tmp_path)))
     maker.start()

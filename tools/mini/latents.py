@@ -148,7 +148,7 @@ class Pool:
             while not file.exists():
                 if time.monotonic() - start >= self.patience:
                     raise FileNotFoundError(
-                        f"There is no {file}: run '{NAME}' first, for the stage 'finish' 'finish-latents'."
+                        f"There is no {file}: train the stage '{NAME}' first ('finish-latents' for 'finish')."
                     )
                 time.sleep(0.1)
             first = self.parts * PER_FILE

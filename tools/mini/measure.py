@@ -139,11 +139,11 @@ def sync(measured: Measured, other_onsets: Array | None = None) -> Sync:
 def judge(measured: Measured, truth: Truth) -> Verdict:
     """Hold a clip against what its prompt says."""
     found = {(thing.kind, thing.colour) for thing in measured.things}
-    kind = {kind for kind, _ in found} == set(truth.kinds)
-    colour = {colour for _, colour in found} == set(truth.colours)
+    right_kinds = {kind for kind, _ in found} == set(truth.kinds)
+    right_colours = {colour for _, colour in found} == set(truth.colours)
     return Verdict(
-        colour=colour and (not kind or found == set(zip(truth.kinds, truth.colours, strict=True))),
-        kind=kind,
+        colour=right_colours and (not right_kinds or found == set(zip(truth.kinds, truth.colours, strict=True))),
+        kind=right_kinds,
         count=len(measured.things) == truth.count,
         loud=measured.loud == truth.loud,
     )

@@ -89,15 +89,13 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
     clips = {strengths: guided(studio, seeds // 2, strengths) for strengths in STRENGTHS}
     for strengths, some in clips.items():
         what = "video_cfg {:g}, audio_cfg {:g}: facts of picture, of sound right".format(*strengths)
-        yield Figure(what, "{:.0%}, {:.0%}".format(*scores(some)))
+        yield Figure(what, "{:.0%}, {:.0%}".format(*both_scores(some)))
     for name, own, low, high in RAISED:
-        moved = _moved(clips[low], clips[high])
+        by, others = _moved(own, clips[low], clips[high])
         what = f"{name} moves the score of its own tower by, the other's by"
-        value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
-        yield Figure(what, value, "own more", moved[own] > abs(moved[1 - own]))
-        moved = _moved(*(guided(studio, seeds // 2, strengths, coupled=False) for strengths in (low, high)))
-        value = f"{moved[own]:+.0%}, {moved[1 - own]:+.0%}"
-        yield Figure("the same with the towers apart", value, "own alone", moved[own] > 0 == moved[1 - own])
+        yield Figure(what, f"{by:+.0%}, {others:+.0%}", "own more", by > abs(others))
+        by, others = _moved(own, *(guided(studio, seeds // 2, at, coupled=False) for at in (low, high)))
+        yield Figure("the same with the towers apart", f"{by:+.0%}, {others:+.0%}", "own alone", by > 0 == others)
     yield from skipping(studio, clips[1.0, 1.0])
 
 
@@ -106,13 +104,15 @@ def guided(studio: Studio, count: int, strengths: Strengths, coupled: bool = Tru
     return made(studio, orders(count, **settings), "video_cfg {:g}, audio_cfg {:g}".format(*strengths))
 
 
-def scores(clips: Sequence[Clip]) -> tuple[float, float]:
+def both_scores(clips: Sequence[Clip]) -> tuple[float, float]:
     """Of the picture and of the sound."""
     return picture_score(clips), sound_score(clips)
 
 
-def _moved(before: Sequence[Clip], after: Sequence[Clip]) -> list[float]:
-    return [now - then for now, then in zip(scores(after), scores(before), strict=True)]
+def _moved(own: int, before: Sequence[Clip], after: Sequence[Clip]) -> tuple[float, float]:
+    """By how much the score of the tower ``own`` changed, and the other's."""
+    moved = [now - then for now, then in zip(both_scores(after), both_scores(before), strict=True)]
+    return moved[own], moved[1 - own]
 
 
 SKIPPED = (2,)  # block pairs: one of six is much, so little guidance is enough
