@@ -98,7 +98,8 @@ def pytest_arguments(given: list[str]) -> list[str]:
 
 
 # Each process takes whole files, whose tests share what they set up; each loads a ComfyUI, so not too many of them.
-BY_FILES = ("--dist", "loadfile", "--numprocesses", "auto", "--maxprocesses", "4")
+# Files go by their names: reordered by numbers of tests, the slowest, which has few, would be the last one alone.
+BY_FILES = ("--dist", "loadfile", "--no-loadscope-reorder", "--numprocesses", "auto", "--maxprocesses", "4")
 
 
 def _in_checkout(host: Host, command: list[str]) -> int:
