@@ -68,6 +68,12 @@ def put_together(store, planned):
     return torch.stack(frames).float() / 255, torch.cat(heard, dim=-1)
 
 
+def assert_shows(in_file, frames):
+    """Pictures [F, H, W, 3] in 8 bit from a film are the ``frames`` in 0..1 that it was made of, but for H.264."""
+    assert in_file.shape == tuple(frames.shape)
+    assert np.abs(in_file / 255 - frames.numpy()).mean() < 0.05
+
+
 def assert_same_film(planned, *told):
     """Of two stories, each the folder of its store and its film, the same pictures and sound went into the films.
 
@@ -80,8 +86,7 @@ def assert_same_film(planned, *told):
         assert torch.equal(ours, theirs)
     assert np.array_equal(files[0][1], files[1][1])
     for (frames, _), (in_file, _) in zip(parts, files, strict=True):
-        assert in_file.shape == tuple(frames.shape)
-        assert np.abs(in_file / 255 - frames.numpy()).mean() < 0.05
+        assert_shows(in_file, frames)
 
 
 # -- the film -------------------------------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ def test_shots_are_joined_as_the_join_node_joins_them(whole):
     off[-1000:] = 0  # and not at the end
     assert off.max() < 1e-6
     in_file, in_aac = decoded(path)
-    assert np.abs(in_file / 255 - frames.numpy()).mean() < 0.05
+    assert_shows(in_file, frames)
     likeness = np.corrcoef(in_aac[0, : heard.shape[-1]], heard[0, 0].numpy())[0, 1]
     assert likeness > 0.9
 

@@ -73,6 +73,7 @@ def prompts(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 
 Strengths = tuple[float, float]  # video_cfg, audio_cfg
+NAMED = "video_cfg {:g}, audio_cfg {:g}"
 STRENGTHS: tuple[Strengths, ...] = ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (4.0, 1.0), (1.0, 3.0))
 RAISED = (  # what is raised, the tower that it guides, from and to what
     ("video_cfg from 0 to 4", 0, (0.0, 1.0), (4.0, 1.0)),
@@ -88,8 +89,8 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
     """
     clips = {strengths: guided(studio, seeds // 2, strengths) for strengths in STRENGTHS}
     for strengths, some in clips.items():
-        what = "video_cfg {:g}, audio_cfg {:g}: facts of picture, of sound right".format(*strengths)
-        yield Figure(what, "{:.0%}, {:.0%}".format(*both_scores(some)))
+        name = NAMED.format(*strengths)
+        yield Figure(f"{name}: facts of picture, of sound right", "{:.0%}, {:.0%}".format(*both_scores(some)))
     for name, own, low, high in RAISED:
         by, others = _moved(own, clips[low], clips[high])
         what = f"{name} moves the score of its own tower by, the other's by"
@@ -101,7 +102,7 @@ def guidance(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 def guided(studio: Studio, count: int, strengths: Strengths, coupled: bool = True) -> list[Clip]:
     settings = {"video_cfg": strengths[0], "audio_cfg": strengths[1], "skip_layers": (), "coupled": coupled}
-    return made(studio, orders(count, **settings), "video_cfg {:g}, audio_cfg {:g}".format(*strengths))
+    return made(studio, orders(count, **settings), NAMED.format(*strengths))
 
 
 def both_scores(clips: Sequence[Clip]) -> tuple[float, float]:
