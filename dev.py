@@ -5,6 +5,8 @@ Needs nothing but Python itself; what the sub-commands do is in ``tools/dev/``.
 
 import sys
 
+from tools.dev.cli import main
+
 # This file must parse on any Python 3, or users of an old one see a SyntaxError instead of this message.
 if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(
@@ -14,7 +16,6 @@ if sys.version_info < (3, 10):  # noqa: UP036
         )
     )
 
-from tools.dev.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import node_helpers
 from comfy_api.latest import io
 
-from ..ovi_core import text
 from ..ovi_core.errors import OviError, reported_by
-from ..ovi_core.model import AUDIO_TEXT
+from ..ovi_core.model.base_model import AUDIO_TEXT
 from ..ovi_core.spec import VARIANTS
-from .notices import tell
+from ..ovi_core.text import encode
+from .notify import tell
 
 CATEGORY = "Ovi/conditioning"
 
@@ -47,7 +47,7 @@ class OviTextEncode(io.ComfyNode):
     @classmethod
     @reported_by("Ovi Text Encode")
     def execute(cls, clip, prompt: str, variant: str) -> io.NodeOutput:
-        conditioning, notes = text.encode(clip, prompt, VARIANTS[variant])
+        conditioning, notes = encode.encode(clip, prompt, VARIANTS[variant])
         tell("Ovi Text Encode", cls.hidden.unique_id if cls.hidden else None, notes)
         return io.NodeOutput(conditioning)
 

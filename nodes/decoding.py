@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import Types, io
 
-from ..ovi_core import decode, one_tower, provenance
-from ..ovi_core import loop as loops
+from ..ovi_core.decoding import decode, single_tower
+from ..ovi_core.decoding import loop as loops
 from ..ovi_core.errors import reported_by
+from ..ovi_core.media import provenance
 
 CATEGORY = "Ovi/decoding"
 
@@ -49,7 +50,7 @@ class OviDecode(io.ComfyNode):
     @classmethod
     @reported_by("Ovi AV Decode")
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False) -> io.NodeOutput:
-        clip = (loops.decode_loop if loop else one_tower.decode)(vae, audio_vae, samples, tiled)
+        clip = (loops.decode_loop if loop else single_tower.decode)(vae, audio_vae, samples, tiled)
         audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
         film = decode.playable(clip)
         film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}

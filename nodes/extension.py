@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..ovi_core.model_folders import offer_mini
+from ..ovi_core.loading.folders import offer_mini
 from . import (
+    audio_preview,
+    clips,
     conditioning,
+    context_windows,
     decoding,
     latents,
     loaders,
-    locks,
+    locked_media,
     lora,
-    previews,
     sampling,
     saving,
     sharing,
-    stories,
     storyboard,
     training,
-    windows,
 )
 
 SHELVES = (
     loaders,
     conditioning,
     latents,
-    locks,
+    locked_media,
     sampling,
-    windows,
-    previews,
+    context_windows,
+    audio_preview,
     decoding,
     saving,
-    stories,
+    clips,
     storyboard,
     lora,
     training,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core import coupling, sampling, schedules
 from ..ovi_core.errors import OviError, reported_by
-from ..ovi_core.guidance import GuidanceOptions, TowerOptions
-from ..ovi_core.schedules import Interval, Schedule
+from ..ovi_core.network import cross_modal
+from ..ovi_core.sampling import sample, schedules
+from ..ovi_core.sampling.guider import GuidanceOptions, TowerOptions
+from ..ovi_core.sampling.schedules import Interval, Schedule
 
 CATEGORY = "Ovi/sampling"
 GuidanceOptionsType = io.Custom("OVI_GUIDANCE_OPTIONS")
@@ -160,10 +161,10 @@ class OviCoupling(io.ComfyNode):
         end_percent: float = 1.0,
         layers: str = "all",
     ) -> io.NodeOutput:
-        chosen = coupling.parse_layers(layers, sampling.require_ovi(model).num_layers)
+        chosen = cross_modal.parse_layers(layers, sample.require_ovi(model).num_layers)
         interval = _checked(start_percent, end_percent)
-        made = coupling.Coupling(video_to_audio, audio_to_video, chosen, interval)
-        return io.NodeOutput(coupling.couple(model, made))
+        made = cross_modal.Coupling(video_to_audio, audio_to_video, chosen, interval)
+        return io.NodeOutput(cross_modal.couple(model, made))
 
 
 NODES = [OviGuidanceOptions, OviCoupling]

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ovi_core import encode, latents, locks, pictures, spans
+from ..ovi_core.conditioning import encode, inpaint, keyframes, locked_media
 from ..ovi_core.errors import reported_by
+from ..ovi_core.latents import joint
 from ..ovi_core.spec import SIZE_GRID, Clip
-from .notices import tell
+from .notify import tell
 
 CATEGORY = "Ovi/latents"
 MAX_SIDE = 4096
@@ -44,8 +45,8 @@ class EmptyOviLatent(io.ComfyNode):
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at the same time."),
                 io.Combo.Input(
                     "towers",
-                    options=list(latents.TOWERS),
-                    default=latents.TOWERS[0],
+                    options=list(joint.TOWERS),
+                    default=joint.TOWERS[0],
                     optional=True,
                     tooltip="What is made. One alone costs only its own share of the work, and knows nothing of the "
                     "other: pictures that no sound shapes, or sound from the text alone.",
@@ -57,16 +58,16 @@ class EmptyOviLatent(io.ComfyNode):
     @classmethod
     @reported_by("Empty Ovi Latent")
     def execute(
-        cls, width: int, height: int, seconds: float, batch_size: int = 1, towers: str = latents.TOWERS[0]
+        cls, width: int, height: int, seconds: float, batch_size: int = 1, towers: str = joint.TOWERS[0]
     ) -> io.NodeOutput:
         clip = Clip.from_seconds(width, height, seconds)
-        return io.NodeOutput({"samples": latents.empty(clip, batch_size, towers)})
+        return io.NodeOutput({"samples": joint.empty(clip, batch_size, towers)})
 
 
 def _fit() -> io.Combo.Input:
     return io.Combo.Input(
         "fit",
-        options=list(pictures.FITS),
+        options=list(keyframes.FITS),
         default="crop",
         tooltip="How a picture of another shape is brought to the clip's size: crop cuts its edges, pad adds black "
         "bars, stretch distorts.",
@@ -125,9 +126,9 @@ class OviImageToVideo(io.ComfyNode):
         end_strength: float = 1.0,
     ) -> io.NodeOutput:
         if start_image is not None:
-            latent = pictures.keep_start(vae, latent, start_image, fit, start_strength)
+            latent = keyframes.keep_start(vae, latent, start_image, fit, start_strength)
         if end_image is not None:
-            latent = pictures.keep_end(vae, latent, end_image, fit, end_strength)
+            latent = keyframes.keep_end(vae, latent, end_image, fit, end_strength)
         return io.NodeOutput(latent)
 
 
@@ -165,7 +166,7 @@ class OviKeyframe(io.ComfyNode):
     def execute(
         cls, vae, latent, image, seconds: float = 2.5, strength: float = 1.0, fit: str = "crop"
     ) -> io.NodeOutput:
-        return io.NodeOutput(pictures.keep_at(vae, latent, image, fit, seconds, strength))
+        return io.NodeOutput(keyframes.keep_at(vae, latent, image, fit, seconds, strength))
 
 
 class OviEncodeClip(io.ComfyNode):
@@ -232,8 +233,8 @@ class OviKeepSpan(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="A clip: from a sampler or Ovi Encode Clip."),
                 io.Combo.Input(
                     "action",
-                    options=list(spans.ACTIONS),
-                    default=spans.ACTIONS[0],
+                    options=list(inpaint.ACTIONS),
+                    default=inpaint.ACTIONS[0],
                     tooltip="redo: the spans are made anew, all else is kept. keep: the reverse.",
                 ),
                 _spans("video_spans", "of the pictures, in steps of 4 frames (1/6 s)"),
@@ -246,8 +247,8 @@ class OviKeepSpan(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=list(locks.MODES),
-                    default=next(iter(locks.MODES)),
+                    options=list(locked_media.MODES),
+                    default=next(iter(locked_media.MODES)),
                     tooltip="How the model sees what is kept. follow the noise: as noisy as the rest in each step; the "
                     "default. clean: as it is from the first step on, as a start picture.",
                 ),
@@ -274,7 +275,7 @@ class OviKeepSpan(io.ComfyNode):
         mode: str = "follow the noise",
         combine: bool = True,
     ) -> io.NodeOutput:
-        marked, notes = spans.mark(latent, action, video_spans, audio_spans, mask, locks.MODES[mode], combine)
+        marked, notes = inpaint.mark(latent, action, video_spans, audio_spans, mask, locked_media.MODES[mode], combine)
         tell("Ovi Keep Span", cls.hidden.unique_id if cls.hidden else None, notes)
         return io.NodeOutput(marked)
 

@@ -9,17 +9,17 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..ovi_core import hub
-from ..ovi_core.audio_vae import read_audio_vae
-from ..ovi_core.download import Progress
 from ..ovi_core.errors import reported_by
-from ..ovi_core.loader import WEIGHT_DTYPES, load_model
-from ..ovi_core.memory import with_chunks
-from ..ovi_core.model_folders import model_files, model_path
-from ..ovi_core.sampling import require_ovi
+from ..ovi_core.loading import manifest
+from ..ovi_core.loading.download import Progress
+from ..ovi_core.loading.folders import model_files, model_path
+from ..ovi_core.loading.loader import WEIGHT_DTYPES, load_model
+from ..ovi_core.model.memory_estimate import with_chunks
+from ..ovi_core.sampling.sample import require_ovi
 from ..ovi_core.spec import VARIANTS
-from ..ovi_core.text_encoder import read_text_encoder
-from ..ovi_core.video_vae import read_video_vae
+from ..ovi_core.text.umt5 import read_text_encoder
+from ..ovi_core.vae.audio_vae import read_audio_vae
+from ..ovi_core.vae.video_vae import read_video_vae
 
 CATEGORY = "Ovi/loaders"
 SAME_FILE = "in the same file"
@@ -155,15 +155,15 @@ class OviPipelineLoader(io.ComfyNode):
     def execute(cls, variant: str, precision: str = "bf16", download_missing: bool = False) -> io.NodeOutput:
         chosen = VARIANTS[variant]
         if download_missing:
-            hub.fetch_missing(chosen, _shown_progress())
-        files = hub.find_files(chosen)
-        with hub.found_for(chosen, model_name=files.model):
+            manifest.fetch_missing(chosen, _shown_progress())
+        files = manifest.find_files(chosen)
+        with manifest.found_for(chosen, model_name=files.model):
             model = load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default")
-        with hub.found_for(chosen, text_encoder=files.text_encoder):
+        with manifest.found_for(chosen, text_encoder=files.text_encoder):
             clip = read_text_encoder(files.text_encoder)
-        with hub.found_for(chosen, vae_name=files.video_vae):
+        with manifest.found_for(chosen, vae_name=files.video_vae):
             vae = read_video_vae(files.video_vae)
-        with hub.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
+        with manifest.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
             audio_vae = read_audio_vae(files.audio_vae, files.vocoder)
         return io.NodeOutput(model, clip, vae, audio_vae)
 

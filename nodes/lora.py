@@ -6,8 +6,8 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..ovi_core.errors import reported_by
-from ..ovi_core.lora import with_lora
-from .notices import tell
+from ..ovi_core.model.lora import with_lora
+from .notify import tell
 
 CATEGORY = "Ovi/loaders"
 

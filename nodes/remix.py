@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core import loop, remix, sampling
+from ..ovi_core.conditioning import remix
+from ..ovi_core.decoding import loop
 from ..ovi_core.errors import reported_by
+from ..ovi_core.sampling import sample
 
 
 class OviRemix(io.ComfyNode):
@@ -56,7 +58,7 @@ class OviLoop(io.ComfyNode):
     @classmethod
     @reported_by("Ovi Loop")
     def execute(cls, model) -> io.NodeOutput:
-        sampling.require_ovi(model)
+        sample.require_ovi(model)
         return io.NodeOutput(loop.joined_ends(model))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core import sampling, solvers
 from ..ovi_core.errors import reported_by
-from ..ovi_core.guidance import Guidance, GuidanceOptions, parse_skip_layers
-from ..ovi_core.guidance import OviGuider as Guider
-from ..ovi_core.schedules import Interval
+from ..ovi_core.sampling import sample, solvers
+from ..ovi_core.sampling.guider import Guidance, GuidanceOptions, parse_skip_layers
+from ..ovi_core.sampling.guider import OviGuider as Guider
+from ..ovi_core.sampling.schedules import Interval
 from .guidance import NODES as GUIDANCE_NODES
 from .guidance import GuidanceOptionsType
 from .remix import NODES as REMIX_NODES
@@ -120,7 +120,7 @@ class OviGuider(io.ComfyNode):
         end_percent: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, sampling.require_ovi(model).num_layers)
+        layers = parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers)
         interval, options = Interval(start_percent, end_percent), guidance_options or GuidanceOptions()
         guider = Guider(model, Guidance(video_cfg, audio_cfg, layers, interval, options))
         guider.set_conds(positive, negative)
@@ -143,7 +143,7 @@ class OviScheduler(io.ComfyNode):
     @classmethod
     @reported_by("Ovi Scheduler")
     def execute(cls, solver: str, steps: int, shift: float, denoise: float = 1.0) -> io.NodeOutput:
-        return io.NodeOutput(sampling.sigmas_for(solver, steps, shift, denoise))
+        return io.NodeOutput(sample.sigmas_for(solver, steps, shift, denoise))
 
 
 class OviSamplerSelect(io.ComfyNode):
@@ -218,10 +218,10 @@ class OviSampler(io.ComfyNode):
         denoise: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, sampling.require_ovi(model).num_layers)
+        layers = parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
-        sigmas = sampling.sigmas_for(solver, steps, shift, denoise)
-        return io.NodeOutput(sampling.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
+        sigmas = sample.sigmas_for(solver, steps, shift, denoise)
+        return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 
 NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler, *GUIDANCE_NODES, *REMIX_NODES]

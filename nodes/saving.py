@@ -9,9 +9,9 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import Types, io, ui
 
-from ..ovi_core import provenance
-from ..ovi_core.credentials import SIGN, embed, signer
 from ..ovi_core.errors import reported_by
+from ..ovi_core.media import provenance
+from ..ovi_core.media.content_credentials import SIGN, embed, signer
 from .decoding import CATEGORY
 
 MARKS = {"auto": "", "whole clip": provenance.GENERATED, "part of the clip": provenance.COMPOSITE, "off": None}

@@ -11,8 +11,8 @@ import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..ovi_core.model_folders import model_files
-from ..ovi_core.other_names import FileInput, models, published, shared, stand_in
+from ..ovi_core.loading.folders import model_files
+from ..ovi_core.loading.substitutes import FileInput, models, published, shared, stand_in
 from .loaders import SAME_FILE
 
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"

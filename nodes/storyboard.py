@@ -12,18 +12,19 @@ from torch import Tensor
 
 from nodes import LoadImage
 
-from ..ovi_core import drift, sampling
-from ..ovi_core.decode import TILED
+from ..ovi_core.decoding.decode import TILED
 from ..ovi_core.errors import OviError, reported_by
-from ..ovi_core.guidance import parse_skip_layers
+from ..ovi_core.media import drift_correction
+from ..ovi_core.sampling import sample
+from ..ovi_core.sampling.guider import parse_skip_layers
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.story import script as scripts
-from ..ovi_core.story.shots import START_IMAGE, Models, Settings
-from ..ovi_core.story.store import Store
-from ..ovi_core.story.telling import tell
+from ..ovi_core.story.plan import START_IMAGE, Models, Settings
+from ..ovi_core.story.render import tell
+from ..ovi_core.story.shot_store import Store
+from .clips import CATEGORY, _overlap
 from .latents import MAX_SIDE
 from .sampling import _schedule, _skip_layers, _solver, _strength
-from .stories import CATEGORY, _overlap
 
 NAME = "Ovi Storyboard"
 FOLDER = "ovi_stories"
@@ -74,8 +75,8 @@ def _joins() -> list:
         _overlap(0.04, "How much of a shot's end the shot that goes on from it begins with. It is shown once."),
         io.Combo.Input(
             "correct",
-            options=list(drift.CORRECTIONS),
-            default=drift.CORRECTIONS[0],
+            options=list(drift_correction.CORRECTIONS),
+            default=drift_correction.CORRECTIONS[0],
             tooltip="Against colour, contrast and loudness that creep from shot to shot where they go on; as in Ovi "
             "Join Clips.",
         ),
@@ -210,7 +211,7 @@ class OviStoryboard(io.ComfyNode):
             audio_cfg=audio_cfg,
             shift=shift,
             solver=solver,
-            skip_layers=parse_skip_layers(skip_layers, sampling.require_ovi(model).num_layers),
+            skip_layers=parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers),
             video_negative=video_negative,
             audio_negative=audio_negative,
             tiled=tiled,

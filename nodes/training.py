@@ -8,11 +8,11 @@ import folder_paths
 from comfy_api.latest import io
 from comfy_extras.nodes_train import SaveLoRA
 
-from ..ovi_core import dataset, lora_training
 from ..ovi_core.errors import reported_by
-from ..ovi_core.lora_adapters import ALGORITHMS
 from ..ovi_core.spec import SIZE_GRID, VARIANTS, Clip
-from .notices import tell
+from ..ovi_core.training import dataset, trainer
+from ..ovi_core.training.adapters import ALGORITHMS
+from .notify import tell
 
 CATEGORY = "Ovi/training"
 NEW = "[None]"
@@ -139,7 +139,7 @@ class OviTrainLora(io.ComfyNode):
         audio_loss,
         first_frame,
     ) -> io.NodeOutput:
-        settings = lora_training.Settings(
+        settings = trainer.Settings(
             steps=steps[0],
             learning_rate=learning_rate[0],
             rank=rank[0],
@@ -159,7 +159,7 @@ class OviTrainLora(io.ComfyNode):
         )
         name = existing_lora[0]
         existing = None if name == NEW else folder_paths.get_full_path_or_raise("loras", name)
-        trained = lora_training.train(model[0], latents, positive, settings, existing, cls._keep)
+        trained = trainer.train(model[0], latents, positive, settings, existing, cls._keep)
         return io.NodeOutput(trained.lora, trained.losses, trained.steps)
 
     @classmethod
@@ -200,8 +200,8 @@ def _schedule() -> list:
 def _method() -> list:
     dtypes = "none: what the model computes in anyway."
     return [
-        _choice("optimizer", list(lora_training.OPTIMIZERS), "How gradients become steps."),
-        _choice("loss_function", list(lora_training.LOSSES), "How errors are counted; the published weights: MSE."),
+        _choice("optimizer", list(trainer.OPTIMIZERS), "How gradients become steps."),
+        _choice("loss_function", list(trainer.LOSSES), "How errors are counted; the published weights: MSE."),
         io.Int.Input(
             "seed",
             default=0,

@@ -6,16 +6,16 @@ import os
 import sys
 from pathlib import Path
 
+from tools import pack
+
 # The tests' tensors are small: a second thread would wait longer than it computes. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [str(TESTS)]  # helper modules of the tests
+sys.path[:0] = [str(TESTS / "support")]  # helper modules of the tests
 sys.path.append(str(TESTS.parent))  # tools/; last, for its nodes/ must not hide ComfyUI's module of that name
 
 import pytest  # noqa: E402
-
-from tools.dev import pack  # noqa: E402
 
 pack.load("--cpu")
 pytest_plugins = ["studio_fixtures"]

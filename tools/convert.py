@@ -9,22 +9,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.dev import pack
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.loading.loader import read_transformer
+from ovi_native.ovi_core.loading.variant_detection import METADATA_KEY, variant_of
+from ovi_native.ovi_core.model import checkpoint
+from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.weights.files import read_header
+from ovi_native.ovi_core.weights.gguf_reader import require_library
+
+from tools import pack
+from tools.conversion import recipes, writers
 
 if __name__ == "__main__":
     pack.load("--cpu")
 
 import torch
-from ovi_native.ovi_core import checkpoint
-from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.gguf_file import require_library
-from ovi_native.ovi_core.loader import read_transformer
-from ovi_native.ovi_core.spec import VARIANTS
-from ovi_native.ovi_core.variant_names import METADATA_KEY, variant_of
-from ovi_native.ovi_core.weight_files import read_header
 from tqdm import tqdm
-
-from tools.conversion import recipes, writers
 
 LAYOUTS: dict[str, Callable[[str], str]] = {
     "published": checkpoint.published_key,

@@ -19,9 +19,9 @@ import comfy.model_management
 import folder_paths
 
 from ..errors import OviError
+from .farm_worker import Loaded
+from .plan import Maker, Plan
 from .progress import spoken
-from .shots import Maker, Plan
-from .workshop import Loaded
 
 LOSSES = 3  # workers that a shot may lose before it is taken for the reason
 WAIT = 0.5  # s between looks at whether the artist has interrupted
@@ -194,7 +194,7 @@ def _worker_class() -> type:
             )
             sys.modules[pack] = module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            workshop = importlib.import_module(f"{pack}.ovi_core.story.workshop")
+            workshop = importlib.import_module(f"{pack}.ovi_core.story.farm_worker")
             self.error = workshop.OviError
             try:
                 self.workshop = workshop.Workshop(*pickle.loads(work))

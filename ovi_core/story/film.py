@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import clocks
-from ..joins import crossfaded, joined_sound, samples_before
+from ..media import resampling, video_file
+from ..media.concat import crossfaded, joined_sound, samples_before
 from ..spec import FPS, SAMPLE_RATE
-from . import media
-from .shots import Plan
-from .store import Store
+from .plan import Plan
+from .shot_store import Store
 
 RECIPE = 1  # goes up when the same shots make another file than before
 HELD = SAMPLE_RATE // 2  # samples before the next shot, more than a sound falls short of its frames
@@ -35,12 +34,12 @@ def write(store: Store, plans: list[Plan], check: Callable[[], None]) -> Path:
     Raises:
         OviError: a shot's file is damaged, or the disk is full.
     """
-    told = "\n".join([f"{RECIPE} {media.FILM}", *(f"{plan.key} {plan.overlap.frames}" for plan in plans)])
+    told = "\n".join([f"{RECIPE} {video_file.FILM}", *(f"{plan.key} {plan.overlap.frames}" for plan in plans)])
     path = store.film(hashlib.sha256(told.encode()).hexdigest()[:32])
     if path.is_file():
         return path
     clip = plans[0].clip
-    with media.written(path, media.FILM, clip.width, clip.height) as file:
+    with video_file.written(path, video_file.FILM, clip.width, clip.height) as file:
         for frames, sound in parts(store, plans):
             file.hear(sound)
             for frame in frames:
@@ -81,15 +80,15 @@ class _Pictures:
         if plan.overlap.frames:
             shared = list(itertools.islice(frames, plan.overlap.frames))
             count = len(shared)
-            mixed = crossfaded(media.in_floats(np.stack(self.held)), media.in_floats(np.stack(shared)))
-            self.held = deque(map(media.in_8_bit, mixed))
+            mixed = crossfaded(video_file.in_floats(np.stack(self.held)), video_file.in_floats(np.stack(shared)))
+            self.held = deque(map(video_file.in_8_bit, mixed))
         for frame in frames:
             count += 1
             self.held.append(frame)
             while len(self.held) > kept:
                 yield self.held.popleft()
         if count != plan.clip.frames:
-            raise media.damaged(self.store.shot(plan.key))
+            raise video_file.damaged(self.store.shot(plan.key))
 
 
 class _Sound:
@@ -106,7 +105,7 @@ class _Sound:
 
     def taken(self, frame: int, end: int, last: bool) -> Tensor:
         """What is done when the next shot begins at ``frame`` of a film that has ``end`` frames by now."""
-        length = clocks.samples_within(Fraction(end, FPS), SAMPLE_RATE) - self.start
+        length = resampling.samples_within(Fraction(end, FPS), SAMPLE_RATE) - self.start
         nothing = self.held[..., :0]
         self.held = joined_sound(self.held, nothing, length, SAMPLE_RATE) if last else self.held[..., :length]
         done = length if last else max(0, samples_before(frame, SAMPLE_RATE) - HELD - self.start)

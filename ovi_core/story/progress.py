@@ -9,7 +9,7 @@ from typing import Any
 
 import comfy.utils
 
-from .shots import Plan
+from .plan import Plan
 
 
 @dataclass

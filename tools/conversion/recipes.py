@@ -10,11 +10,12 @@ from functools import cache
 import comfy.ops
 import torch
 from comfy.quant_ops import QuantizedTensor
-from ovi_native.ovi_core import checkpoint, quantised
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.gguf_blocks import FORMATS
-from ovi_native.ovi_core.gguf_weights import format_of, unpacked
-from ovi_native.ovi_core.weight_files import Weights
+from ovi_native.ovi_core.model import checkpoint
+from ovi_native.ovi_core.weights import quantization
+from ovi_native.ovi_core.weights.files import Weights
+from ovi_native.ovi_core.weights.gguf_blocks import FORMATS
+from ovi_native.ovi_core.weights.gguf_tensors import format_of, unpacked
 from torch import Tensor
 
 FLOATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -96,7 +97,7 @@ def _bytes_of(weight: QuantizedTensor) -> Callable[[], Tensor]:
 def _shape(layer: str, weights: Weights) -> tuple[int, ...]:
     """What a layer's weight stands for has this shape; some formats store several values in one element."""
     *rest, last = weights[f"{layer}.weight"].shape
-    return (*rest, last * quantised.values_per_element(weights, layer))
+    return (*rest, last * quantization.values_per_element(weights, layer))
 
 
 def _values(key: str, layer: str, weights: Weights) -> Tensor:
@@ -106,7 +107,7 @@ def _values(key: str, layer: str, weights: Weights) -> Tensor:
         return unpacked(weight)
     rows, columns = _shape(layer, weights)
     linear = comfy.ops.mixed_precision_ops({}, torch.float32, full_precision_mm=True).Linear(columns, rows, bias=False)
-    state = {name: weights[f"{layer}.{name}"] for name in quantised.SUFFIXES if f"{layer}.{name}" in weights}
+    state = {name: weights[f"{layer}.{name}"] for name in quantization.SUFFIXES if f"{layer}.{name}" in weights}
     linear.load_state_dict({"weight": weight, **state})
     return linear.weight.dequantize()
 

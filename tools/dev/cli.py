@@ -55,7 +55,7 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
     if arguments.command == "test":
         return _in_checkout(host, ["-m", "pytest", *pytest_arguments(forwarded)])
     if arguments.command == "bench":
-        return _in_checkout(host, ["-m", "tools.dev.bench", *forwarded])
+        return _in_checkout(host, ["-m", "tools.bench", *forwarded])
     if arguments.command == "mini-report":
         return _in_checkout(host, ["-m", "tools.mini.report", *forwarded])
     if arguments.command == "convert":
@@ -94,7 +94,7 @@ def _models(folder: Path | None) -> Path | None:
 def pytest_arguments(given: list[str]) -> list[str]:
     """pytest's command line; unless a file or folder is named all tests, by as many processes as there are cores."""
     named = any((ROOT / argument.split("::")[0]).exists() for argument in given if not argument.startswith("-"))
-    return ["--rootdir", "tests", "-c", "tests/pytest.ini", *given, *([] if named else [*BY_FILES, "tests"])]
+    return ["--rootdir", ".", "-c", "tests/pytest.ini", *given, *([] if named else [*BY_FILES, "tests"])]
 
 
 # Each process takes whole files, whose tests share what they set up; each loads a ComfyUI, so not too many of them.

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from .marks import Marks
+    from ..mini.measure.marks import Marks
 
 FRAMES = 8  # per clip
 WIDTH = 1280  # pixels of the time axis

@@ -18,7 +18,7 @@ from .server import Server, stopped_by_signals
 from .setup import ROOT, Host, say
 
 if TYPE_CHECKING:
-    from .marks import Marks
+    from ..mini.measure.marks import Marks
 
 SHIPPED = [
     ROOT / "workflows" / f"{title}.json"
@@ -145,6 +145,6 @@ def report(clips: list[MadeClip], small: bool) -> int:
 
 def marks_of(file: Path) -> Marks:
     """Contacts and onsets of a clip of Ovi mini's world."""
-    from . import marks  # imports torch, which a run with other weights does without
+    from ..mini.measure import marks  # imports torch, which a run with other weights does without
 
     return marks.marks_of(file)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import pack
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.loading import download, manifest
+from ovi_native.ovi_core.spec import VARIANTS
+
+from .. import pack
 from .problems import DevError
 
 pack.register()
-
-from ovi_native.ovi_core import download, hub  # noqa: E402  (importable from here on)
-from ovi_native.ovi_core.errors import OviError  # noqa: E402
-from ovi_native.ovi_core.spec import VARIANTS  # noqa: E402
 
 
 def run(variant: str, models: Path) -> int:
@@ -20,10 +20,10 @@ def run(variant: str, models: Path) -> int:
     Raises:
         DevError: an unknown variant, one that is not published, or what went wrong with a file.
     """
-    published = [name for name, known in VARIANTS.items() if hub.model_list(known)]
+    published = [name for name, known in VARIANTS.items() if manifest.model_list(known)]
     if variant not in published:
         raise DevError(f"No variant '{variant}' is published. Accepted: {', '.join(published)}.")
-    parts = hub.parts_of(VARIANTS[variant])
+    parts = manifest.parts_of(VARIANTS[variant])
     missing = [part for part in parts if part.among(_files(models / part.folder)) is None]
     for part in parts:
         print(f"{'missing' if part in missing else 'there':8} {part.what}: {part.folder}/{part.saved_as}")

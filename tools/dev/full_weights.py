@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import pack
+from ovi_native.ovi_core.loading import manifest
+from ovi_native.ovi_core.spec import VARIANTS, Variant, snap_size
+
+from .. import pack
 from .problems import DevError
 
 pack.register()
 
-from ovi_native.ovi_core import hub  # noqa: E402  (importable from here on)
-from ovi_native.ovi_core.spec import VARIANTS, Variant, snap_size  # noqa: E402
 
 REFERENCE_SAMPLING = {"steps": 50, "video_cfg": 4.0, "skip_layers": "11"}
 
@@ -21,7 +22,7 @@ def variant_among(files: list[str]) -> Variant:
     Raises:
         DevError: none is.
     """
-    parts = {name: hub.model_part(variant) for name, variant in VARIANTS.items()}
+    parts = {name: manifest.model_part(variant) for name, variant in VARIANTS.items()}
     for name, part in parts.items():
         if part.among(files):
             return VARIANTS[name]

@@ -8,7 +8,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import pack
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.loading import manifest
+from ovi_native.ovi_core.loading.loader import read_model_file
+from ovi_native.ovi_core.loading.variant_detection import variant_of
+from ovi_native.ovi_core.model import checkpoint
+from ovi_native.ovi_core.spec import VARIANTS, Variant
+from ovi_native.ovi_core.text import umt5
+from ovi_native.ovi_core.vae import video_vae
+from ovi_native.ovi_core.weights import quantization
+from ovi_native.ovi_core.weights.files import Header, Weights, describe_weights, read_header
+from ovi_native.ovi_core.weights.gguf_tensors import format_of
+
+from .. import pack
 
 if __name__ == "__main__":
     pack.load("--cpu")
@@ -16,13 +28,6 @@ else:
     pack.register()
 
 import torch
-from ovi_native.ovi_core import checkpoint, hub, quantised, text_encoder, video_vae
-from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.gguf_weights import format_of
-from ovi_native.ovi_core.loader import read_model_file
-from ovi_native.ovi_core.spec import VARIANTS, Variant
-from ovi_native.ovi_core.variant_names import variant_of
-from ovi_native.ovi_core.weight_files import Header, Weights, describe_weights, read_header
 
 ACCEPTED = "a weight file: safetensors, GGUF, or a torch file without code"
 OTHER_TOWER = {"video": "audio", "audio": "video"}
@@ -100,8 +105,8 @@ def _model(path: str, header: Header, report: Report) -> bool:
     return True
 
 
-def _others(variant: Variant | None) -> tuple[hub.Part, ...]:
-    return hub.parts_of(variant)[1:] if variant else hub.SHARED
+def _others(variant: Variant | None) -> tuple[manifest.Part, ...]:
+    return manifest.parts_of(variant)[1:] if variant else manifest.SHARED
 
 
 def _video_vae(path: str, header: Header, report: Report) -> bool:
@@ -112,10 +117,10 @@ def _video_vae(path: str, header: Header, report: Report) -> bool:
 
 
 def _text_encoder(path: str, header: Header, report: Report) -> bool:
-    weights = text_encoder.host_names(header.weights)
+    weights = umt5.host_names(header.weights)
     if "encoder.block.0.layer.0.SelfAttention.q.weight" not in weights:
         return False
-    text_encoder.check(text_encoder.with_tokenizer(weights, path))
+    umt5.check(umt5.with_tokenizer(weights, path))
     stock = "" if header.kind == "gguf" else ", or ComfyUI's CLIPLoader of type wan"
     return _complete(report, f"Load Ovi (all in one){stock}.")
 
@@ -126,7 +131,7 @@ def _sound(path: str, header: Header, report: Report) -> bool:
     if not vae and not vocoder and "audio VAE with a vocoder" not in what:
         return False
     if vae or vocoder:
-        part = hub.SHARED[3] if vae else hub.SHARED[2]
+        part = manifest.SHARED[3] if vae else manifest.SHARED[2]
         report.lines["goes with"] = f"{part.what}: {part.folder}/{part.file}"
     report.lines["load with"] = "Load Ovi Audio VAE."
     return True
@@ -161,7 +166,7 @@ def _summary(weights: Weights) -> str:
 def _type(key: str, weight: torch.Tensor, weights: Weights) -> str:
     kind = format_of(weight) or str(weight.dtype).removeprefix("torch.")
     layer = key.removesuffix(".weight")
-    scaled = any(f"{layer}.{name}" in weights for name in ("weight_scale", *quantised.OLD_SUFFIXES))
+    scaled = any(f"{layer}.{name}" in weights for name in ("weight_scale", *quantization.OLD_SUFFIXES))
     return f"scaled {kind}" if scaled and layer != key else kind
 
 

@@ -11,8 +11,8 @@ from comfy_api.latest import InputImpl, Types
 from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, Clip
 from PIL import Image
 
-from ..mini.casting import draw_scene
-from ..mini.world import Rendered, render
+from ..mini.world.casting import draw_scene
+from ..mini.world.render import Rendered, render
 
 CLIP = Clip.from_seconds(96, 96, 2)
 BALL, FACE = 330, 158  # seeds of scenes: the ball and the face that the prompts tell of

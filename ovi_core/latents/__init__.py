@@ -1,0 +1,1 @@
+"""Joint latents of video and audio."""

@@ -1,0 +1,1 @@
+"""From files on disk, or published ones, to loaded models."""

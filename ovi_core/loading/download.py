@@ -1,0 +1,261 @@
+"""Fetches published files from the Hugging Face hub: resumed, verified, and under their final name only when whole.
+
+``huggingface_hub`` decides where from and as whom, by its own settings: ``HF_ENDPOINT`` (a mirror), ``HF_TOKEN``,
+``HF_HUB_OFFLINE``, ``HF_HUB_DOWNLOAD_TIMEOUT``. Its own download forgets what came when it is stopped; so the bytes go
+to a ``.partial`` file beside the target here, which the next try continues.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import OviError
+from . import fingerprints
+
+INPUT = "download_missing"
+BLOCK = 1 << 24  # bytes hashed at a time
+BY_HAND = "or put the file in place by hand"
+Progress = Callable[[int, int], None]
+"""Told of bytes that are there and bytes wanted, over all files; what it raises ends the download."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on the Hugging Face hub: its repository and its path there."""
+
+    repo: str
+    path: str
+
+    @property
+    def url(self) -> str:
+        """Where anyone finds it, whatever mirror is set."""
+        return f"https://huggingface.co/{self.repo}/resolve/main/{self.path}"
+
+    def __str__(self) -> str:
+        return f"huggingface.co/{self.repo}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file that is to be fetched, as the hub has it now.
+
+    Attributes:
+        url: of this very revision.
+        target: where the whole file goes.
+        size: bytes.
+        sha256: 64 hexadecimal digits; None where the hub tells none.
+        partial: what has come so far; named by the content, so that another revision does not continue it.
+    """
+
+    source: Source
+    url: str
+    target: Path
+    size: int
+    sha256: str | None
+    partial: Path
+
+    @property
+    def have(self) -> int:
+        """Bytes that have come already."""
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+
+def fetch(files: Sequence[tuple[Source, Path]], progress: Progress, say: Callable[[str], None] = logging.info) -> None:
+    """Fetch every file to its path.
+
+    Nothing is fetched unless all of them are there to be had and there is room for them.
+
+    Raises:
+        OviError: why a file could not be fetched. What came of it is kept for the next try, unless it was wrong.
+    """
+    jobs = [_look_up(source, target) for source, target in files]
+    _require_space(jobs)
+    total, done = sum(job.size for job in jobs), 0
+    for job in jobs:
+        say(f"Fetching {job.target.name} ({_gigabytes(job.size)}) from {job.source} to {job.target.parent}")
+        with _explained(job.source):
+            _fetch(job, partial(_told_all, progress, done, total), say)
+        done += job.size
+
+
+def _told_all(progress: Progress, before: int, total: int, have: int) -> None:
+    progress(before + have, total)
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise OviError(
+            input=INPUT,
+            found="no Python package 'huggingface_hub', which fetches files",
+            accepted="a Python that has it, as ComfyUI's requirements bring it",
+            remedy=f"Run 'python -m pip install huggingface_hub' with ComfyUI's Python, {BY_HAND}.",
+        ) from error
+    return huggingface_hub
+
+
+def _look_up(source: Source, target: Path) -> Job:
+    """Ask the hub for size, hash and revision."""
+    hub = _library()
+    with _explained(source):
+        found = hub.get_hf_file_metadata(hub.hf_hub_url(source.repo, source.path))
+    if not found.commit_hash or not found.etag or not found.size:
+        raise _failed(
+            source,
+            "the server answered with something that is no file of the hub (a log-in page, a proxy?)",
+            "Look at the address in a browser, check HF_ENDPOINT and proxy",
+        )
+    url = hub.hf_hub_url(source.repo, source.path, revision=found.commit_hash)
+    sha256 = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag) else None
+    tag = re.sub("[^0-9A-Za-z]", "", found.etag)[:12]
+    return Job(source, url, target, found.size, sha256, target.with_name(f"{target.name}.{tag}.partial"))
+
+
+def _require_space(jobs: list[Job]) -> None:
+    """Raise unless every disk has room for what is still to come to it."""
+    wanted: dict[int, tuple[Path, int]] = {}
+    for job in jobs:
+        folder = next(parent for parent in job.target.absolute().parents if parent.exists())
+        first, size = wanted.get(folder.stat().st_dev, (folder, 0))
+        wanted[folder.stat().st_dev] = first, size + max(0, job.size - job.have)
+    for folder, size in wanted.values():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            raise OviError(
+                input=INPUT,
+                found=f"{_gigabytes(free)} free in {folder}, where {_gigabytes(size)} are still to be fetched",
+                accepted=f"{_gigabytes(size)} of free disk or more",
+                remedy=f"Free {_gigabytes(size - free)} or more there, or add a folder on a larger disk to ComfyUI's "
+                "extra_model_paths.yaml with is_default, and run again.",
+            )
+
+
+class _Watched(io.BufferedWriter):
+    """A file that is continued, and tells how long it is with every piece that is written."""
+
+    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self.told = told
+
+    def write(self, piece: Any) -> int:
+        written = super().write(piece)
+        self.told(self.tell())
+        return written
+
+
+def _fetch(job: Job, progress: Callable[[int], None], say: Callable[[str], None]) -> None:
+    from filelock import FileLock
+
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    lock = Path(f"{job.partial}.lock")
+    with FileLock(lock, timeout=0):
+        _receive(job, progress, say)
+        _verify(job, progress)
+        os.replace(job.partial, job.target)
+        fingerprints.remember(job.target, f"{job.source.repo}/{job.source.path}", job.sha256)
+    lock.unlink(missing_ok=True)
+    checked = "its size and SHA-256 are" if job.sha256 else "the server gives no SHA-256, but its size is"
+    say(f"{job.target.name} is whole: {checked} as published")
+
+
+def _receive(job: Job, progress: Callable[[int], None], say: Callable[[str], None]) -> None:
+    """Bring the partial file to its full length, by the server's account."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    if job.have > job.size:
+        job.partial.unlink()
+    if job.have:
+        say(f"Going on with {job.target.name} after {_gigabytes(job.have)}")
+    if job.have < job.size:
+        with _Watched(job.partial, progress) as file:
+            # Not told the size it should have: whatever came is judged in one place, by _verify.
+            http_get(
+                job.url, file, resume_size=job.have, headers=build_hf_headers(), displayed_filename=job.target.name
+            )
+    progress(job.size)
+
+
+def _verify(job: Job, progress: Callable[[int], None]) -> None:
+    """Raise, and remove what came, unless it has the size and hash that the hub tells."""
+    with job.partial.open("rb") as file:
+        page = re.match(rb"\s*<(!doctype html|html)", file.read(512), re.IGNORECASE)
+        wrong = "a web page came in place of the file (a log-in page, a proxy?)" if page else ""
+        if not wrong and job.have != job.size:
+            wrong = f"{job.have:,} bytes came, the hub tells of {job.size:,}"
+        if not wrong and job.sha256 is not None:
+            file.seek(0)
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+                progress(job.size)
+            if digest.hexdigest() != job.sha256:
+                wrong = f"it was damaged on the way (its SHA-256 is {digest.hexdigest()[:12]}…, not {job.sha256[:12]}…)"
+    if wrong:
+        job.partial.unlink()
+        raise _failed(job.source, wrong, "What came was removed. Try again, on another network or mirror if it stays")
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Turn what goes wrong between here and the hub into an error that says what to do."""
+    from huggingface_hub.errors import HTTPError  # the network library's: which one depends on the version
+
+    try:
+        yield
+    except (HTTPError, OSError) as error:
+        raise _failed(source, *_reason(error)) from error
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """What went wrong, and what to do."""
+    from filelock import Timeout
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    again = "Run again: what has come is kept and continued"
+    if isinstance(error, Timeout):
+        return "another program is fetching it", "Wait until it is done"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so the hub is not asked", "Unset it"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"the hub refused access ({status})",
+            "Accept the licence on its page if it has one, and set HF_TOKEN to a token that may read it",
+        )
+    if status == 404:
+        return "the hub has no such file (404)", "Check HF_ENDPOINT; if it is right, the file has moved"
+    if status is not None:
+        return f"the server answered {status}", again
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full", f"Free some space. {again}"
+    if isinstance(error, PermissionError):
+        return f"the folder cannot be written to ({error.filename})", "Change its permissions"
+    what = " ".join(str(error).split())[:120] or type(error).__name__
+    return f"the connection failed or stalled ({what})", f"Check the network (HF_ENDPOINT sets a mirror). {again}"
+
+
+def _failed(source: Source, why: str, remedy: str) -> OviError:
+    return OviError(
+        input=INPUT,
+        found=f"'{source.path.rpartition('/')[2]}' could not be fetched from {source}: {why}",
+        accepted="a file that comes whole, with the size and SHA-256 that the hub tells",
+        remedy=f"{remedy}, {BY_HAND}.",
+    )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

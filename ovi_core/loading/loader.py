@@ -1,0 +1,102 @@
+"""From files on disk to the host's MODEL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.utils
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..model import checkpoint
+from ..model.base_model import OviModelConfig, sample_hook
+from ..model.patcher import patcher_class
+from ..weights import gguf_tensors, quantization
+from ..weights.files import Weights, read_header, read_metadata, read_weights
+from ..weights.gguf_reader import is_gguf
+
+WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+"""The choices of the host's own diffusion model loader, as its model options."""
+
+
+def load_model(
+    model_path: str, audio_path: str | None = None, weight_dtype: str = "default", disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """Load the twin transformer.
+
+    Args:
+        model_path: file with both towers, or with the video tower.
+        audio_path: file with the audio tower, if it is not in ``model_path``.
+        weight_dtype: a key of :data:`WEIGHT_DTYPES`.
+        disable_dynamic: ask for the host's plain patcher (the host does, when it needs a second copy).
+
+    Raises:
+        OviError: a file that cannot be read, is no Ovi file, or lacks, adds or misshapes weights.
+    """
+    weights = read_transformer(model_path, audio_path)
+    config = _host_config(weights, WEIGHT_DTYPES[weight_dtype])
+    model = config.get_model(weights)
+    device = comfy.model_management.get_torch_device()
+    packed = config.custom_operations is not None
+    patcher = patcher_class(device, disable_dynamic, packed)(
+        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
+    if not comfy.model_management.is_device_cpu(patcher.offload_device):
+        model.to(patcher.offload_device)
+    model.load_model_weights(weights, assign=patcher.is_dynamic())
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "ovi", sample_hook)
+    patcher.cached_patcher_init = (load_model, (model_path, audio_path, weight_dtype))
+    return patcher
+
+
+def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
+    """Both towers by the module's names, from one file or two, mapped; quantised layers as the host spells them.
+
+    Raises OviError for a file that cannot be read or is no Ovi file.
+    """
+    audio = read_model_file(audio_path, "audio_model_name") if audio_path else None
+    weights = checkpoint.both_towers(read_model_file(model_path), audio)
+    if any(path and is_gguf(path) for path in (model_path, audio_path)):
+        return checkpoint.fit_shapes(weights)
+    return weights
+
+
+def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> Weights:
+    """One file's weights, without what is put around a whole model; quantised layers as the host spells them.
+
+    Args:
+        header_only: read names, shapes and types alone; the weights are on the meta device.
+    """
+    if header_only:
+        weights = read_header(path, input=input, accepted=checkpoint.ACCEPTED).weights
+    else:
+        weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
+    checkpoint.refuse_foreign_quantisation(weights, input)
+    return quantization.host_spelling(checkpoint.unwrapped(weights), read_metadata(path), checkpoint.WRAPPINGS)
+
+
+def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
+    """The host's description of the model, with the types it will be stored and computed in."""
+    config = OviModelConfig({"image_model": "ovi", **checkpoint.read_config(weights).as_dict()})
+    packed = any(map(gguf_tensors.is_packed, weights.values()))
+    config.quant_config = {"mixed_ops": True} if packed or quantization.is_quantised(weights) else None
+    device = comfy.model_management.get_torch_device()
+    supported = config.supported_inference_dtypes
+    stored_as = None if config.quant_config is not None else comfy.utils.weight_dtype(weights)
+    dtype = options.get("dtype") or comfy.model_management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights), supported_dtypes=supported, weight_dtype=stored_as
+    )
+    computed = None if config.quant_config is not None else dtype
+    cast = comfy.model_management.unet_manual_cast(computed, device, supported)
+    config.set_inference_dtype(dtype, cast, device=device)
+    config.optimizations["fp8"] = options.get("fp8_optimizations", False)
+    if packed:
+        config.custom_operations = gguf_tensors.operations(cast)
+    return config

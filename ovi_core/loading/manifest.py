@@ -1,0 +1,183 @@
+"""Which files on disk make up a variant of Ovi, and where to get those that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from ..errors import OviError
+from ..spec import Variant
+from .download import Progress, Source, fetch
+from .variant_detection import OVI
+
+MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER = "diffusion_models", "text_encoders", "vae"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file a variant needs.
+
+    Attributes:
+        what: its role, for the error.
+        folder: the host's folder it is looked up in.
+        file: the published file.
+        names: accepted file names, the preferred first; compared without folder, extension and case.
+        source: where to get ``file``; None if it is not published.
+    """
+
+    what: str
+    folder: str
+    file: str
+    names: tuple[str, ...]
+    source: Source | None = None
+
+    @property
+    def saved_as(self) -> str:
+        """Name of the file when it is fetched: the published one, unless that tells nothing (model.safetensors)."""
+        path = PurePath(self.file)
+        return self.names[0] + path.suffix if path.stem == "model" else path.name
+
+    def among(self, files: Iterable[str]) -> str | None:
+        """The one of ``files`` (as the host lists them) that is this part: the first of ``names`` that is there."""
+        by_name = {PurePath(file.replace("\\", "/")).stem.lower(): file for file in files}
+        return next((by_name[name] for name in self.names if name in by_name), None)
+
+    def find(self) -> str | None:
+        """Path of this part in the host's folder or below it, or None."""
+        from . import folders as folders_module  # the host's; what a variant needs can be told without it
+
+        file = self.among(folders_module.files(self.folder))
+        return file and folders_module.path(self.folder, file)
+
+    def place(self) -> Path:
+        """Where to put this part: the host's first folder of that very name, for some have older names as well."""
+        import folder_paths
+
+        folders = [Path(folder) for folder in folder_paths.get_folder_paths(self.folder)]
+        return next((folder for folder in folders if folder.name == self.folder), folders[0]) / self.saved_as
+
+
+UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
+WAN_VAE_SOURCE = Source("Comfy-Org/Wan_2.2_ComfyUI_Repackaged", "split_files/vae/wan2.2_vae.safetensors")
+MMAUDIO = "hkchengrex/MMAudio"
+UMT5_GGUF = ("q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "f16")
+UMT5_NAMES = (
+    "umt5_xxl_fp16",
+    "umt5_xxl_bf16",
+    "umt5_xxl_fp8_e4m3fn_scaled",
+    *(f"umt5-xxl-encoder-{kind}" for kind in UMT5_GGUF),
+)
+WAN_VAE_NAMES = ("wan2.2_vae", "wan2_2_vae_bf16", "wan2_2_vae")
+AUDIO_VAE_NAMES = ("v1-16", "mmaudio_vae_16k_bf16")
+VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")
+
+SHARED = (
+    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, UMT5_SOURCE),
+    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", WAN_VAE_NAMES, WAN_VAE_SOURCE),
+    Part("audio VAE", VAE_FOLDER, "v1-16.pth", AUDIO_VAE_NAMES, Source(MMAUDIO, "ext_weights/v1-16.pth")),
+    Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, Source(MMAUDIO, "ext_weights/best_netG.pt")),
+)
+MINI = (
+    Part("text encoder", TEXT_FOLDER, "ovi_mini_umt5.safetensors", ("ovi_mini_umt5",)),
+    Part("video VAE", VAE_FOLDER, "ovi_mini_video_vae.safetensors", ("ovi_mini_video_vae",)),
+    Part("audio VAE", VAE_FOLDER, "ovi_mini_audio_vae.safetensors", ("ovi_mini_audio_vae",)),
+)
+OTHER_MODEL_NAMES = {
+    "720x720_5s": ("ovi-11b-bf16", "model_fp8_e4m3fn", "ovi-11b-fp8"),
+    "960x960_5s": ("wan2_2-5b-ovi_960x960_fp8_e4m3fn_scaled_kj",),
+    "960x960_10s": ("wan2_2-5b-ovi_960x960_10s_fp8_e4m3fn_scaled_kj",),
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of a variant's files; ``vocoder`` is None where it is in the audio VAE's file."""
+
+    model: str
+    text_encoder: str
+    video_vae: str
+    audio_vae: str
+    vocoder: str | None
+
+
+def model_part(variant: Variant) -> Part:
+    """The transformer of a variant."""
+    # The published name comes last: one of them is plain model.safetensors, which may be anything.
+    others = OTHER_MODEL_NAMES.get(variant.name, ())
+    names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
+    source = None if variant.name == "mini" else Source(OVI, variant.file)
+    return Part("model", MODEL_FOLDER, variant.file, names, source)
+
+
+def parts_of(variant: Variant) -> tuple[Part, ...]:
+    """Every file the variant needs."""
+    return model_part(variant), *(MINI if variant.name == "mini" else SHARED)
+
+
+def model_list(variant: Variant) -> list[dict[str, str]]:
+    """What a workflow says of the variant's published files (``properties.models``), for the host's missing models."""
+    return [
+        {"name": part.saved_as, "url": part.source.url, "directory": part.folder}
+        for part in parts_of(variant)
+        if part.source
+    ]
+
+
+def fetch_missing(variant: Variant, progress: Progress) -> None:
+    """Fetch the published files of a variant that the host's model folders lack.
+
+    Raises:
+        OviError: one could not be fetched.
+    """
+    missing = [part for part in parts_of(variant) if part.source and part.find() is None]
+    fetch([(part.source, part.place()) for part in missing if part.source], progress)
+
+
+def find_files(variant: Variant) -> Files:
+    """Find all files of a variant in the host's model folders.
+
+    Raises:
+        OviError: files that are missing, each with its folder and where to get it.
+    """
+    parts = parts_of(variant)
+    found = {part.what: part.find() for part in parts}
+    missing = [part for part in parts if found[part.what] is None]
+    if missing:
+        or_fetch = ", or switch download_missing on to have them fetched" if any(p.source for p in missing) else ""
+        raise OviError(
+            input="variant",
+            found=f"'{variant.name}', of which {len(missing)} of {len(parts)} files are not in ComfyUI's model folders",
+            accepted="a variant whose files are all there",
+            remedy=f"Put these files in place and press R to refresh{or_fetch}: {'; '.join(map(_wanted, missing))}.",
+        )
+    return Files(
+        model=found["model"] or "",
+        text_encoder=found["text encoder"] or "",
+        video_vae=found["video VAE"] or "",
+        audio_vae=found["audio VAE"] or "",
+        vocoder=found.get("vocoder"),
+    )
+
+
+def _wanted(part: Part) -> str:
+    place = f"{part.what} '{part.file}' in models/{part.folder}"
+    return f"{place} (from {part.source})" if part.source else place
+
+
+@contextmanager
+def found_for(variant: Variant, **paths: str | None) -> Iterator[None]:
+    """While files are read that were found, not chosen: an OviError tells which it was and how to choose another.
+
+    Args:
+        paths: the files by the name of the input that their own loaders complain of.
+    """
+    try:
+        yield
+    except OviError as error:
+        name = f"'{PurePath(paths.get(error.input) or '').name}'"
+        what = error.found.removeprefix(f"{name}, ")
+        error.input, error.found = "variant", f"for {variant.name} the file {name}, which is {what}"
+        error.remedy = f"Put the right file in the place of {name}, or load each part with a loader of its own."
+        raise

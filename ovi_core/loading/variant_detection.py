@@ -1,0 +1,47 @@
+"""Which variant of Ovi a file holds. Its weights do not tell: all have the same names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+from ..spec import VARIANTS, Variant
+from . import fingerprints
+
+OVI = "chetwinlow1/Ovi"
+"""The repository on the Hugging Face hub where Ovi is published."""
+
+METADATA_KEY = "ovi_variant"
+"""Under this key a file's own header may tell."""
+
+NAMES = (
+    (r"ovi[-_. ]?mini", "mini"),
+    (r"960x960[-_. ]?10s|ovi[-_. ]?1[-_.]1[-_.]10s", "960x960_10s"),
+    (r"960x960|ovi[-_. ]?1[-_.]1", "960x960_5s"),
+    (r"720x720|ovi[-_. ]11b|^model_fp8_e4m3fn$|wan[-_. ]?2[-_.][12][-_.]ovi[-_.](video|audio)", "720x720_5s"),
+    (r"^model$", "720x720_5s"),
+)
+"""What the names that files are published under have in them; the first that is found counts."""
+
+
+def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, str]:
+    """The variant of an Ovi file, and how it was told; None where nothing tells.
+
+    Args:
+        name: the file's name, folders and ending included or not; with the whole path, a file that was fetched by this
+            pack is known again by its content.
+        metadata: of its header.
+    """
+    told = VARIANTS.get(metadata.get(METADATA_KEY, ""))
+    if told:
+        return told, "its header says so"
+    source = fingerprints.recall(Path(name))
+    for variant in VARIANTS.values():
+        if source == f"{OVI}/{variant.file}":
+            return variant, "by its content, which is that of the published file"
+    stem = PurePath(name.replace("\\", "/")).stem.lower()
+    for pattern, known in NAMES:
+        if re.search(pattern, stem):
+            return VARIANTS[known], "by its name"
+    return None, "neither header nor name tells"

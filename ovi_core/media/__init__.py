@@ -1,0 +1,1 @@
+"""Images, audio and video files; free of Ovi's rates and sizes."""

@@ -1,0 +1,108 @@
+"""Marks for machines that say a clip was made by AI: IPTC's digital source type in XMP and as a tag of the file."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import uuid
+from typing import Any
+
+from comfy_api.latest import InputImpl, Types
+
+from ..latents import source_media
+
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+GENERATED = SOURCE_TYPES + "trainedAlgorithmicMedia"
+"""Picture and sound come from a trained model."""
+COMPOSITE = SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
+"""One of them was given, the other comes from a trained model."""
+TAG = "digital_source_type"
+"""Key of the file's tag; unlike XMP, tags are copied when ComfyUI saves a loaded video again."""
+MADE_WITH = "comfyui-ovi-native"
+WORKFLOW_TAGS = ("prompt", "workflow")
+"""Tags in which ComfyUI keeps a graph."""
+
+XMP_BOX = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
+"""Type of the box that holds XMP in files of the ISO base media format (XMP specification, part 3)."""
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    Iptc4xmpExt:DigitalSourceType="{source}"
+    Iptc4xmpExt:AISystemUsed="Ovi"
+    xmp:CreatorTool="{tool}"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
+
+VideoFile = str | os.PathLike | io.BytesIO
+
+
+class MarkedVideo(InputImpl.VideoFromComponents):
+    """A VIDEO whose every saved file is marked, whichever node saves it.
+
+    Args:
+        components: frames, sound and rate.
+        source: :data:`GENERATED` or :data:`COMPOSITE`.
+    """
+
+    def __init__(self, components: Types.VideoComponents, source: str = GENERATED, bit_depth: int = 8):
+        super().__init__(components, bit_depth)
+        self.source = source
+
+    def save_to(
+        self,
+        path: VideoFile,
+        format: Any = Types.VideoContainer.AUTO,
+        codec: Any = Types.VideoCodec.AUTO,
+        metadata: dict | None = None,
+        **more: Any,
+    ) -> None:
+        super().save_to(path, format, codec, {**(metadata or {}), TAG: self.source}, **more)
+        append_xmp(path, self.source)
+
+    def unmarked(self) -> InputImpl.VideoFromComponents:
+        """The same VIDEO without the mark."""
+        return InputImpl.VideoFromComponents(self.get_components(), self.get_bit_depth())
+
+
+def source_of_latent(latent: dict) -> str:
+    """The digital source type of what a joint LATENT decodes to."""
+    joint = latent["samples"].is_nested  # one tower alone has nothing given
+    given = joint and (source_media.video_of(latent) is not None or source_media.audio_of(latent) is not None)
+    return COMPOSITE if given else GENERATED
+
+
+def source_of(video: Any) -> str:
+    """The digital source type of a VIDEO: what decoding knows, else that all of it is generated."""
+    return video.source if isinstance(video, MarkedVideo) else GENERATED
+
+
+def save(video: Any, path: str, source: str | None, workflow: dict[str, Any] | None) -> None:
+    """Write a VIDEO as an MP4 file of H.264 and AAC.
+
+    Args:
+        source: digital source type to mark the file with; None marks it not.
+        workflow: tags that hold the graph; None leaves out those that a loaded video brings, too.
+    """
+    plain = video.unmarked() if isinstance(video, MarkedVideo) else video
+    brought = {} if workflow or isinstance(plain, InputImpl.VideoFromComponents) else dict.fromkeys(WORKFLOW_TAGS, "")
+    tags = brought | (workflow or {}) | ({TAG: source} if source else {})
+    plain.save_to(path, format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264, metadata=tags or None)
+    if source:
+        append_xmp(path, source)
+
+
+def append_xmp(file: VideoFile, source: str) -> None:
+    """Add a box of XMP with the digital source type to the end of an MP4 file or buffer."""
+    content = XMP_BOX + XMP.format(source=source, tool=MADE_WITH).encode()
+    box = struct.pack(">I4s", 8 + len(content), b"uuid") + content
+    if isinstance(file, io.BytesIO):
+        file.seek(0, os.SEEK_END)
+        file.write(box)
+        return
+    with open(file, "ab") as out:
+        out.write(box)

@@ -1,0 +1,1 @@
+"""The twin transformer as a native ComfyUI model."""

@@ -1,0 +1,283 @@
+"""Ovi as one of the host's models: configuration, conditioning, latents.
+
+A joint latent is the host's ``NestedTensor((video [B, 48, T, H, W], audio [B, 20, L]))``. While it samples, the host
+packs both into one [B, 1, N] with N = 48 T H W + 20 L, so what differs between the two parts (latent scaling, masks,
+guidance) needs the shapes to take the pack apart. One part alone: see ``latents``.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import Any
+
+import comfy.conds
+import comfy.model_base
+import comfy.model_management
+import comfy.sample
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from comfy.nested_tensor import NestedTensor
+from torch import Tensor
+from torch.nn.functional import max_pool3d
+
+from ..conditioning import remix
+from ..errors import OviError
+from ..latents import joint
+from ..network.layers import CHUNK_TOKENS
+from ..network.run_cache import Run
+from ..network.timesteps import TimestepShares
+from ..network.transformer import PATCH, OviTransformer
+from ..spec import TEXT_LENGTH
+from . import checkpoint, memory_estimate
+from .latent_format import OviLatentFormat
+
+AUDIO_TEXT = "ovi_audio_text"
+"""Key of a conditioning's options: text [B, S, text_dim] for the audio tower, where it is another than the video's."""
+
+
+class OviModelConfig(comfy.supported_models_base.BASE):
+    """What the host wants to know about the model before it builds it."""
+
+    unet_config = {"image_model": "ovi"}
+    unet_extra_config: dict = {}
+    sampling_settings = {"shift": 5.0}
+    latent_format = OviLatentFormat
+    supported_inference_dtypes = [torch.bfloat16, torch.float32]  # float16 overflows in the published weights
+
+    def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:
+        return comfy.model_base.ModelType.FLOW
+
+    def get_model(self, state_dict: dict, prefix: str = "", device: Any = None) -> Ovi:
+        return Ovi(self, device=device)
+
+    def process_unet_state_dict(self, state_dict: dict) -> dict:
+        return checkpoint.to_module_keys(state_dict)
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict) -> dict:
+        # With its own prefix the file is not taken for a plain Wan 2.2 model when it is loaded again.
+        return super().process_unet_state_dict_for_saving(checkpoint.to_published_keys(state_dict))
+
+
+class Ovi(comfy.model_base.BaseModel):
+    """The host's side of the twin transformer."""
+
+    def __init__(self, model_config: OviModelConfig, device: Any = None):
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=OviTransformer)
+        self.latent_shapes: list = []
+        self.current_run: Run | None = None
+        self.retained_frames: list[int] = []
+        self.chunk_tokens = 0
+
+    @property
+    def num_layers(self) -> int:
+        """Number of block pairs."""
+        return self.diffusion_model.config.num_layers
+
+    # -- latents ------------------------------------------------------------------------------------------------
+
+    def _on_video(self, latent: Any, scale: Any) -> Any:
+        """Apply ``scale`` to the video part of a latent in any of the forms the host uses; audio has no scaling."""
+        if getattr(latent, "is_nested", False):
+            video, *audio = latent.unbind()
+            return NestedTensor([scale(video), *audio])
+        if latent.ndim == 5:
+            return scale(latent)
+        if latent.shape[1] == 1 and len(self.latent_shapes) == 2:
+            parts = comfy.utils.unpack_latents(latent, self.latent_shapes)
+            return comfy.utils.pack_latents([scale(parts[0]), parts[1]])[0]
+        return latent
+
+    def process_latent_in(self, latent: Any) -> Any:
+        return self._on_video(latent, super().process_latent_in)
+
+    def process_latent_out(self, latent: Any) -> Any:
+        return self._on_video(latent, super().process_latent_out)
+
+    def scale_latent_inpaint(self, sigma: Any, noise: Any, latent_image: Any, **kwargs: Any) -> Any:
+        """What is kept is shown to the model clean, at timestep 0, as the reference shows the first frame.
+
+        Where the noise mask says ``latents.FOLLOW`` it is shown at the noise level of the step.
+        """
+        if self.current_run is None or self.current_run.follows is None:
+            return latent_image
+        noised = super().scale_latent_inpaint(sigma=sigma, noise=noise, latent_image=latent_image, **kwargs)
+        return torch.where(self.current_run.follows, noised, latent_image)
+
+    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
+        """Bytes beside the weights that the host keeps free for a forward; see ``memory``."""
+        tokens = memory_estimate.tokens_of(input_shape, self.latent_shapes)
+        itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
+        return memory_estimate.activation_bytes(
+            self.diffusion_model.config, input_shape[0], *tokens, itemsize, self.chunk_tokens
+        )
+
+    # -- conditioning -------------------------------------------------------------------------------------------
+
+    def extra_conds(self, **kwargs: Any) -> dict:
+        """What goes into every forward of one conditioning; called once a run."""
+        out = super().extra_conds(**kwargs)
+        out["latent_shapes"] = comfy.conds.CONDConstant(kwargs["latent_shapes"])
+        text = kwargs.get("cross_attn")
+        prompt_type = kwargs.get("prompt_type", "conditioning")
+        audio_text = kwargs.get(AUDIO_TEXT, text)
+        # Always both, so that positive and negative run as one batch whichever of them is dual.
+        out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type))
+        out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type))
+        out["keep_text_keys"] = comfy.conds.CONDConstant(self._may_keep_text_keys(kwargs))
+        shares = self._shares(kwargs.get("denoise_mask"))
+        for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):
+            if share is not None:
+                out[name] = comfy.conds.CONDConstant(share)
+        return out
+
+    def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
+        """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
+        width = self.diffusion_model.config.text_dim
+        if text is None or text.ndim != 3 or text.shape[-1] != width:
+            found = "no text" if text is None else f"text of width {text.shape[-1]}"
+            raise OviError(
+                input=prompt_type,
+                found=f"a conditioning with {found}",
+                accepted=f"a conditioning of width {width}, made by umt5-xxl",
+                remedy="Load umt5_xxl with CLIPLoader (type wan), and encode with Ovi Text Encode.",
+            )
+        return torch.nn.functional.pad(text, (0, 0, 0, max(0, TEXT_LENGTH - text.shape[1])))
+
+    def _may_keep_text_keys(self, kwargs: dict) -> bool:
+        """Whether text keys and values of all blocks may stay in memory for the run.
+
+        Not with hooks, which change weights from step to step; not where the step itself may need the room.
+        """
+        if kwargs.get("hooks") is not None:
+            return False
+        config, noise, dtype = self.diffusion_model.config, kwargs["noise"], self.get_dtype_inference()
+        per_prompt = noise.shape[0] * 2 * 2 * config.num_layers * TEXT_LENGTH * config.dim * dtype.itemsize
+        step = self.memory_required((2 * noise.shape[0], *noise.shape[1:]))
+        return 2 * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
+
+    def _shares(self, denoise_mask: Tensor | None) -> tuple[TimestepShares | None, TimestepShares | None]:
+        """Timestep shares of the video and audio tokens under a noise mask packed like the latent."""
+        if denoise_mask is None:
+            return None, None
+        run = self.current_run or Run()
+        return run.once(("shares", id(denoise_mask)), lambda: self._shares_of(denoise_mask))
+
+    def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
+        noise = denoise_mask.masked_fill(joint.follows(denoise_mask), 1)
+        video, *audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
+        # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
+        tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
+        frames = video.shape[2]
+        return (
+            TimestepShares.of_mask(tokens.flatten(1), frames),
+            TimestepShares.of_mask(audio[0].float().amax(dim=1), audio[0].shape[-1]) if audio else None,
+        )
+
+    # -- sampling and weights -----------------------------------------------------------------------------------
+
+    def load_model_weights(self, sd: dict, unet_prefix: str = "", assign: bool = False) -> Ovi:
+        checkpoint.check_complete(checkpoint.to_module_keys(sd), self.diffusion_model.config)
+        return super().load_model_weights(sd, unet_prefix, assign=assign)
+
+    def map_context_window_to_modalities(self, primary_indices: list, latent_shapes: list, dim: int) -> list:
+        """For the host's context windows: audio steps that sound while the given video latent frames show."""
+        if len(latent_shapes) < 2:
+            return [primary_indices]
+        frames, steps = latent_shapes[0][dim], latent_shapes[1][-1]
+        sounding = (
+            range(math.floor(frame * steps / frames), math.ceil((frame + 1) * steps / frames))
+            for frame in primary_indices
+        )
+        # in the order of the frames, which may run over the end to the beginning
+        return [primary_indices, list(dict.fromkeys(chain.from_iterable(sounding)))]
+
+    def resize_cond_for_context_window(self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kw: Any) -> Any:
+        """For the host's context windows: the timestep shares of what a window shows; None for everything else."""
+        if cond_key == "video_shares":
+            anchor = getattr(window, "causal_anchor_index", None)
+            shown = [*([] if anchor is None else [anchor]), *window.index_list]
+            for frame in self.retained_frames:
+                shown[frame] = frame
+        elif cond_key == "audio_shares":
+            window = window.modality_windows[1]
+            shown = window.index_list
+        else:
+            return None
+        shares, run = cond_value.cond, self.current_run or Run()
+        part = run.once((cond_key, id(shares), tuple(shown)), lambda: shares.of_stretches(shown, window.total_frames))
+        return comfy.conds.CONDConstant(part)
+
+
+def sample_hook(
+    executor: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,
+    sigmas: Tensor,
+    denoise_mask: Tensor | None = None,
+    callback: Any = None,
+    disable_pbar: bool = False,
+    seed: int | None = None,
+    latent_shapes: Any = (),
+) -> Tensor:
+    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`.
+
+    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped; so does the cell that
+    stands for no video.
+    """
+    joint.check_shapes(latent_shapes, "latent_image")
+    if noise.shape != latent_image.shape and not noise.any():
+        # "add noise: disable" makes zeros of the first part's shape only
+        noise = torch.zeros_like(latent_image)
+    follows = None if denoise_mask is None else joint.follows(denoise_mask)
+    if follows is None or not follows.any():
+        follows = None
+    elif not noise.any():
+        drawn = _noise_of(seed, latent_image, latent_shapes)
+        noise = torch.where(follows.to(noise.device), drawn.to(noise), noise)
+    guider = executor.class_obj
+    model, run = guider.model_patcher.model, Run(follows)
+    model.latent_shapes, model.current_run = latent_shapes, run
+    windows = guider.model_options.get("context_handler")
+    model.retained_frames = getattr(windows, "latent_retain_index_list", [])
+    options = guider.model_options.setdefault("transformer_options", {})
+    options[Run.KEY] = run
+    model.chunk_tokens = options.get(CHUNK_TOKENS, 0)
+    if follows is not None:
+        other = guider.model_options.get("denoise_mask_function")
+        free = remix.freeing(denoise_mask, model.model_sampling, other)
+        if free is not None:
+            guider.model_options["denoise_mask_function"] = free
+    settings = (sampler, sigmas, denoise_mask, _hearing(callback, model, latent_shapes), disable_pbar, seed)
+    try:
+        result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
+    finally:
+        model.current_run = model.latent_format.sound = None
+    if denoise_mask is not None:
+        result = torch.where(joint.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+    if joint.is_absent(latent_shapes[0]):
+        cell = math.prod(latent_shapes[0][1:])
+        result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
+    return result
+
+
+def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
+    """The host's callback of a step, before which the preview gets to know the step's sound."""
+
+    def heard(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
+        model.latent_format.hear(x0, shapes)
+        return callback(step, x0, x, steps)
+
+    return callback and heard
+
+
+def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
+    """The noise the host draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
+    noise needs it.
+    """
+    if len(shapes) == 1:
+        return comfy.sample.prepare_noise(latent_image, seed or 0)
+    both = NestedTensor(comfy.utils.unpack_latents(latent_image, shapes))
+    return comfy.utils.pack_latents(comfy.sample.prepare_noise(both, seed or 0).unbind())[0]

@@ -1,0 +1,1 @@
+"""The twin transformer in PyTorch."""

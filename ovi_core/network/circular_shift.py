@@ -1,0 +1,130 @@
+"""A clip as a circle: how a looped clip lies in a joint latent, and how the model is shown it.
+
+A video latent of T steps stands for one frame and then T - 1 times four, and a clip of that length ends with
+the frame it began with. So the circle has the last T - 1 steps, and the audio steps that sound as long; the first video
+step, and the last audio steps where there are more, repeat what the circle has there already.
+
+While it samples, every step of the run shows the model the circle from another point on (as Mobius does,
+arXiv 2502.20307): the cut, over which the model cannot see, lies elsewhere each time, so no place is a seam. What the
+model sees is always a clip as it knows them, with positions from 0 and a step before its first four frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import OviError
+from ..spec import AUDIO_STEPS_PER_VIDEO_STEP
+from .rope import AUDIO_START
+
+KEY = "ovi_loop"
+"""Transformer option: the clip is a circle."""
+GOLDEN = (math.sqrt(5) - 1) / 2  # turns that are multiples of it come nowhere near each other for long
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a circle lies in one tower's latent in one step.
+
+    Attributes:
+        shown: which step of the latent the model is shown at each position.
+        counts: positions whose answer counts.
+        copies: pairs of a step of the latent and the one of the circle that it repeats.
+    """
+
+    shown: list[int]
+    counts: list[int]
+    copies: list[tuple[int, int]]
+
+    def turned(self, x: Tensor) -> Tensor:
+        """x [B, C, steps, ...] as it is shown."""
+        return x[:, :, self.shown]
+
+    def turned_back(self, velocity: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """The answer [B, C, steps, ...] in the order of ``x``, at noise level ``sigma`` [B].
+
+        A copy gets the velocity that leads to the same clean latent as its original's.
+        """
+        out = torch.empty_like(velocity)
+        out[:, :, [self.shown[i] for i in self.counts]] = velocity[:, :, self.counts]
+        level = sigma.to(x).reshape(-1, *[1] * (x.ndim - 2))
+        for copy, original in self.copies:
+            out[:, :, copy] = out[:, :, original] + (x[:, :, copy] - x[:, :, original]) / level
+        return out
+
+
+def audio_circle(frames: int, steps: int) -> int:
+    """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
+    return min(steps, round((frames - 1) * AUDIO_STEPS_PER_VIDEO_STEP))
+
+
+def video_turn(frames: int, by: int, shows_first: bool) -> Turn:
+    """The video's, ``by`` steps on; with ``shows_first`` the first step is shown itself, not what it repeats."""
+    circle = frames - 1
+    if shows_first and by == 0:
+        return Turn([*range(frames)], [*range(frames)], [])
+    return Turn([1 + (by - 1 + i) % circle for i in range(frames)], [*range(1, frames)], [(0, circle)])
+
+
+def audio_turn(steps: int, circle: int, turn: float) -> tuple[Turn, float]:
+    """The sound's, ``turn`` of a whole turn on, and how many steps after the first picture its first step sounds."""
+    exact = turn * circle
+    first = math.ceil(exact - 1e-6)
+    shown = [(first + i) % circle for i in range(steps)]
+    return Turn(shown, [*range(circle)], [(i, i - circle) for i in range(circle, steps)]), first - exact
+
+
+def _step_of(options: dict) -> int:
+    """How many of the run's steps lie before the noise level of this forward."""
+    return int((options["sample_sigmas"] > options["sigmas"].max() * (1 + 1e-5)).sum())
+
+
+def _turns(given: list[Tensor], step: int, keeps: bool) -> tuple[list[Turn], float]:
+    """How the latents lie in a step of the run, and how many audio steps after the first picture their sound begins.
+
+    keeps: something of the video is kept clean, as a first picture is: every other step shows it, at the beginning.
+    """
+    lengths = {part.ndim: part.shape[2] for part in given}
+    frames = lengths.get(5) or 1 + max(1, round(lengths[3] / AUDIO_STEPS_PER_VIDEO_STEP))
+    circle = frames - 1
+    by = 0 if keeps and step % 2 == 0 else round(step * GOLDEN % 1 * circle) % circle
+    steps = lengths.get(3, 0)
+    sound, start = audio_turn(steps, max(1, audio_circle(frames, steps)), by / circle)
+    return [video_turn(frames, by, keeps) if part.ndim == 5 else sound for part in given], start
+
+
+def around(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """``forward`` of the transformer on a circle, turned a bit further in every step of the run."""
+
+    @torch.compiler.disable(recursive=False)
+    def turning(x: Any, timestep: Tensor, context: Tensor, options: dict, **kwargs: Any) -> Any:
+        given = [x] if isinstance(x, Tensor) else x
+        if "context_window" in options:
+            raise OviError(
+                input="model",
+                found="Ovi Loop together with context windows",
+                accepted="one of the two",
+                remedy="Take Ovi Loop away, and set closed_loop of the context windows.",
+            )
+        turns, start = _turns(given, _step_of(options), kwargs.get("video_shares") is not None)
+        options = {**options, AUDIO_START: start}
+        for part, turn in zip(given, turns, strict=True):
+            name = "video_shares" if part.ndim == 5 else "audio_shares"
+            if kwargs.get(name) is not None:
+                kwargs = {**kwargs, name: kwargs[name].of_stretches(turn.shown, part.shape[2])}
+        shown = [turn.turned(part) for part, turn in zip(given, turns, strict=True)]
+        out = forward(shown if len(shown) == 2 else shown[0], timestep, context, options, **kwargs)
+        sigma = options["sigmas"].repeat(timestep.shape[0] // options["sigmas"].shape[0])
+        back = [
+            turn.turned_back(velocity, part, sigma)
+            for turn, velocity, part in zip(turns, [out] if isinstance(out, Tensor) else out, given, strict=True)
+        ]
+        return back if len(back) == 2 else back[0]
+
+    return turning

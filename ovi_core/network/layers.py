@@ -1,0 +1,243 @@
+"""The layers both towers are built from.
+
+Axis letters: B batch, L tokens, D model dim, S text positions, K distinct timesteps, n stretches of tokens that have
+one timestep each.
+
+What stays in float32 whatever type the weights are stored in: rope tables, time embedding and projection, modulation
+and norm weights. Norms sum in float32 inside their kernels and take their weights rounded to the activations' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ops
+import torch
+from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.modules.attention import optimized_attention
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, silu
+
+from .batch_rows import pick, put
+
+HEAD_DIM = 128
+EPS = 1e-6
+
+
+class Layers:
+    """Makes layers from the host's ``operations``, which know about casting, offloading and quantised weights."""
+
+    def __init__(self, operations: Any, device: Any, dtype: torch.dtype | None):
+        self.operations, self.device, self.dtype = operations, device, dtype
+        # Eight bits are for the large matrices; convolutions and the head keep sixteen.
+        eight_bits = dtype is not None and dtype.itemsize == 1
+        self.fine_dtype = torch.bfloat16 if eight_bits else dtype
+
+    def linear(self, fan_in: int, fan_out: int, dtype: torch.dtype | None = None) -> nn.Module:
+        return self.operations.Linear(fan_in, fan_out, device=self.device, dtype=dtype or self.dtype)
+
+    def conv1d(self, fan_in: int, fan_out: int, bias: bool = True) -> nn.Module:
+        return self.operations.Conv1d(
+            fan_in, fan_out, kernel_size=7, padding=3, bias=bias, device=self.device, dtype=self.fine_dtype
+        )
+
+    def rms_norm(self, dim: int) -> nn.Module:
+        return comfy.ops.manual_cast.RMSNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
+
+    def layer_norm(self, dim: int) -> nn.Module:
+        return comfy.ops.manual_cast.LayerNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
+
+    def modulation(self, parts: int, dim: int) -> Modulation:
+        return Modulation(parts, dim, device=self.device)
+
+
+def plain_norm(x: Tensor) -> Tensor:
+    """Layer norm over the last axis, without weights."""
+    return layer_norm(x, x.shape[-1:], eps=EPS)
+
+
+class Modulation(nn.Module, comfy.ops.CastWeightBiasOp):
+    """A learned offset to the projected time embedding.
+
+    A leaf module whose parameter is called ``weight``: the host patches, merges and offloads only such.
+    """
+
+    comfy_cast_weights = True
+
+    def __init__(self, parts: int, dim: int, device: Any):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, parts, dim, dtype=torch.float32, device=device), requires_grad=False)
+        self.weight_comfy_model_dtype = torch.float32
+        self.bias = None
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """The parts (shift, scale, gate, …) for embedding [B, K, 1 or parts, D]: each [B, K, D], float32."""
+        weight, _, stream = comfy.ops.cast_bias_weight(
+            self, dtype=torch.float32, device=embedding.device, bias_dtype=torch.float32, offloadable=True
+        )
+        parts = embedding + weight
+        comfy.ops.uncast_bias_weight(self, weight, None, stream)
+        return parts.unbind(dim=2)
+
+
+def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
+    """A part [B, K, D] of each distinct timestep as [B, n, 1, D] for n stretches of tokens, in the type of ``like``.
+
+    index: [B, n], which timestep a stretch has; None where K is 1, and so n.
+    """
+    part = part.to(like.dtype)
+    return (part if index is None else picked(part, index)).unsqueeze(2)
+
+
+def picked(part: Tensor, index: Tensor) -> Tensor:
+    """Of a part [B, K, D] that of the timestep of each stretch, [B, n, D]; index: [B, n]."""
+    return part[torch.arange(part.shape[0], device=part.device)[:, None], index]
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None) -> Tensor:
+    """``x (1 + scale) + shift`` for x [B, L, D] and parts [B, K, D]; tokens of one timestep share theirs by view."""
+    shift, scale = _spread(shift, index, x), _spread(1 + scale, index, x)
+    stretches = rearrange(x, "b (n l) d -> b n l d", n=shift.shape[1])
+    return rearrange(torch.addcmul(shift, stretches, scale), "b n l d -> b (n l) d")
+
+
+def add_gated(x: Tensor, y: Tensor, gate: Tensor, index: Tensor | None) -> Tensor:
+    """``x + y gate`` for x, y [B, L, D] and gate [B, K, D]."""
+    gate = _spread(gate, index, x)
+    x, y = (rearrange(z, "b (n l) d -> b n l d", n=gate.shape[1]) for z in (x, y))
+    return rearrange(torch.addcmul(x, y, gate), "b n l d -> b (n l) d")
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn the heads of x [B, L, D] by the rope ``table`` [1, L, 1, HEAD_DIM / 2, 2, 2]."""
+    return apply_rope1(x.unflatten(-1, (-1, HEAD_DIM)), table).flatten(-2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
+    """The host's attention on [B, L, D], heads of 128."""
+    return optimized_attention(q, k, v, heads=q.shape[-1] // HEAD_DIM, transformer_options=options)
+
+
+CHUNK_TOKENS = "ovi_chunk_tokens"
+"""Key of transformer_options: how many tokens at most go at a time through what needs much memory; 0: all."""
+
+
+def in_chunks(run: Callable[..., Tensor], options: dict, x: Tensor, *aligned: Tensor) -> Tensor:
+    """``run(x, *aligned)`` for x [B, L, D], a number of tokens at a time where the options ask for it.
+
+    Only for what treats each token of x by itself, which makes this exact but for rounding. ``aligned`` has its tokens
+    on axis 1 too.
+    """
+    most, tokens = options.get(CHUNK_TOKENS, 0), x.shape[1]
+    if not 0 < most < tokens:
+        return run(x, *aligned)
+    out, chunks = torch.empty_like(x), -(-tokens // most)
+    for i in range(chunks):
+        chunk = slice(tokens * i // chunks, tokens * (i + 1) // chunks)
+        out[:, chunk] = run(x[:, chunk], *(part[:, chunk] for part in aligned))
+    return out
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with RMS-normed, rotated query and key."""
+
+    def __init__(self, dim: int, layers: Layers):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (layers.linear(dim, dim) for _ in range(4))
+        self.norm_q, self.norm_k = layers.rms_norm(dim), layers.rms_norm(dim)
+
+    def forward(self, x: Tensor, table: Tensor, options: dict) -> Tensor:
+        """x: [B, L, D]; table: rope of these tokens."""
+        k, v = rotate(self.norm_k(self.k(x)), table), self.v(x)
+
+        def answer(x: Tensor, table: Tensor) -> Tensor:
+            return self.o(attend(rotate(self.norm_q(self.q(x)), table), k, v, options))
+
+        return in_chunks(answer, options, x, table)
+
+
+class CrossAttention(SelfAttention):
+    """One query attends to the text and, with rope, to the other tower; both answers pass through one ``o``."""
+
+    def __init__(self, dim: int, layers: Layers):
+        super().__init__(dim, layers)
+        self.k_fusion, self.v_fusion = layers.linear(dim, dim), layers.linear(dim, dim)
+        self.pre_attn_norm_fusion, self.norm_k_fusion = layers.layer_norm(dim), layers.rms_norm(dim)
+
+    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value [B, S, D] of the embedded text [B, S, D]: the same in every step of a run."""
+        return self.norm_k(self.k(text)), self.v(text)
+
+    def other_keys(self, other: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value [B, L', D] of the other tower's tokens [B, L', D] and their rope."""
+        other = self.pre_attn_norm_fusion(other)
+        return rotate(self.norm_k_fusion(self.k_fusion(other)), table), self.v_fusion(other)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        text: tuple[Tensor, Tensor],
+        other: tuple[Tensor, Tensor] | None,
+        hears: tuple[float, ...],
+        table: Tensor,
+        options: dict,
+    ) -> Tensor:
+        """x: [B, L, D], its rope ``table``; other: the other tower's tokens [B, L', D] and their rope.
+
+        hears: how strongly it is heard, by each of the batch's conditionings, or by all.
+        """
+        listening = [i for i, strength in enumerate(hears) if strength]
+        others = None
+        if other is not None and listening:
+            others = self.other_keys(pick(other[0], listening, len(hears)), other[1])
+
+        def answer(x: Tensor, table: Tensor) -> Tensor:
+            q = self.norm_q(self.q(x))
+            answer = attend(q, *text, options)
+            if others is not None:
+                q, alone = (pick(z, listening, len(hears)) for z in (q, answer))
+                heard = _weighted(attend(rotate(q, table), *others, options), [hears[i] for i in listening])
+                answer = put(answer, alone + heard, listening, len(hears))
+            return self.o(answer)
+
+        return in_chunks(answer, options, x, table)
+
+
+def _weighted(x: Tensor, weights: list[float]) -> Tensor:
+    """x [B, ...] times the weight of each of its conditionings; x itself where all are 1."""
+    if all(weight == 1 for weight in weights):
+        return x
+    if len(set(weights)) == 1:
+        return x * weights[0]
+    return torch.cat([part * weight for part, weight in zip(x.chunk(len(weights)), weights, strict=True)])
+
+
+class GatedConv(nn.Module):
+    """``w2(silu(w1 x) · w3 x)`` over time: the last part of the audio patch embedding."""
+
+    def __init__(self, dim: int, layers: Layers):
+        super().__init__()
+        hidden = -(-int(2 * 4 * dim / 3) // 256) * 256
+        self.w1 = layers.conv1d(dim, hidden, bias=False)
+        self.w2 = layers.conv1d(hidden, dim, bias=False)
+        self.w3 = layers.conv1d(dim, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, D, L]."""
+        return self.w2(silu(self.w1(x)) * self.w3(x))
+
+
+class Head(nn.Module):
+    """Norm, modulation by the time embedding, projection to latent values."""
+
+    def __init__(self, dim: int, out_dim: int, layers: Layers):
+        super().__init__()
+        self.head = layers.linear(dim, out_dim, dtype=layers.fine_dtype)
+        self.modulation = layers.modulation(2, dim)
+
+    def forward(self, x: Tensor, embedding: Tensor, index: Tensor | None) -> Tensor:
+        """x: [B, L, D]; embedding: [B, K, D] float32. Returns [B, L, out_dim]."""
+        shift, scale = self.modulation(embedding.unsqueeze(2))
+        return self.head(modulate(plain_norm(x), shift, scale, index))

@@ -1,0 +1,384 @@
+"""Ovi's twin transformer (arXiv 2510.01284, section 3): a video and an audio tower, joined in every block.
+
+The video tower's modules lie at the root of :class:`OviTransformer`, the audio tower's under ``audio_model``: LoRAs
+and merges made for Wan 2.2 5B then meet the video tower under the names they know. Axis letters as in ``layers.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import comfy.ldm.common_dit
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..latents import joint
+from . import circular_shift, cross_modal, rope
+from .layers import (
+    HEAD_DIM,
+    CrossAttention,
+    GatedConv,
+    Head,
+    Layers,
+    SelfAttention,
+    add_gated,
+    in_chunks,
+    modulate,
+    plain_norm,
+)
+from .run_cache import Run
+from .timesteps import TimestepShares, Waves
+from .weight_prefetch import Streaming, leaves
+
+PATCH = (1, 2, 2)
+
+
+@dataclass(frozen=True)
+class OviConfig:
+    """Sizes of the twin transformer; both towers share all but their channels. Defaults: the published 11 B."""
+
+    dim: int = 3072
+    ffn_dim: int = 14336
+    num_layers: int = 30
+    text_dim: int = 4096
+    freq_dim: int = 256
+    video_channels: int = 48
+    audio_channels: int = 20
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TimeCode:
+    """The time embedding of a tower's distinct timesteps, float32.
+
+    embedding: [B, K, D], for the head. projection: [B, K, 6, D], for the blocks. index: [B, n] or None, see
+    :class:`~ovi_core.timesteps.TimestepShares`.
+    """
+
+    embedding: Tensor
+    projection: Tensor
+    index: Tensor | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D].
+
+    hears: how strongly it hears the other tower, by each of the batch's conditionings, or by all.
+    """
+
+    tokens: Tensor
+    table: Tensor
+    time: TimeCode
+    text: tuple[Tensor, Tensor]
+    hears: cross_modal.Hears
+
+
+@dataclass(frozen=True)
+class Text:
+    """One tower's text: key and value of every block where the run keeps them, else the embedded text [B, S, D]."""
+
+    keys: list[tuple[Tensor, Tensor]] | None
+    embedded: Tensor | None
+
+    def of_block(self, i: int, block: Block) -> tuple[Tensor, Tensor]:
+        """Key and value [B, S, D] for ``block``, the ``i``-th; where memory is short, no more than one at a time."""
+        return self.keys[i] if self.keys is not None else block.cross_attn.text_keys(self.embedded)
+
+
+class Setup(NamedTuple):
+    """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
+
+    options: a copy of the host's transformer options. For each tower that runs, tables: its rope; text_keys: key and
+    value [B, S, D] for every block, or None. hears: of video and audio, in every block. weights: of the block pairs.
+    """
+
+    options: dict
+    waves: Waves
+    tables: list[Tensor]
+    text_keys: list
+    hears: list[tuple[cross_modal.Hears, cross_modal.Hears]]
+    weights: Streaming
+
+
+class Block(nn.Module):
+    """One tower's half of a fused block pair."""
+
+    def __init__(self, config: OviConfig, layers: Layers):
+        super().__init__()
+        dim = config.dim
+        self.self_attn = SelfAttention(dim, layers)
+        self.norm3 = layers.layer_norm(dim)
+        self.cross_attn = CrossAttention(dim, layers)
+        self.ffn = nn.Sequential(
+            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
+        )
+        self.modulation = layers.modulation(6, dim)
+
+    def read_layers(self, text_kept: bool, alone: bool) -> Iterator[nn.Module]:
+        """The layers whose weights a step reads: no text keys that are kept, no other tower's where none is heard."""
+        cross = self.cross_attn
+        text = [cross.k, cross.norm_k, cross.v] if text_kept else []
+        other = [cross.k_fusion, cross.norm_k_fusion, cross.v_fusion, cross.pre_attn_norm_fusion] if alone else []
+        return leaves(self, without=[*text, *other])
+
+
+def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
+    """Run one block pair, or the block of a tower that is alone; returns the new tokens [B, L, D] of each stream.
+
+    Each tower's cross-attention reads the other **as it stood after self-attention**: the pair is symmetric, neither
+    sees what the other learns in this block (reference: ``single_fusion_block_forward``).
+    """
+    parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
+    after = []
+    for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
+        x, index = stream.tokens, stream.time.index
+        x = add_gated(
+            x, block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options), gate, index
+        )
+        after.append(replace(stream, tokens=x))
+    others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
+    new = []
+    for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
+        x, index = own.tokens, own.time.index
+        x = x + block.cross_attn(block.norm3(x), own.text, other, own.hears, own.table, options)
+        new.append(
+            add_gated(x, in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index)), gate, index)
+        )
+    return tuple(new)
+
+
+class Tower(nn.Module):
+    """One modality's transformer: text and time embedding, blocks, head; subclasses know the latent's axes."""
+
+    def __init__(self, config: OviConfig, out_dim: int, layers: Layers):
+        super().__init__()
+        dim, gelu = config.dim, nn.GELU(approximate="tanh")
+        self.config = config
+        self.text_embedding = nn.Sequential(layers.linear(config.text_dim, dim), gelu, layers.linear(dim, dim))
+        self.time_embedding = nn.Sequential(
+            layers.linear(config.freq_dim, dim, dtype=torch.float32),
+            nn.SiLU(),
+            layers.linear(dim, dim, dtype=torch.float32),
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), layers.linear(dim, 6 * dim, dtype=torch.float32))
+        self.blocks = nn.ModuleList(Block(config, layers) for _ in range(config.num_layers))
+        self.head = Head(dim, out_dim, layers)
+
+    def time_code(self, timesteps: Tensor, shares: TimestepShares | None, waves: Waves) -> TimeCode:
+        """Embed the distinct timesteps of a batch; ``timesteps`` [B] in 0..1000, ``shares`` of 1 or B rows."""
+        distinct, index = timesteps.unsqueeze(1), None
+        if shares is not None:
+            distinct = distinct * shares.values.to(timesteps.device)
+            index = shares.index.to(timesteps.device)
+            # conditionings run as one batch: the latents' rows come once for each of them
+            index = index.repeat(timesteps.shape[0] // index.shape[0], 1)
+        embedding = self.time_embedding(waves.sinusoids(distinct))
+        return TimeCode(embedding, self.time_projection(embedding).unflatten(-1, (6, -1)), index)
+
+    def text_keys(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Key and value of the text, context [B, S, text_dim], for every block."""
+        text = self.text_embedding(context)
+        return [block.cross_attn.text_keys(text) for block in self.blocks]
+
+
+class AudioTower(Tower):
+    """The tower of audio latents [B, 20, L]: one token a step."""
+
+    def __init__(self, config: OviConfig, layers: Layers):
+        super().__init__(config, config.audio_channels, layers)
+        self.patch_embedding = nn.Sequential(
+            layers.conv1d(config.audio_channels, config.dim), nn.SiLU(), GatedConv(config.dim, layers)
+        )
+
+    def embed(self, latent: Tensor) -> Tensor:
+        """Tokens [B, L, D]."""
+        return rearrange(self.patch_embedding(latent), "b d l -> b l d")
+
+    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
+        """Rope of the latent's tokens."""
+        windowed = "context_window" in options
+        start = rope.window_start(options["context_window"]) if windowed else options.get(rope.AUDIO_START, 0.0)
+        steps, device = latent.shape[-1], latent.device
+        return run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start))
+
+    def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
+        """What the head gives for each token, in the shape of ``latent``."""
+        return rearrange(values, "b l c -> b c l")
+
+
+class OviTransformer(Tower):
+    """The twin transformer: predicts the velocity of the video and the audio latent together, or of one alone.
+
+    As a :class:`Tower` it is that of video latents [B, 48, T, H, W]: one token for each patch of 2x2 cells.
+    """
+
+    def __init__(
+        self,
+        image_model: str | None = None,
+        dtype: Any = None,
+        device: Any = None,
+        operations: Any = None,
+        **sizes: int,
+    ):
+        config, layers = OviConfig(**sizes), Layers(operations, device, dtype)
+        super().__init__(config, config.video_channels * math.prod(PATCH), layers)
+        self.dtype = dtype
+        self.patch_embedding = operations.Conv3d(
+            config.video_channels, config.dim, kernel_size=PATCH, stride=PATCH, device=device, dtype=torch.float32
+        )
+        self.audio_model = AudioTower(config, layers)
+
+    def embed(self, latent: Tensor) -> Tensor:
+        """Tokens [B, L, D]; odd sides are padded to whole patches."""
+        padded = comfy.ldm.common_dit.pad_to_patch_size(latent, PATCH)
+        return rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d")
+
+    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
+        """Rope of the latent's tokens."""
+        grid, device = _grid(latent), latent.device
+        return run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device))
+
+    def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
+        """What the head gives for each token, in the shape of ``latent``."""
+        (t, h, w), (height, width) = _grid(latent), latent.shape[-2:]
+        whole = rearrange(
+            values, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
+            t=t, h=h, w=w, pt=PATCH[0], ph=PATCH[1], pw=PATCH[2],
+        )  # fmt: skip
+        return whole[..., :height, :width]
+
+    @torch.compiler.disable(recursive=False)  # what it calls is compiled; for the reason see _set_up
+    def forward(
+        self, x: list[Tensor], timestep: Tensor, context: Tensor, transformer_options: dict | None = None, **kwargs: Any
+    ) -> list[Tensor] | Tensor:
+        """Velocity of both latents.
+
+        Args:
+            x: video latent [B, 48, T, H, W] and audio latent [B, 20, L]; or the video alone; or sound alone, beside
+                the single video cell that stands for no video (``latents.is_absent``).
+            timestep: [B] in 0..1000.
+            context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.
+            transformer_options: the host's; wrappers, patches and the current :class:`Run`.
+
+        Returns:
+            As many as were given, 0 for what is absent; the video alone as a tensor, as the host expects it.
+        """
+        options = {} if transformer_options is None else transformer_options
+        if options.get("ovi_whole_timesteps"):
+            timestep = timestep.floor()
+        # Caches keep and change what they are given, which must not be the sampler's own latent.
+        present = [latent.clone() for latent in x if not joint.is_absent(latent.shape)]
+        # Wrappers see one latent as other models have it: a cache goes by the first it sees.
+        forward = circular_shift.around(self._forward) if options.get(circular_shift.KEY) else self._forward
+        out = WrapperExecutor.new_class_executor(
+            forward, self, get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        ).execute(present if len(present) == 2 else present[0], timestep, context, options, **kwargs)
+        return out if len(x) == len(present) else [torch.zeros_like(x[0]), out]
+
+    def _forward(
+        self,
+        x: list[Tensor] | Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        transformer_options: dict,
+        audio_context: Tensor | None = None,
+        video_shares: TimestepShares | None = None,
+        audio_shares: TimestepShares | None = None,
+        keep_text_keys: bool = False,
+        **kwargs: Any,
+    ) -> list[Tensor] | Tensor:
+        given = [x] if isinstance(x, Tensor) else x
+        each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
+        towers, asked, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
+        contexts = [context if text is None else text for text in asked]
+        setup = self._set_up(towers, given, contexts, keep_text_keys, transformer_options)
+        tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, given, strict=True))
+        times = [tower.time_code(timestep, s, setup.waves) for tower, s in zip(towers, shares, strict=True)]
+        texts = [
+            Text(keys, None if keys else tower.text_embedding(text))
+            for tower, keys, text in zip(towers, setup.text_keys, contexts, strict=True)
+        ]
+        tokens = self._run_blocks(towers, tokens, times, texts, setup)
+        out = [
+            tower.unembed(tower.head(t, time.embedding, time.index), latent)
+            for tower, t, time, latent in zip(towers, tokens, times, given, strict=True)
+        ]
+        return out if len(out) == 2 else out[0]
+
+    @torch.compiler.disable
+    def _set_up(
+        self, towers: Sequence[Any], given: list[Tensor], contexts: list[Tensor], keep: bool, options: dict
+    ) -> Setup:
+        """Look up what the run has already computed, compute what it has not.
+
+        Not compiled: the host's TorchCompileModel takes everything it reads from ``transformer_options`` for constant,
+        so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
+        """
+        run, device = options.get(Run.KEY) or Run(), contexts[0].device
+        tables = [tower.table(latent, run, options) for tower, latent in zip(towers, given, strict=True)]
+        waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
+        text_keys: list = [None] * len(towers)
+        conditionings = tuple(options.get("uuids", ()))
+        if keep and conditionings:
+            for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
+                key = ("text keys", i, conditionings, context.shape, device)
+                text_keys[i] = run.once(key, partial(tower.text_keys, context))
+        hears = cross_modal.hearing(options, len(self.blocks))
+        weights = Streaming(self._read_layers(towers, text_keys, hears), device, options)
+        return Setup(dict(options), waves, tables, text_keys, hears, weights)
+
+    def _read_layers(self, towers: Sequence[Any], text_keys: list, hears: list) -> Iterator[list[nn.Module]]:
+        """The layers of each block pair whose weights are read."""
+        for i, heard in enumerate(hears):
+            yield [
+                layer
+                for tower, keys, strengths in zip(towers, text_keys, heard[: len(towers)], strict=True)
+                for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(strengths))
+            ]
+
+    def _run_blocks(
+        self, towers: Sequence[Any], tokens: Any, times: Any, texts: list[Text], setup: Setup
+    ) -> tuple[Tensor, ...]:
+        """All block pairs in order, with the host's per-block patches."""
+        options = setup.options
+        replacements = options.get("patches_replace", {}).get("dit", {})
+        after_block = options.get("patches", {}).get("double_block", [])
+        options["total_blocks"], options["block_type"] = len(self.blocks), "double"
+        for i, blocks in enumerate(zip(*(tower.blocks for tower in towers), strict=True)):
+            options["block_index"] = i
+            setup.weights.advance()
+            streams = tuple(
+                Stream(t, table, time, text.of_block(i, block), hears)
+                for t, table, time, text, block, hears in zip(
+                    tokens, setup.tables, times, texts, blocks, setup.hears[i][: len(towers)], strict=True
+                )
+            )
+
+            def run_pair(args: dict, blocks: tuple = blocks) -> dict:
+                streams = [replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True)]
+                return {"img": fused_blocks(blocks, streams, args["transformer_options"])}
+
+            args = {"img": tokens, "streams": streams, "transformer_options": options}
+            if ("double_block", i) in replacements:
+                tokens = replacements[("double_block", i)](args, {"original_block": run_pair})["img"]
+            else:
+                tokens = run_pair(args)["img"]
+            for patch in after_block:
+                tokens = patch({"img": tokens, "block_index": i, "transformer_options": options})["img"]
+        setup.weights.advance()
+        return tokens
+
+
+def _grid(latent: Tensor) -> tuple[int, int, int]:
+    """Tokens of a video latent along time, height and width."""
+    frames, height, width = latent.shape[2:]
+    return frames, -(-height // PATCH[1]), -(-width // PATCH[2])

@@ -1,0 +1,1 @@
+"""One sampling run: guidance, solvers, schedules, hooks and context windows."""

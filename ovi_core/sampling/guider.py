@@ -1,0 +1,340 @@
+"""Guidance of the two towers: each with its own strength over the run, the negative pass with skipped block pairs.
+
+Where nothing else is asked for, a step is one batch of positive and negative prompt and one linear blend of what they
+predict. Guidance along the coupling adds a third conditioning to the batch: the positive prompt to towers that do not
+hear each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import comfy.model_patcher
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..errors import OviError
+from ..latents import joint
+from ..network import cross_modal
+from ..network.batch_rows import pick, put
+from ..network.transformer import Stream
+from .schedules import CONSTANT, WHOLE_RUN, Interval, Schedule, share_of_run
+
+POSITIVE, NEGATIVE, ALONE = range(3)  # roles: places in the list of conditionings that the host predicts for
+
+
+@dataclass(frozen=True)
+class TowerOptions:
+    """What one tower's guidance does beside its strength.
+
+    Attributes:
+        interval: part of the run in which this tower is guided at all.
+        schedule: how its strength changes there.
+        modality: how far its prediction is pushed away from the one in which it does not hear the other tower.
+        rescale: 0 to 1, how far the guided velocity is brought back to the spread of the positive one.
+        skip_layers: block pairs that its negative pass leaves out, as the text of the nodes; None as the guider says.
+    """
+
+    interval: Interval = WHOLE_RUN
+    schedule: Schedule = CONSTANT
+    modality: float = 0.0
+    rescale: float = 0.0
+    skip_layers: str | None = None
+
+
+class GuidanceOptions(NamedTuple):
+    """Options of both towers."""
+
+    video: TowerOptions = TowerOptions()
+    audio: TowerOptions = TowerOptions()
+
+
+class Strengths(NamedTuple):
+    """What applies to one tower in one step; see :class:`Guidance` and :class:`TowerOptions`."""
+
+    cfg: float = 1.0
+    modality: float = 0.0
+    rescale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """n + g (p - n) on the velocity, with a strength g for each tower, and what ``options`` add to it.
+
+    With a the prediction for the positive prompt in which the towers do not hear each other, modality guidance m adds
+    m (p - a), as LTX-2 does; rescaling by f then mixes in the share f of the same multiplied by std(p) / std(guided)
+    (arXiv 2305.08891, section 3.4), for each clip and tower.
+
+    skip_layers: block pairs (counted from 0) that the negative pass leaves out.
+    interval: part of the run in which guidance applies; outside only the positive prompt runs.
+    """
+
+    video_cfg: float = 4.0
+    audio_cfg: float = 3.0
+    skip_layers: tuple[int, ...] = (11,)
+    interval: Interval = WHOLE_RUN
+    options: GuidanceOptions = field(default_factory=GuidanceOptions)
+
+    @property
+    def off(self) -> bool:
+        """Both strengths always 1: the negative pass would not change the result, so it does not run."""
+        unguided = math.isclose(self.video_cfg, 1.0) and math.isclose(self.audio_cfg, 1.0)
+        return unguided and all(options.schedule.kind != "points" for options in self.options)
+
+    @property
+    def constant(self) -> bool:
+        """The same in every step."""
+        return self.interval.whole and all(
+            options.interval.whole and options.schedule.kind == "constant" for options in self.options
+        )
+
+    @property
+    def has_modality(self) -> bool:
+        return any(options.modality for options in self.options)
+
+    def at(self, sigma: float, model_sampling: Any) -> tuple[Strengths, Strengths] | None:
+        """What applies to video and audio at the noise level ``sigma``; None where neither is guided."""
+        if not self.interval.holds(sigma, model_sampling):
+            return None
+        share = share_of_run(sigma, model_sampling)
+        inside = [options.interval.holds(sigma, model_sampling) for options in self.options]
+        return self._strengths(share, inside) if any(inside) else None
+
+    def always(self) -> tuple[Strengths, Strengths]:
+        """What applies in every step, where it is :attr:`constant`."""
+        return self._strengths(0.0, [True, True])
+
+    def _strengths(self, share: float, inside: Sequence[bool]) -> tuple[Strengths, Strengths]:
+        video, audio = (
+            Strengths(options.schedule.at(cfg, share, options.interval), options.modality, options.rescale)
+            if guided
+            else Strengths()
+            for cfg, options, guided in zip((self.video_cfg, self.audio_cfg), self.options, inside, strict=True)
+        )
+        return video, audio
+
+
+def parse_skip_layers(text: str, num_layers: int) -> tuple[int, ...]:
+    """Numbers of block pairs from a text such as ``"11"`` or ``"10, 11"``; "" and "0" skip none.
+
+    As in the reference 0 stands for none: the first pair cannot be skipped.
+
+    Raises:
+        OviError: text that is no list of whole numbers, or a number the model has no block pair for.
+    """
+    parts = [part for part in text.replace(";", ",").replace(" ", ",").split(",") if part]
+    accepted = f"block pairs 1 to {num_layers - 1}, as in '11' or '10, 11'; '0' or nothing for none"
+    for part in parts:
+        if not (part.isdecimal() and int(part) < num_layers):
+            raise OviError(
+                input="skip_layers", found=f"'{part}'", accepted=accepted, remedy="Correct the list of block pairs."
+            )
+    return tuple(sorted({int(part) for part in parts} - {0}))
+
+
+class OviGuider(comfy.samplers.CFGGuider):
+    """The host's guider with two strengths and skipped layers; all prompts still run as one batch of the host's."""
+
+    def __init__(self, model_patcher: comfy.model_patcher.ModelPatcher, guidance: Guidance):
+        super().__init__(model_patcher)
+        self.guidance = guidance
+        self.cfg = guidance.video_cfg
+        self.model_options: dict = comfy.model_patcher.create_model_options_clone(model_patcher.model_options)
+        layers = model_patcher.model.num_layers
+        self._skipped = [
+            guidance.skip_layers if tower.skip_layers is None else parse_skip_layers(tower.skip_layers, layers)
+            for tower in guidance.options
+        ]
+        self._shapes: list = []
+
+    def set_conds(self, positive: Any, negative: Any) -> None:
+        conditionings = {"positive": positive, "negative": negative}
+        if self.guidance.has_modality:
+            conditionings["alone"] = positive
+        self.inner_set_conds(conditionings)
+
+    def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
+        joint.parts(latent_image, "latent_image")
+        joint.check_mask(kwargs.get("denoise_mask"), "latent_image")
+        return super().sample(noise, latent_image, *args, **kwargs)
+
+    def inner_sample(self, *args: Any, **kwargs: Any) -> Any:
+        self._shapes = kwargs["latent_shapes"]
+        skipped = [self._skipped[tower] for tower in self._present()]
+        for layer in sorted(set().union(*skipped)):
+            self._skip_in_negative(layer, [layer in layers for layers in skipped])
+        return super().inner_sample(*args, **kwargs)
+
+    def _present(self) -> list[int]:
+        """The towers that run: 0 video, 1 audio."""
+        return [i for i, shape in enumerate(self._shapes) if not joint.is_absent(shape)]
+
+    def _skip_in_negative(self, layer: int, towers: list[bool]) -> None:
+        """Leave block pair ``layer`` out of the negative pass; another patch of that pair still applies to the rest."""
+        options = self.model_options.setdefault("transformer_options", {})
+        replacements = options.get("patches_replace", {}).get("dit", {})
+        patch = _skip_negative(replacements.get(("double_block", layer)), towers)
+        comfy.model_patcher.set_model_options_patch_replace(self.model_options, patch, "dit", "double_block", layer)
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
+        options = dict(model_options or {})
+        negative = self.conds["negative"]
+        strengths = self._strengths_at(timestep)
+        if strengths is None:
+            for key in ("disable_cfg1_optimization", "sampler_cfg_function"):
+                options.pop(key, None)
+            negative, strengths = None, (Strengths(), Strengths())
+        unguided = all(math.isclose(tower.cfg, 1.0) for tower in strengths)
+        modality = len(self._present()) == 2 and any(tower.modality for tower in strengths)
+        alone: list[Tensor] = []
+        if modality:
+            self._predict_alone_too(options, alone)
+        if modality or not unguided:
+            other = None if unguided else options.get("sampler_cfg_function")
+            options["sampler_cfg_function"] = _joined(strengths, self._shapes, alone, other)
+        if not unguided:
+            options["disable_cfg1_optimization"] = True
+        cfg = 1.0 if unguided else strengths[0].cfg
+        return comfy.samplers.sampling_function(
+            self.inner_model, x, timestep, negative, self.conds["positive"], cfg, model_options=options, seed=seed
+        )
+
+    def _strengths_at(self, timestep: Tensor) -> tuple[Strengths, Strengths] | None:
+        if self.guidance.constant:  # asks nothing of the device
+            return self.guidance.always()
+        return self.guidance.at(float(timestep[0]), self.inner_model.model_sampling)
+
+    def _predict_alone_too(self, options: dict, alone: list[Tensor]) -> None:
+        """Have the host predict, in the same batch, for towers that do not hear each other; it goes to ``alone``."""
+        other = options.get("sampler_calc_cond_batch_function")
+
+        def predict(args: dict) -> list[Tensor]:
+            # another node's way to predict knows two conditionings only
+            predicted = None if other is None else other(args)
+            conds = [*(args["conds"] if predicted is None else (None, None)), self.conds["alone"]]
+            inputs = (args["model"], conds, args["input"], args["sigma"], args["model_options"])
+            *both, last = comfy.samplers.calc_cond_batch(*inputs)
+            alone.append(last)
+            return both if predicted is None else predicted
+
+        options["sampler_calc_cond_batch_function"] = predict
+        options["transformer_options"] = {**options.get("transformer_options", {}), cross_modal.DEAF: ALONE}
+
+
+def _joined(
+    strengths: Sequence[Strengths], shapes: list, alone: list[Tensor], other: Callable[[dict], Tensor] | None
+) -> Callable[[dict], Tensor]:
+    """The host's hook that joins the predictions, all of them velocities times the noise level, packed.
+
+    other: another node's hook, which then stands instead of the linear blend.
+    """
+
+    def join(args: dict) -> Tensor:
+        positive = args["cond"]
+        cfgs = [tower.cfg for tower in strengths]
+        if other is None:
+            guided = torch.lerp(args["uncond"], positive, _packed(cfgs, shapes, positive))
+        else:
+            guided = _in_each_tower(other, cfgs, shapes, args)
+        if alone:
+            modality = _packed([tower.modality for tower in strengths], shapes, positive)
+            guided = guided + modality * (positive - (args["input"] - alone[0]))
+        if any(tower.rescale for tower in strengths):
+            guided = _rescaled(guided, positive, [tower.rescale for tower in strengths], shapes)
+        return guided
+
+    return join
+
+
+def _packed(values: Sequence[float], shapes: list, like: Tensor) -> Tensor:
+    """A value for each tower as one vector [1, 1, N] over the pack; a number where nothing is packed."""
+    if len(shapes) == 1:
+        return like.new_tensor(values[0])
+    return torch.cat(
+        [like.new_full((1, 1, math.prod(shape[1:])), v) for shape, v in zip(shapes, values, strict=True)], dim=-1
+    )
+
+
+def _rescaled(guided: Tensor, positive: Tensor, shares: Sequence[float], shapes: list) -> Tensor:
+    """``guided`` with the share given for each tower of it brought to the standard deviation of ``positive``."""
+    parts = []
+    for part, like, share in zip(
+        comfy.utils.unpack_latents(guided, shapes), comfy.utils.unpack_latents(positive, shapes), shares, strict=False
+    ):
+        axes = tuple(range(1, part.ndim))
+        ratio = like.std(axes, keepdim=True) / part.std(axes, keepdim=True).clamp(min=1e-8)
+        parts.append(part * (1 - share + share * ratio))
+    return parts[0] if len(parts) == 1 else comfy.utils.pack_latents(parts)[0]
+
+
+def _in_each_tower(function: Callable[[dict], Tensor], strengths: Sequence[float], shapes: list, args: dict) -> Tensor:
+    """Another node's hook that joins both predictions, used on video and audio apart, with the strength of each.
+
+    It finds what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
+    """
+    packed = ("cond", "uncond", "input", "cond_denoised", "uncond_denoised")
+    parts = {name: comfy.utils.unpack_latents(args[name], shapes) for name in packed}
+    results = []
+    for i, (strength, shape) in enumerate(zip(strengths, shapes, strict=False)):
+        as_video = (*shape[1:], 1, 1)[:4]
+        own = {name: values[i].reshape(-1, *as_video) for name, values in parts.items()}
+        results.append(function({**args, **own, "cond_scale": strength}))
+    return results[0] if len(results) == 1 else comfy.utils.pack_latents(results)[0]
+
+
+def _skip_negative(inner: Any, towers: list[bool]) -> Any:
+    """A block replacement that leaves the negative rows of those ``towers`` as they are.
+
+    Where that is all towers that run, the pair runs for the other rows only. Where it is one of two, the other tower's
+    block runs as ever and reads the skipped one as it stands after its self-attention.
+    """
+
+    def patch(args: dict, extra: dict) -> dict:
+        def run(args: dict) -> dict:
+            return inner(args, extra) if inner else extra["original_block"](args)
+
+        roles = args["transformer_options"]["cond_or_uncond"]
+        others = [i for i, role in enumerate(roles) if role != NEGATIVE]
+        if len(others) == len(roles):
+            return run(args)
+        if not all(towers):
+            done = run(args)["img"]
+            negative = [i for i, role in enumerate(roles) if role == NEGATIVE]
+            img = tuple(
+                put(new, pick(old, negative, len(roles)), negative, len(roles)) if skipped else new
+                for old, new, skipped in zip(args["img"], done, towers, strict=True)
+            )
+            return {**args, "img": img}
+        if not others:
+            return args
+        kept = tuple(
+            _rows(replace(stream, tokens=t), others, len(roles))
+            for stream, t in zip(args["streams"], args["img"], strict=True)
+        )
+        done = run({**args, "img": tuple(stream.tokens for stream in kept), "streams": kept})["img"]
+        img = tuple(put(old, new, others, len(roles)) for old, new in zip(args["img"], done, strict=True))
+        return {**args, "img": img}
+
+    return patch
+
+
+def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
+    """The stream's rows of the ``wanted`` conditionings, ``of`` of which make up the batch."""
+    time = replace(
+        stream.time,
+        embedding=pick(stream.time.embedding, wanted, of),
+        projection=pick(stream.time.projection, wanted, of),
+        index=None if stream.time.index is None else pick(stream.time.index, wanted, of),
+    )
+    return replace(
+        stream,
+        tokens=pick(stream.tokens, wanted, of),
+        time=time,
+        text=(pick(stream.text[0], wanted, of), pick(stream.text[1], wanted, of)),
+        hears=stream.hears if len(stream.hears) == 1 else tuple(stream.hears[i] for i in wanted),
+    )

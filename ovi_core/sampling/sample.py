@@ -1,0 +1,96 @@
+"""One whole sampling run of the twin transformer: what the all-in-one sampler node does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import comfy.utils
+import latent_preview
+from torch import Tensor
+
+from ..errors import OviError
+from ..latents import joint
+from ..model.base_model import Ovi
+from . import solvers
+from .guider import Guidance, OviGuider
+
+
+def require_ovi(patcher: comfy.model_patcher.ModelPatcher, input: str = "model") -> Ovi:
+    """The Ovi model inside a MODEL.
+
+    Raises:
+        OviError: a MODEL of another family.
+    """
+    if isinstance(patcher.model, Ovi):
+        return patcher.model
+    raise OviError(
+        input=input,
+        found=f"a {type(patcher.model).__name__} model",
+        accepted="an Ovi model",
+        remedy="Connect Load Ovi Model or Load Ovi (all in one).",
+    )
+
+
+def sigmas_for(solver: str, steps: int, shift: float, denoise: float) -> Tensor:
+    """Noise levels [steps + 1] of a run over the last ``denoise`` share of the solver's schedule.
+
+    With ``denoise`` < 1 the schedule is made for more steps and its end is taken, as the host's schedulers do; with 0
+    there is nothing to do and the result is empty.
+
+    Raises:
+        OviError: less than one step.
+    """
+    if steps < 1:
+        raise OviError(
+            input="steps",
+            found=str(steps),
+            accepted="1 step or more",
+            remedy="Set steps to 50, the reference's choice.",
+        )
+    if denoise <= 0:
+        return solvers.schedule(solver, steps, shift)[0][:0]
+    whole, _ = solvers.schedule(solver, max(steps, int(steps / denoise)), shift)
+    return whole[-(steps + 1) :]
+
+
+def sample(
+    patcher: comfy.model_patcher.ModelPatcher,
+    positive: Any,
+    negative: Any,
+    guidance: Guidance,
+    latent: dict,
+    solver: str,
+    sigmas: Tensor,
+    seed: int,
+) -> dict:
+    """Sample a LATENT; returns a copy with new ``samples``.
+
+    Args:
+        positive, negative: CONDITIONING of the host, plain or dual.
+        latent: joint latent with, optionally, ``noise_mask`` and ``batch_index``.
+        sigmas: noise levels, from :func:`sigmas_for` with the same ``solver``.
+        seed: of the noise, drawn on the CPU as the host draws it: the videos of a batch first, then the sounds.
+
+    Raises:
+        OviError: a latent that is not Ovi's, or text of the wrong encoder.
+    """
+    samples = latent["samples"]
+    joint.parts(samples, "latent")
+    joint.check_mask(latent.get("noise_mask"), "latent")
+    guider = OviGuider(patcher, guidance)
+    guider.set_conds(positive, negative)
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    result = guider.sample(
+        noise,
+        samples,
+        solvers.sampler(solver),
+        sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(patcher, max(1, len(sigmas) - 1)),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return {**latent, "samples": result.to(comfy.model_management.intermediate_device())}

@@ -1,0 +1,96 @@
+"""A prompt to conditioning, read word for word: no prompt weights, no embeddings, 512 positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comfy.text_encoders.wan import UMT5XXlTokenizer
+
+from ..errors import OviError
+from ..spec import TEXT_LENGTH, Variant
+from .prompt import Problem, clean, format_for, problems
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
+
+PAD, EOS = 0, 1  # umt5's ids of padding and of the end of a text
+ERRORS_TOLD = 3  # an artist repairs a few at a time
+
+
+def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], list[str]]:
+    """Encode what the artist wrote, for both towers.
+
+    The order is the reference's: caption of the sound as ``variant`` reads it, cleaning, tokens, at most 511 of them
+    and the end of the text, padding to 512.
+
+    Args:
+        clip: umt5-xxl, as CLIPLoader of type ``wan`` gives it.
+        prompt: as the artist wrote it.
+        variant: the weights that will read it.
+
+    Returns:
+        ComfyUI's CONDITIONING with one tensor ``[1, 512, text_dim]``, zero after the end of the text; and what the
+        artist should know about the prompt, each a paragraph that quotes the place.
+
+    Raises:
+        OviError: ``clip`` is no umt5, or a tag of the prompt is misspelt, nested or unbalanced.
+    """
+    spiece = umt5_sentencepiece(clip)
+    found = problems(prompt, variant)
+    _refuse([problem for problem in found if problem.severity == "error"])
+    ids, unread = _token_ids(spiece, clean(format_for(prompt, variant)))
+    # The host's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
+    tokens = {clip.tokenizer.clip_name: [[(token, 1.0) for token in ids]]}
+    warnings = [problem.message for problem in found]
+    if unread:
+        warnings.append(_unread_warning(unread))
+    return clip.encode_from_tokens_scheduled(tokens), warnings
+
+
+def umt5_sentencepiece(clip: CLIP) -> Any:
+    """The SentencePiece processor inside ``clip``, whose file brings its own vocabulary."""
+    tokenizer = getattr(clip, "tokenizer", None)
+    inner = getattr(tokenizer, getattr(tokenizer, "clip", ""), None)
+    if isinstance(inner, UMT5XXlTokenizer):
+        return inner.tokenizer.tokenizer
+    if clip is None:
+        what = "no text encoder (the loader found none in its file)"
+    else:
+        names = [type(tokenizer or clip).__name__, getattr(tokenizer, "clip_name", "")]
+        what = f"a CLIP of another family ({', '.join(filter(None, names))})"
+    raise OviError(
+        input="clip",
+        found=what,
+        accepted="umt5-xxl, the text encoder of Wan",
+        remedy="Load a umt5_xxl file with CLIPLoader, type 'wan', and connect that.",
+    )
+
+
+def _refuse(errors: list[Problem]) -> None:
+    if not errors:
+        return
+    told = errors[:ERRORS_TOLD]
+    more = f"; and {len(errors) - len(told)} more" if len(errors) > len(told) else ""
+    raise OviError(
+        input="prompt",
+        found="; ".join(f'{error.found}: "{error.quote}"' for error in told) + more,
+        accepted="speech as <S>words<E>, the sound as <AUDCAP>caption<ENDAUDCAP> or 'Audio: caption' at the end",
+        remedy=" ".join(error.remedy for error in told),
+    )
+
+
+def _token_ids(spiece: Any, text: str) -> tuple[list[int], str]:
+    """Ids of ``text``, its end and the padding, 512 in all; and the end of the text for which there was no room."""
+    pieces = spiece.encode(text, add_bos=False, add_eos=False)
+    kept, unread = pieces[: TEXT_LENGTH - 1], pieces[TEXT_LENGTH - 1 :]
+    ids = [*kept, EOS]
+    return ids + [PAD] * (TEXT_LENGTH - len(ids)), spiece.decode(unread)
+
+
+def _unread_warning(unread: str) -> str:
+    words = unread.split()
+    start = " ".join(words[:12]) + ("…" if len(words) > 12 else "")
+    return (
+        f"The prompt is longer than the {TEXT_LENGTH} tokens that Ovi reads. The last {len(words)} words are not read: "
+        f'"{start}". Shorten the prompt; what matters most goes first.'
+    )

@@ -1,0 +1,1 @@
+"""LoRA training: datasets, samples, adapters and the loop."""

@@ -1,0 +1,1 @@
+"""The video VAE and the audio VAE."""

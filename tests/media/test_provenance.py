@@ -1,0 +1,233 @@
+"""Saved clips say for machines that AI made them; read back by libav, a plain XML parser and the C2PA library."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import av
+import c2pa
+import folder_paths
+import pytest
+import torch
+from comfy.nested_tensor import NestedTensor
+from comfy_api.latest import InputImpl, Types
+from comfy_extras.nodes_video import SaveVideo
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from ovi_native.nodes.saving import OviSaveVideo
+from ovi_native.ovi_core.latents import source_media
+from ovi_native.ovi_core.media import content_credentials, provenance
+from refusals import refusal
+
+GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+GRAPH = {"nodes": [{"type": "OviSaveVideo"}]}
+HIDDEN = SimpleNamespace(prompt={"1": {"class_type": "OviSaveVideo"}}, extra_pnginfo={"workflow": GRAPH})
+
+
+def components() -> Types.VideoComponents:
+    sound = {"waveform": 0.1 * torch.randn(1, 1, 4000), "sample_rate": 16_000}
+    return Types.VideoComponents(images=torch.rand(6, 32, 64, 3), audio=sound, frame_rate=Fraction(24))
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's output and user folders, empty."""
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    return tmp_path
+
+
+def saved(node: Any = OviSaveVideo, video: Any = None, hidden: Any = HIDDEN, **inputs: Any) -> Path:
+    """The file that a node saves."""
+    video = video or provenance.MarkedVideo(components())
+    prepared = node.PREPARE_CLASS_CLONE(None)
+    prepared.hidden = hidden
+    result = prepared.execute(video, "clips/test", **inputs)
+    (image,) = result.ui.as_dict()["images"]
+    return Path(folder_paths.get_output_directory(), image["subfolder"], image["filename"])
+
+
+def stock(**inputs: Any) -> Path:
+    """The file that the host's own node saves."""
+    return saved(SaveVideo, format="mp4", codec={"codec": "h264"}, **inputs)
+
+
+def tags(file: Path | io.BytesIO) -> dict[str, str]:
+    with av.open(file if isinstance(file, io.BytesIO) else str(file), options={"export_xmp": "1"}) as container:
+        return dict(container.metadata)
+
+
+def xmp_source(file: Path | io.BytesIO) -> str:
+    """The digital source type in the XMP that libav finds."""
+    packet = ElementTree.fromstring(tags(file)["xmp"])
+    (source,) = [element.attrib[IPTC] for element in packet.iter() if IPTC in element.attrib]
+    return source
+
+
+def plays(file: Path) -> bool:
+    with av.open(str(file)) as container:
+        return sum(1 for _ in container.decode(video=0)) == 6 and len(container.streams.audio) == 1
+
+
+@pytest.mark.parametrize("save", [saved, stock])
+def test_what_decoding_gives_is_marked_whichever_node_saves_it(save: Any):
+    file = save()
+    assert xmp_source(file) == GENERATED
+    assert json.loads(tags(file)["digital_source_type"]) == GENERATED
+    assert json.loads(tags(file)["workflow"]) == GRAPH
+    assert plays(file)
+
+
+def test_the_mark_survives_loading_and_saving_with_stock_nodes():
+    again = stock(video=InputImpl.VideoFromFile(str(stock())))
+    assert json.loads(tags(again)["digital_source_type"]) == GENERATED
+
+
+def test_a_marked_buffer_reads_as_a_file_does():
+    buffer = provenance.MarkedVideo(components(), COMPOSITE).get_stream_source()
+    assert xmp_source(buffer) == COMPOSITE
+
+
+@pytest.mark.parametrize(
+    ("video", "mark", "source"),
+    [
+        (InputImpl.VideoFromComponents, "auto", GENERATED),
+        (lambda parts: provenance.MarkedVideo(parts, COMPOSITE), "auto", COMPOSITE),
+        (InputImpl.VideoFromComponents, "part of the clip", COMPOSITE),
+        (lambda parts: provenance.MarkedVideo(parts, COMPOSITE), "whole clip", GENERATED),
+    ],
+)
+def test_the_mark_says_what_was_chosen(video: Any, mark: str, source: str):
+    file = saved(video=video(components()), mark_as_ai=mark)
+    assert xmp_source(file) == source
+    assert tags(file)["digital_source_type"].strip('"') == source
+
+
+def test_mark_and_workflow_can_be_turned_off():
+    file = saved(mark_as_ai="off", embed_workflow=False)
+    assert not {"xmp", "digital_source_type", "workflow", "prompt"} & tags(file).keys()
+    assert b"digitalsourcetype" not in file.read_bytes()
+    assert plays(file)
+
+
+def test_a_loaded_clip_is_saved_without_the_workflow_it_brings():
+    file = saved(video=InputImpl.VideoFromFile(str(stock())), embed_workflow=False)
+    assert b"OviSaveVideo" not in file.read_bytes()
+    assert xmp_source(file) == GENERATED
+
+
+def test_a_given_half_makes_a_clip_partly_generated():
+    video, audio = torch.zeros(1, 48, 2, 2, 2), torch.zeros(1, 20, 5)
+    latent = {"samples": NestedTensor((video, audio))}
+    assert provenance.source_of_latent(latent) == GENERATED
+    assert provenance.source_of_latent({"samples": video}) == GENERATED
+    latent[source_media.AUDIO] = source_media.KeptAudio(torch.zeros(1, 1, 2560), 16_000, audio)
+    assert provenance.source_of_latent(latent) == COMPOSITE
+
+
+# ------------------------------------------------------------------------------------------------ credentials
+
+
+def certificate(subject: str, key: Any, issuer: str, issuer_key: Any, authority: bool) -> x509.Certificate:
+    """A certificate as the C2PA specification asks for, valid for a day."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def name(common: str) -> x509.Name:
+        pairs = [(NameOID.ORGANIZATION_NAME, "Test"), (NameOID.COMMON_NAME, common)]
+        return x509.Name([x509.NameAttribute(*pair) for pair in pairs])
+
+    usages = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
+    usages += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
+    chosen = {"key_cert_sign", "crl_sign"} if authority else {"digital_signature"}
+    builder = (
+        x509.CertificateBuilder(name(issuer), name(subject), key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(authority, None), critical=True)
+        .add_extension(x509.KeyUsage(**{usage: usage in chosen for usage in usages}), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+KEYS = {
+    "es256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "es384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ps256": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def set_up(kind: str = "es256") -> None:
+    """A key of ``kind`` and its certificates, where they are looked for."""
+    root, key = ec.generate_private_key(ec.SECP256R1()), KEYS[kind]()
+    chain = [certificate("signer", key, "root", root, False), certificate("root", root, "root", root, True)]
+    encoding = serialization.Encoding.PEM
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    content_credentials.folder().mkdir(parents=True)
+    (content_credentials.folder() / "private_key.pem").write_bytes(secret)
+    (content_credentials.folder() / "certificates.pem").write_bytes(b"".join(c.public_bytes(encoding) for c in chain))
+
+
+def manifest(file: Path) -> tuple[dict[str, Any], str]:
+    """The active manifest and the state of its validation, as the library reads them."""
+    with c2pa.Reader(str(file)) as reader:
+        return reader.get_active_manifest(), reader.get_validation_state()
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_credentials_are_signed_and_hold_for_the_file(kind: str):
+    set_up(kind)
+    file = saved(credentials="required")
+    found, state = manifest(file)
+    assert state == "Valid"
+    (actions,) = [a["data"]["actions"] for a in found["assertions"] if a["label"].startswith("c2pa.actions")]
+    assert [(a["action"], a["digitalSourceType"]) for a in actions] == [("c2pa.created", GENERATED)]
+    assert found["signature_info"]["alg"].lower() == kind
+    assert xmp_source(file) == GENERATED
+    assert json.loads(tags(file)["workflow"]) == GRAPH
+    assert plays(file)
+
+
+def test_a_changed_file_is_found_out():
+    set_up()
+    file = saved()
+    data = bytearray(file.read_bytes())
+    data[data.index(b"mdat") + 100] ^= 1
+    file.write_bytes(data)
+    assert manifest(file)[1] == "Invalid"
+
+
+@pytest.mark.parametrize("sign", ["if set up", "off"])
+def test_without_a_key_there_are_no_credentials_and_nothing_else_changes(sign: str):
+    file = saved(credentials=sign)
+    with pytest.raises(c2pa.C2paError, match="no JUMBF"):
+        c2pa.Reader(str(file))
+    assert xmp_source(file) == GENERATED
+
+
+def test_a_required_key_that_is_not_there_is_told_before_anything_is_saved():
+    how = {"node": "Save Ovi Video", "input": "credentials", "remedy": "Put them there"}
+    refusal(saved, found="private_key.pem", credentials="required", **how)
+    assert not list(Path(folder_paths.get_output_directory()).rglob("*.mp4"))
+
+
+def test_files_that_are_no_key_are_told():
+    set_up()
+    (content_credentials.folder() / "private_key.pem").write_text("no key")
+    how = {"node": "Save Ovi Video", "input": "credentials", "remedy": "Replace them"}
+    refusal(saved, found="do not serve", **how)

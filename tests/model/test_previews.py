@@ -1,0 +1,154 @@
+"""What the host shows while it samples: the picture that it always shows, and the sound as a strip under it."""
+
+from __future__ import annotations
+
+import comfy.latent_formats
+import comfy.utils
+import latent_preview
+import native_host as host
+import numpy as np
+import pytest
+import story_cases
+import torch
+from comfy.cli_args import LatentPreviewMethod
+from comfy_extras.nodes_custom_sampler import KSamplerSelect
+from ovi_native.nodes.sampling import OviSampler
+from ovi_native.ovi_core.latents import joint
+from PIL import Image
+
+import nodes
+
+PICTURE = (162, 108)  # 6x4 latent cells, each shown as 27x27
+STRIP = 20  # a pixel for each channel
+
+
+def ksampler(model, latent):
+    nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "simple", host.positive(), host.negative(), latent)
+
+
+def stock_guider(model, latent):
+    euler = KSamplerSelect.execute("euler").result[0]
+    host.run_both(host.stock_guider(model), latent, sampler=euler, steps=2)
+
+
+def own_guider(model, latent):
+    host.run_both(host.guider(model), latent, steps=2)
+
+
+def own_sampler(model, latent):
+    settings = {"seed": 1, "steps": 2, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc"}
+    OviSampler.execute(model, host.positive(), host.negative(), latent, skip_layers="1", **settings)
+
+
+each_sampler = pytest.mark.parametrize("sample", [ksampler, stock_guider, own_guider, own_sampler])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Pictures [H, W, 3] that the server would send while sampling."""
+    seen: list = []
+    monkeypatch.setattr(latent_preview.args, "preview_method", LatentPreviewMethod.Auto)
+    monkeypatch.setattr(
+        comfy.utils,
+        "PROGRESS_BAR_HOOK",
+        lambda value, total, preview, node_id=None: seen.append(preview and np.asarray(preview[1]).astype(int)),
+    )
+    return seen
+
+
+def preview(latent_format, video) -> Image.Image:
+    """The host's own preview of a video latent."""
+    return latent_preview.get_previewer(torch.device("cpu"), latent_format).decode_latent_to_preview(video)
+
+
+def with_sound(audio) -> dict:
+    """A LATENT whose sound is kept as given."""
+    latent = host.drawn_latent(3)
+    video, _ = latent["samples"].unbind()
+    return joint.with_parts(latent, video, audio, audio_mask=torch.zeros(1, 1, audio.shape[-1]))
+
+
+def loudness(picture) -> np.ndarray:
+    """How bright each column of the strip is."""
+    return picture[-STRIP:].sum(axis=(0, 2)) / (3 * STRIP)
+
+
+@each_sampler
+def test_the_strip_follows_the_sound_under_every_sampler(model, shown, sample):
+    burst = torch.zeros(1, 20, 10)
+    burst[..., 6:8] = 2.0
+    sample(model, with_sound(torch.zeros_like(burst)))
+    silent = loudness(shown[-1])
+    sample(model, with_sound(burst))
+    assert [picture.shape for picture in shown] == [(PICTURE[1] + STRIP, PICTURE[0], 3)] * 4
+    assert silent.max() - silent.min() <= 1
+    assert silent.max() < 20
+    for picture in shown[2:]:
+        columns = loudness(picture)
+        sounding = np.arange(PICTURE[0]) * 10 // PICTURE[0]
+        inside = (sounding == 6) | (sounding == 7)
+        assert columns[inside].min() > 60
+        assert np.allclose(columns[~inside], silent[~inside], atol=1)
+    assert model.model.latent_format.sound is None
+
+
+def test_each_channel_is_a_row_of_its_own(model, shown):
+    audio = torch.zeros(1, 20, 10)
+    audio[:, 13] = torch.linspace(0, 3, 10)
+    own_sampler(model, with_sound(audio))
+    strip = shown[-1][-STRIP:, :, 0]
+    assert (np.delete(strip, 13, axis=0) < 20).all()
+    assert (np.diff(strip[13]) >= 0).all()
+    assert strip[13, -1] > 200
+
+
+def test_the_picture_is_the_hosts(model, shown):
+    """Latents small enough that no colour is cut off: the host enlarges pictures, we latents."""
+    ours, plain = model.model.latent_format, comfy.latent_formats.Wan22()
+    torch.manual_seed(0)
+    video, audio = torch.randn(2, 48, 3, 4, 6) * 0.3, torch.randn(2, 20, 10)
+    packed, shapes = comfy.utils.pack_latents([video, audio])
+    assert torch.equal(ours.hear(packed, shapes), video)
+    whole = preview(ours, video)
+    ours.sound = None
+    enlarged = preview(plain, video).resize(PICTURE, Image.Resampling.BILINEAR)
+    difference = np.asarray(whole).astype(int)[: PICTURE[1]] - np.asarray(enlarged)
+    assert np.asarray(enlarged).std() > 10
+    assert abs(difference).max() <= 2
+    assert preview(ours, video).tobytes() == preview(plain, video).tobytes()  # without sound nothing is changed
+
+
+@pytest.mark.parametrize(
+    ("video", "steps", "size"),
+    [
+        ((31, 34, 60), 157, (180, 122)),  # 960x544, 5 s
+        ((31, 60, 34), 157, (170, 320)),  # upright
+        ((61, 34, 60), 314, (360, 244)),  # 10 s
+        ((200, 34, 60), 30000, (480, 332)),  # never larger than a preview, however long
+        ((31, 600, 600), 157, (600, 680)),  # larger than one already
+        ((1, 1, 1), 157, (160, 20)),  # sound alone
+        ((1, 1, 1), 30000, (512, 60)),
+    ],
+)
+def test_the_size_is_that_of_a_preview(model, shown, video, steps, size):
+    ours = model.model.latent_format
+    ours.sound = torch.ones(20, steps)
+    image = preview(ours, torch.zeros(1, 48, 1, *video[1:]))
+    ours.sound = None
+    assert image.size == size
+
+
+def test_sound_is_gone_from_the_preview_after_a_run_that_failed(model, shown, monkeypatch):
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop)
+    with pytest.raises(KeyboardInterrupt):
+        own_sampler(model, host.empty_latent())
+    assert model.model.latent_format.sound is None
+
+
+def test_a_story_shows_its_steps(tmp_path, shown):
+    story_cases.told(tmp_path, "shot 0.5 s\nscene: A pier.\n", settings={"steps": 2})
+    made = [picture for picture in shown if picture is not None]
+    assert [picture.shape for picture in made] == [(80 + STRIP, 160, 3)] * 2  # 64x32 pixels: 4x2 cells

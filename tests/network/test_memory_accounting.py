@@ -1,0 +1,144 @@
+"""What a forward takes beside its weights, at the published sizes, on a simulated card; and what loading takes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from native_host import drawn_latent, empty_latent, first_frame_kept, run, same, stock_guider
+from ovi_native.nodes.loaders import OviLowMemory
+from ovi_native.ovi_core.model import checkpoint
+from ovi_native.ovi_core.model.base_model import OviModelConfig
+from ovi_native.ovi_core.model.memory_estimate import with_chunks
+from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks
+from ovi_native.ovi_core.network.transformer import OviConfig
+from safetensors.torch import save_file
+from simulated_card import DEVICE, Living, flash_attention
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+TESTS = Path(__file__).resolve().parents[1]
+BLOCKS = 2  # all hold the same; the first alone would hold less, as nothing came before it
+CLIPS = {
+    "720x720_5s": ((31, 45, 45), 157),
+    "960x960_5s": ((31, 60, 60), 157),
+    "960x960_10s": ((61, 60, 60), 314),
+    "portrait of odd sides": ((31, 62, 33), 157),
+    "one second": ((7, 45, 45), 31),
+    "video only": ((31, 45, 45), 0),
+    "audio only": ((1, 1, 1), 314),
+    "small picture, long sound": ((31, 16, 16), 1000),
+}
+
+
+@functools.cache
+def measured(clip: str, rows: int, chunk_tokens: int = 0, dtype: torch.dtype = torch.bfloat16) -> tuple[int, int]:
+    """Peak of a forward in bytes, and what the model tells the host it needs."""
+    with FakeTensorMode(), torch.no_grad():
+        config = OviModelConfig({"image_model": "ovi", **OviConfig(num_layers=BLOCKS).as_dict()})
+        config.set_inference_dtype(dtype, None)
+        model = config.get_model({}, device=DEVICE)
+        new = functools.partial(torch.empty, dtype=dtype, device=DEVICE)
+        cells, steps = CLIPS[clip]
+        x = [new(rows, 48, *cells), *([new(rows, 20, steps)] if steps else [])]
+        timestep, text = torch.empty(rows, device=DEVICE), new(rows, 512, 4096)
+        options = {"optimized_attention_override": flash_attention, CHUNK_TOKENS: chunk_tokens}
+        given = [*model.diffusion_model.parameters(), *model.diffusion_model.buffers(), *x, timestep, text]
+        with Living(given) as living:
+            model.diffusion_model(x, timestep, text, options)
+        model.latent_shapes, model.chunk_tokens = [part.shape for part in x], chunk_tokens
+        packed = (rows, 1, sum(part[0].numel() for part in x))
+        return living.peak, model.memory_required(packed if steps else x[0].shape)
+
+
+@pytest.mark.parametrize(("clip", "rows"), [*((clip, 2) for clip in CLIPS), ("720x720_5s", 1), ("960x960_10s", 4)])
+def test_what_the_host_is_told_is_the_peak_within_a_tenth(clip, rows):
+    peak, told = measured(clip, rows)
+    assert told == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize("clip", ["720x720_5s", "960x960_10s", "video only"])
+@pytest.mark.parametrize("chunk_tokens", [4096, 16384])
+def test_in_chunks_too(clip, chunk_tokens):
+    peak, told = measured(clip, 2, chunk_tokens)
+    assert told == pytest.approx(peak, rel=0.1)
+
+
+def test_float32_takes_twice_as_much():
+    peak, told = measured("720x720_5s", 1, dtype=torch.float32)
+    assert told == pytest.approx(peak, rel=0.1)
+    assert peak == pytest.approx(2 * measured("720x720_5s", 1)[0], rel=0.05)
+
+
+def test_chunks_halve_the_peak_of_a_long_clip():
+    whole, chunked = (measured("960x960_10s", 2, size)[0] for size in (0, 4096))
+    assert chunked < 0.55 * whole
+
+
+# In chunks, the result is the same.
+
+
+@pytest.mark.parametrize("size", [5, 17, 1000])
+def test_chunks_change_nothing_but_rounding(model, size):
+    latent = empty_latent(batch=2)
+    assert same(run(stock_guider(with_chunks(model, size)), latent), run(stock_guider(model), latent), 1e-5)
+
+
+def test_a_kept_first_frame_comes_through_chunks(model):
+    latent = first_frame_kept(drawn_latent(3))
+    assert same(run(stock_guider(with_chunks(model, 4)), latent), run(stock_guider(model), latent), 1e-5)
+
+
+def test_chunks_are_of_even_size_and_cover_all():
+    x = torch.arange(23.0).reshape(1, 23, 1)
+    seen = []
+
+    def double(part, beside):
+        seen.append(part.shape[1])
+        assert torch.equal(part, beside)
+        return 2 * part
+
+    assert torch.equal(in_chunks(double, {CHUNK_TOKENS: 10}, x, x), 2 * x)
+    assert seen == [7, 8, 8]
+
+
+def test_the_node_asks_for_chunks_of_its_copy_alone(model):
+    chunked = OviLowMemory.execute(model, 2048).result[0]
+    run(stock_guider(chunked))
+    assert chunked.model.chunk_tokens == 2048
+    run(stock_guider(model))
+    assert model.model.chunk_tokens == 0
+
+
+# Loading.
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="private memory is told by Linux alone")
+def test_loading_takes_no_more_memory_than_the_file_is_large(tmp_path):
+    sizes = OviConfig(dim=512, ffn_dim=2048, num_layers=2, text_dim=512)
+    shapes = checkpoint.to_published_keys(checkpoint.expected_weights(sizes))
+    weights = {key: torch.randn(weight.shape) for key, weight in shapes.items()}
+    names = "both.safetensors", "video.safetensors", "audio.safetensors", "both.pth"
+    both, video, audio, pickled = (str(tmp_path / name) for name in names)
+    save_file(weights, both)
+    for path, tower in ((video, "video_model."), (audio, "audio_model.")):
+        save_file({key: weight for key, weight in weights.items() if key.startswith(tower)}, path)
+    torch.save(weights, pickled)
+    size = os.path.getsize(both)
+    assert size > 100e6
+    cases = [[both], [video, audio], [pickled], [both, None, "fp8_e4m3fn"]]
+    # Large blocks go back to the system when they are freed, so that each case starts from nothing.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, str(TESTS / "support" / "load_memory.py"), json.dumps(cases)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two, of_torch, eighths = (taken / size for taken in json.loads(done.stdout.splitlines()[-1]))
+    assert 0.9 < one <= 1.05
+    assert 0.9 < two <= 1.05
+    assert 0.9 < of_torch <= 1.05
+    assert eighths <= 0.5  # norms, modulation, convolutions and time embedding keep their type

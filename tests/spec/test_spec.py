@@ -1,0 +1,97 @@
+"""Arithmetic of the clip, against the reference's own sizes and lengths."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip, check_size, first_frame_size, snap_size
+
+GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
+
+
+@pytest.mark.parametrize("case", GEOMETRY["snap"], ids=str)
+def test_a_wanted_size_is_snapped_as_the_reference_does(case):
+    assert snap_size(case["height"], case["width"], case["area"]) == tuple(case["snapped"])
+
+
+@pytest.mark.parametrize("case", GEOMETRY["first_frame"], ids=str)
+def test_a_start_image_is_sized_as_the_reference_does(case):
+    assert first_frame_size(case["height"], case["width"], case["area"]) == tuple(case["resized"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "frames", "audio_steps", "samples"),
+    [(5.0, 31, 121, 157, 80384), (10.0, 61, 241, 314, 160768)],
+)
+def test_trained_lengths_have_the_published_counts(seconds, steps, frames, audio_steps, samples):
+    clip = Clip.from_seconds(960, 704, seconds)
+    assert (clip.video_steps, clip.frames, clip.audio_steps, clip.samples) == (steps, frames, audio_steps, samples)
+    assert clip.video_shape(2) == (2, 48, steps, 44, 60)
+    assert clip.audio_shape(2) == (2, 20, audio_steps)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.01, 5), (0.2, 5), (1.0, 25), (4.9, 117), (7.5, 181), (15, 361)])
+def test_other_lengths_take_the_nearest_latent_step(seconds, frames):
+    assert Clip.from_seconds(512, 512, seconds).frames == frames
+
+
+@pytest.mark.parametrize("seconds", [5.0, 10.0])
+def test_sound_and_picture_of_a_trained_length_end_within_one_frame(seconds):
+    clip = Clip.from_seconds(704, 704, seconds)
+    assert abs(clip.samples / SAMPLE_RATE - clip.frames / FPS) < 1 / FPS
+
+
+def test_lengths_survive_the_round_trip_through_seconds():
+    for steps in range(2, 400):
+        clip = Clip(704, 704, steps)
+        assert Clip.from_seconds(704, 704, clip.seconds) == clip
+
+
+def test_the_two_size_rules_differ_where_the_reference_differs():
+    assert snap_size(768, 1024, 518400) == (640, 832)
+    assert first_frame_size(768, 1024, 518400) == (608, 832)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
+def test_a_length_that_is_none_is_refused(seconds):
+    with pytest.raises(OviError, match=r"'seconds'.*Set seconds to 5 or 10"):
+        Clip.from_seconds(512, 512, seconds)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "input", "remedy"),
+    [
+        (500, 512, "width", "Set width to 480 or 512."),
+        (512, 720, "height", "Set height to 704 or 736."),
+        (16, 0, "width and height", "Set width to 32 and height to 32."),
+        (-33, 32, "width", "Set width to 32."),
+    ],
+)
+def test_a_size_off_the_grid_names_the_nearest_accepted_ones(width, height, input, remedy):
+    with pytest.raises(OviError) as caught:
+        check_size(width, height)
+    assert caught.value.input == input
+    assert f"{width}x{height} px" in caught.value.found
+    assert caught.value.remedy == remedy
+
+
+def test_sizes_on_the_grid_pass():
+    for width, height in [(32, 32), (704, 704), (960, 544), (4512, 192)]:
+        check_size(width, height)
+
+
+def test_sizes_without_area_are_refused():
+    for rule in (snap_size, first_frame_size):
+        with pytest.raises(OviError, match="0x100 px"):
+            rule(100, 0, 518400)
+
+
+def test_variants_are_the_published_ones_best_first():
+    assert [(v.name, v.file, v.area, v.seconds) for v in VARIANTS.values()] == [
+        ("960x960_10s", "model_960x960_10s.safetensors", 921600, 10.0),
+        ("960x960_5s", "model_960x960.safetensors", 921600, 5.0),
+        ("720x720_5s", "model.safetensors", 518400, 5.0),
+        ("mini", "ovi_mini.safetensors", 65536, 5.0),
+    ]

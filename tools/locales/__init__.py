@@ -1,0 +1,1 @@
+"""Texts of the nodes in English, French and Chinese."""

@@ -1,0 +1,1 @@
+"""Measures of clips of the small world."""

@@ -1,0 +1,1 @@
+"""The report of the small model, docs/mini.md."""

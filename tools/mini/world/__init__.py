@@ -1,0 +1,1 @@
+"""The small world in which what is seen causes what is heard."""
