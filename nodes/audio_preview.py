@@ -10,7 +10,8 @@ from server import PromptServer
 from torch import Tensor
 
 from ..ovi_core.errors import reported_by
-from ..ovi_core.sampling import audio_preview, sample
+from ..ovi_core.model import base_model
+from ..ovi_core.sampling import audio_preview
 from .notify import tell
 
 NAME = "Ovi Preview Sound"
@@ -50,7 +51,7 @@ class OviPreviewSound(io.ComfyNode):
     @classmethod
     @reported_by(NAME)
     def execute(cls, model: Any, audio_vae: Any, every_steps: int = 5, audioUI: Any = None) -> io.NodeOutput:
-        sample.require_ovi(model)
+        base_model.require_ovi(model)
         node_id = cls.hidden.unique_id if cls.hidden else None
         play, warn = partial(_play, node_id), partial(_warn, node_id)
         return io.NodeOutput(audio_preview.with_sound_preview(model, audio_vae, every_steps, play, warn))

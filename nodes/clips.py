@@ -10,6 +10,7 @@ from ..ovi_core.media import concat, drift_correction
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text import prompt_builder
 from .notify import tell
+from .widgets import overlap_input
 
 CATEGORY = "Ovi/stories"
 
@@ -71,10 +72,6 @@ class OviPromptBuilder(io.ComfyNode):
         return io.NodeOutput(*prompt_builder.build(scene, speech, audio_caption, VARIANTS[variant]))
 
 
-def _overlap(least: float, tooltip: str) -> io.Float.Input:
-    return io.Float.Input("overlap_seconds", default=1.0, min=least, max=10.0, step=0.01, tooltip=tooltip)
-
-
 class OviExtend(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -95,7 +92,7 @@ class OviExtend(io.ComfyNode):
                 io.Audio.Input(
                     "audio", tooltip="The clip's sound, of any rate and channels. Without any, sound is made anew."
                 ),
-                _overlap(
+                overlap_input(
                     0.04,
                     "How much of the clip's end the new one begins with. The more, the better motion, voice and music "
                     "go on; 0.04 is the last frame alone. Taken as the nearest of 1, 5, 9, 13 ... frames: 1 s is 25.",
@@ -138,7 +135,7 @@ class OviJoin(io.ComfyNode):
                 io.Audio.Input("audio_a", tooltip="Its sound. None is silence."),
                 io.Image.Input("images_b", tooltip="Frames of the clip that goes on from it."),
                 io.Audio.Input("audio_b", tooltip="Its sound, brought to the first one's rate and channels."),
-                _overlap(
+                overlap_input(
                     0.0, "The same as in Ovi Extend, taken as the same frames. 0: one clip after the other, with a cut."
                 ),
                 io.Combo.Input(

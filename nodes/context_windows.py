@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..ovi_core.errors import reported_by
+from ..ovi_core.model.base_model import require_ovi
 from ..ovi_core.sampling import context_windows
-from ..ovi_core.sampling.sample import require_ovi
 from ..ovi_core.spec import VARIANTS
 
 CATEGORY = "Ovi/sampling"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import Types, io
 
-from ..ovi_core.decoding import decode, single_tower
+from ..ovi_core.decoding import decode, single_tower, source_type
 from ..ovi_core.decoding import loop as loops
 from ..ovi_core.errors import reported_by
 from ..ovi_core.media import provenance
@@ -55,7 +55,7 @@ class OviDecode(io.ComfyNode):
         film = decode.playable(clip)
         film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}
         components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
-        source = provenance.source_of_latent(samples)
+        source = source_type.source_of_latent(samples)
         return io.NodeOutput(clip.images, audio, provenance.MarkedVideo(components, source))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..ovi_core.errors import OviError, reported_by
-from ..ovi_core.network import cross_modal
-from ..ovi_core.sampling import sample, schedules
-from ..ovi_core.sampling.guider import GuidanceOptions, TowerOptions
+from ..ovi_core.model import base_model
+from ..ovi_core.sampling import model_patches, schedules
+from ..ovi_core.sampling.guidance import GuidanceOptions, TowerOptions
 from ..ovi_core.sampling.schedules import Interval, Schedule
 
 CATEGORY = "Ovi/sampling"
@@ -161,10 +161,10 @@ class OviCoupling(io.ComfyNode):
         end_percent: float = 1.0,
         layers: str = "all",
     ) -> io.NodeOutput:
-        chosen = cross_modal.parse_layers(layers, sample.require_ovi(model).num_layers)
+        chosen = model_patches.parse_layers(layers, base_model.require_ovi(model).num_layers)
         interval = _checked(start_percent, end_percent)
-        made = cross_modal.Coupling(video_to_audio, audio_to_video, chosen, interval)
-        return io.NodeOutput(cross_modal.couple(model, made))
+        made = model_patches.Coupling(video_to_audio, audio_to_video, chosen, interval)
+        return io.NodeOutput(model_patches.couple(model, made))
 
 
 NODES = [OviGuidanceOptions, OviCoupling]

@@ -9,11 +9,12 @@ from comfy_api.latest import io
 from ..ovi_core.conditioning import encode, inpaint, keyframes, locked_media
 from ..ovi_core.errors import reported_by
 from ..ovi_core.latents import joint
+from ..ovi_core.media.images import FITS
 from ..ovi_core.spec import SIZE_GRID, Clip
 from .notify import tell
+from .widgets import MAX_SIDE
 
 CATEGORY = "Ovi/latents"
-MAX_SIDE = 4096
 
 
 class EmptyOviLatent(io.ComfyNode):
@@ -67,7 +68,7 @@ class EmptyOviLatent(io.ComfyNode):
 def _fit() -> io.Combo.Input:
     return io.Combo.Input(
         "fit",
-        options=list(keyframes.FITS),
+        options=list(FITS),
         default="crop",
         tooltip="How a picture of another shape is brought to the clip's size: crop cuts its edges, pad adds black "
         "bars, stretch distorts.",

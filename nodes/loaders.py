@@ -14,8 +14,8 @@ from ..ovi_core.loading import manifest
 from ..ovi_core.loading.download import Progress
 from ..ovi_core.loading.folders import model_files, model_path
 from ..ovi_core.loading.loader import WEIGHT_DTYPES, load_model
-from ..ovi_core.model.memory_estimate import with_chunks
-from ..ovi_core.sampling.sample import require_ovi
+from ..ovi_core.model.base_model import require_ovi
+from ..ovi_core.sampling.model_patches import with_chunks
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text.umt5 import read_text_encoder
 from ..ovi_core.vae.audio_vae import read_audio_vae

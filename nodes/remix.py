@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..ovi_core.conditioning import remix
-from ..ovi_core.decoding import loop
 from ..ovi_core.errors import reported_by
-from ..ovi_core.sampling import sample
+from ..ovi_core.model import base_model
+from ..ovi_core.sampling import model_patches
 
 
 class OviRemix(io.ComfyNode):
@@ -58,8 +58,8 @@ class OviLoop(io.ComfyNode):
     @classmethod
     @reported_by("Ovi Loop")
     def execute(cls, model) -> io.NodeOutput:
-        sample.require_ovi(model)
-        return io.NodeOutput(loop.joined_ends(model))
+        base_model.require_ovi(model)
+        return io.NodeOutput(model_patches.joined_ends(model))
 
 
 NODES = [OviRemix, OviLoop]

@@ -5,45 +5,17 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..ovi_core.errors import reported_by
+from ..ovi_core.model import base_model
 from ..ovi_core.sampling import sample, solvers
-from ..ovi_core.sampling.guider import Guidance, GuidanceOptions, parse_skip_layers
+from ..ovi_core.sampling.guidance import Guidance, GuidanceOptions, parse_skip_layers
 from ..ovi_core.sampling.guider import OviGuider as Guider
 from ..ovi_core.sampling.schedules import Interval
 from .guidance import NODES as GUIDANCE_NODES
 from .guidance import GuidanceOptionsType
 from .remix import NODES as REMIX_NODES
+from .widgets import denoise_input, schedule_inputs, skip_layers_input, solver_input, strength_input
 
 CATEGORY = "Ovi/sampling"
-
-
-def _strength(name: str, default: float, tower: str) -> io.Float.Input:
-    return io.Float.Input(
-        name,
-        default=default,
-        min=0.0,
-        max=30.0,
-        step=0.1,
-        tooltip=f"How closely the {tower} follows the prompt. 1 is without guidance; with both at 1 a step takes half "
-        "the time.",
-    )
-
-
-def _skip_layers() -> io.String.Input:
-    return io.String.Input(
-        "skip_layers",
-        default="11",
-        advanced=True,
-        tooltip="Block pairs left out of the negative pass, counted from 0; the full model has 30. 0 or nothing: none.",
-    )
-
-
-def _solver() -> io.Combo.Input:
-    return io.Combo.Input(
-        "solver",
-        options=list(solvers.SOLVERS),
-        default="unipc",
-        tooltip="The reference's three solvers, each with its own schedule: use the same one for schedule and sampler.",
-    )
 
 
 def _options() -> io.Input:
@@ -51,30 +23,6 @@ def _options() -> io.Input:
         "guidance_options",
         optional=True,
         tooltip="From Ovi Guidance Options: schedules, intervals and more for either tower.",
-    )
-
-
-def _schedule() -> list:
-    steps = io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Sampling steps; the reference takes 50.")
-    shift = io.Float.Input(
-        "shift",
-        default=5.0,
-        min=1.0,
-        max=100.0,
-        step=0.1,
-        tooltip="Moves steps towards high noise, where large forms and timing are decided. The reference takes 5.",
-    )
-    return [steps, shift]
-
-
-def _denoise() -> io.Float.Input:
-    return io.Float.Input(
-        "denoise",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        tooltip="Share of the schedule to run: 1 makes a new clip, less changes the given latent.",
     )
 
 
@@ -94,9 +42,9 @@ class OviGuider(io.ComfyNode):
                 io.Conditioning.Input(
                     "negative", tooltip="What to keep away from; Ovi Dual Conditioning for both towers."
                 ),
-                _strength("video_cfg", 4.0, "picture"),
-                _strength("audio_cfg", 3.0, "sound"),
-                _skip_layers(),
+                strength_input("video_cfg", 4.0, "picture"),
+                strength_input("audio_cfg", 3.0, "sound"),
+                skip_layers_input(),
                 io.Float.Input(
                     "start_percent", default=0.0, tooltip="Share of the run after which guidance begins.", **percent
                 ),
@@ -120,7 +68,7 @@ class OviGuider(io.ComfyNode):
         end_percent: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers)
+        layers = parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers)
         interval, options = Interval(start_percent, end_percent), guidance_options or GuidanceOptions()
         guider = Guider(model, Guidance(video_cfg, audio_cfg, layers, interval, options))
         guider.set_conds(positive, negative)
@@ -136,7 +84,7 @@ class OviScheduler(io.ComfyNode):
             category=CATEGORY,
             description="The reference's noise schedule for one of its solvers.",
             search_aliases=["ovi sigmas", "ovi steps"],
-            inputs=[_solver(), *_schedule(), _denoise()],
+            inputs=[solver_input(), *schedule_inputs(), denoise_input()],
             outputs=[io.Sigmas.Output(display_name="sigmas")],
         )
 
@@ -155,7 +103,7 @@ class OviSamplerSelect(io.ComfyNode):
             category=CATEGORY,
             description="One of the reference's solvers as a SAMPLER. Stock samplers work too, on their own schedules.",
             search_aliases=["ovi solver", "unipc", "dpm++"],
-            inputs=[_solver()],
+            inputs=[solver_input()],
             outputs=[io.Sampler.Output(display_name="sampler")],
         )
 
@@ -188,13 +136,13 @@ class OviSampler(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="The noise to start from: the same seed and settings give the same clip.",
                 ),
-                _schedule()[0],
-                _strength("video_cfg", 4.0, "picture"),
-                _strength("audio_cfg", 3.0, "sound"),
-                _schedule()[1],
-                _solver(),
-                _skip_layers(),
-                _denoise(),
+                schedule_inputs()[0],
+                strength_input("video_cfg", 4.0, "picture"),
+                strength_input("audio_cfg", 3.0, "sound"),
+                schedule_inputs()[1],
+                solver_input(),
+                skip_layers_input(),
+                denoise_input(),
                 _options(),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -218,7 +166,7 @@ class OviSampler(io.ComfyNode):
         denoise: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers)
+        layers = parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)
         return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))

@@ -15,16 +15,16 @@ from nodes import LoadImage
 from ..ovi_core.decoding.decode import TILED
 from ..ovi_core.errors import OviError, reported_by
 from ..ovi_core.media import drift_correction
-from ..ovi_core.sampling import sample
-from ..ovi_core.sampling.guider import parse_skip_layers
+from ..ovi_core.model import base_model
+from ..ovi_core.sampling.guidance import parse_skip_layers
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.story import script as scripts
-from ..ovi_core.story.plan import START_IMAGE, Models, Settings
+from ..ovi_core.story.models import Models
+from ..ovi_core.story.plan import START_IMAGE, Settings
 from ..ovi_core.story.render import tell
 from ..ovi_core.story.shot_store import Store
-from .clips import CATEGORY, _overlap
-from .latents import MAX_SIDE
-from .sampling import _schedule, _skip_layers, _solver, _strength
+from .clips import CATEGORY
+from .widgets import MAX_SIDE, overlap_input, schedule_inputs, skip_layers_input, solver_input, strength_input
 
 NAME = "Ovi Storyboard"
 FOLDER = "ovi_stories"
@@ -72,7 +72,7 @@ def _models_and_script() -> list:
 
 def _joins() -> list:
     return [
-        _overlap(0.04, "How much of a shot's end the shot that goes on from it begins with. It is shown once."),
+        overlap_input(0.04, "How much of a shot's end the shot that goes on from it begins with. It is shown once."),
         io.Combo.Input(
             "correct",
             options=list(drift_correction.CORRECTIONS),
@@ -84,7 +84,7 @@ def _joins() -> list:
 
 
 def _sampling() -> list:
-    steps, shift = _schedule()
+    steps, shift = schedule_inputs()
     return [
         io.Int.Input(
             "seed",
@@ -95,11 +95,11 @@ def _sampling() -> list:
             tooltip="For shots that have none in the script; a shot that goes on takes that of the one before plus 1.",
         ),
         steps,
-        _strength("video_cfg", 4.0, "picture"),
-        _strength("audio_cfg", 3.0, "sound"),
+        strength_input("video_cfg", 4.0, "picture"),
+        strength_input("audio_cfg", 3.0, "sound"),
         shift,
-        _solver(),
-        _skip_layers(),
+        solver_input(),
+        skip_layers_input(),
     ]
 
 
@@ -211,7 +211,7 @@ class OviStoryboard(io.ComfyNode):
             audio_cfg=audio_cfg,
             shift=shift,
             solver=solver,
-            skip_layers=parse_skip_layers(skip_layers, sample.require_ovi(model).num_layers),
+            skip_layers=parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers),
             video_negative=video_negative,
             audio_negative=audio_negative,
             tiled=tiled,

@@ -214,3 +214,27 @@ def _to_grid(pixels: float) -> int:
 def _neighbours(pixels: int) -> str:
     below = pixels // SIZE_GRID * SIZE_GRID
     return f"{below} or {below + SIZE_GRID}" if below >= SIZE_GRID else str(SIZE_GRID)
+
+
+def step_at(seconds: float) -> int:
+    """The video latent step of the frame nearest to ``seconds``."""
+    return math.ceil(round(seconds * FPS) / FRAMES_PER_STEP)
+
+
+def frames_of(step: int) -> tuple[int, int]:
+    """First frame of a video latent step, and the first after it: 0 and 1, 1 and 5, 5 and 9 ..."""
+    return max(0, FRAMES_PER_STEP * (step - 1) + 1), FRAMES_PER_STEP * step + 1
+
+
+def steps_to_show(seconds: Fraction) -> int:
+    """Latent steps T of the shortest clip that lasts ``seconds`` or longer."""
+    return max(MIN_VIDEO_STEPS, 1 + math.ceil((seconds * FPS - 1) / FRAMES_PER_STEP))
+
+
+METADATA_KEY = "ovi_variant"
+"""Under this key a file's own header may tell."""
+
+
+def audio_circle(frames: int, steps: int) -> int:
+    """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
+    return min(steps, round((frames - 1) * AUDIO_STEPS_PER_VIDEO_STEP))

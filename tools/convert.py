@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import read_transformer
-from ovi_native.ovi_core.loading.variant_detection import METADATA_KEY, variant_of
+from ovi_native.ovi_core.loading.variant_detection import variant_of
 from ovi_native.ovi_core.model import checkpoint
-from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.ovi_core.weights.files import read_header
 from ovi_native.ovi_core.weights.gguf_reader import require_library
 

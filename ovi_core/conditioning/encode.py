@@ -6,11 +6,12 @@ from typing import Any
 
 from torch.nn.functional import pad
 
-from ..decoding.decode import check_audio_vae
 from ..latents import joint
 from ..latents.source_media import AUDIO, KeptAudio
 from ..media import resampling
+from ..media.audio import checked_sound
 from ..spec import SAMPLE_RATE, SAMPLES_PER_STEP
+from ..vae.checks import check_audio_vae
 from . import locked_media
 
 NOTABLE_SILENCE = 0.1  # s
@@ -39,7 +40,7 @@ def encode_clip(
     check_audio_vae(audio_vae)
     out, notes = locked_media.lock_video(vae, latent, images, frame_rate, "clean")
     video, old = out["samples"].unbind()
-    waveform, rate = locked_media.checked_sound(audio, old.shape[0])
+    waveform, rate = checked_sound(audio, old.shape[0])
     samples = old.shape[-1] * SAMPLES_PER_STEP
     heard = resampling.as_ovi_hears(waveform, rate, samples)
     missing = samples - heard.shape[-1]

@@ -8,14 +8,14 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..decoding.decode import check_audio_vae
 from ..errors import OviError
-from ..latents import joint
+from ..latents import denoise_mask, joint
 from ..media import resampling
-from ..media.concat import Overlap, check_frames, check_one_sound, samples_before, without_fill
+from ..media.audio import LEAST_STEPS, check_one_sound, without_fill
+from ..media.images import check_frames, fit
+from ..media.overlap import Overlap, samples_before
 from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_STEP, Clip, snap_size
-from .keyframes import check_video_vae, fit
-from .locked_media import LEAST_STEPS
+from ..vae.checks import check_audio_vae, check_video_vae
 
 
 def extend(
@@ -77,7 +77,7 @@ def _beginning_with(clip: Clip, pictures: Tensor, heard: Tensor) -> dict:
     for part, mask, kept in ((video, video_mask, pictures), (audio, audio_mask, heard)):
         part[:, :, : kept.shape[2]] = kept
         mask[:, :, : kept.shape[2]] = 0
-    return joint.with_parts({}, video, audio, video_mask, audio_mask)
+    return denoise_mask.with_parts({}, video, audio, video_mask, audio_mask)
 
 
 def _tail_of_sound(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int, overlap: Overlap) -> Tensor:

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
 from ..errors import OviError
-from ..latents import joint
+from ..latents import denoise_mask, joint
 from ..latents.source_media import check_without_lead
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, SPATIAL
-from .keyframes import frames_of
+from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, SPATIAL, frames_of
 
 ACTIONS = ("redo", "keep")
 Span = tuple[float, float]  # seconds
@@ -47,7 +46,7 @@ def mark(
         OviError: spans or a mask that do not fit the clip, or nothing to be made.
     """
     video, audio = joint.parts(latent["samples"], "latent")
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     check_without_lead(latent)
     if not (video_spans.strip() or audio_spans.strip() or mask is not None):
         raise OviError(
@@ -63,11 +62,11 @@ def mark(
     masks: list[Tensor | None] = [None, None]
     if video is not None:
         region = _video_region(video, video_spans, mask)
-        masks[0] = _masked(region, action, kept_as, joint.video_mask(latent), combine)
+        masks[0] = _masked(region, action, kept_as, denoise_mask.video_mask(latent), combine)
     if audio is not None:
         region = _region(audio_spans, "audio_spans", audio.shape[-1], _audio_seconds).to(audio)
-        masks[1] = _masked(region, action, kept_as, joint.audio_mask(latent), combine)
-    if all(part is None or bool(joint.is_kept(part).all()) for part in masks):
+        masks[1] = _masked(region, action, kept_as, denoise_mask.audio_mask(latent), combine)
+    if all(part is None or bool(denoise_mask.is_kept(part).all()) for part in masks):
         raise OviError(
             input="latent",
             found="a latent whose mask keeps already what is to be made",
@@ -75,7 +74,7 @@ def mark(
             remedy="Switch combine off to forget that mask, as when another span of the same clip was made before.",
         )
     filled = None if video is None else joint.free_video(video)
-    return joint.with_parts(latent, filled, audio, *masks), _notes(masks)
+    return denoise_mask.with_parts(latent, filled, audio, *masks), _notes(masks)
 
 
 def _absent(input: str, is_there: str, other: str) -> OviError:
@@ -169,7 +168,7 @@ def _masked(region: Tensor, action: str, kept_as: float, old: Tensor, combine: b
     """The noise mask [B, 1, ...] of one part: ``old`` with what ``action`` keeps."""
     free = region if action == "redo" else 1 - region
     new = torch.where(free > 0, free, kept_as).expand_as(old)
-    return torch.where(joint.is_kept(old), old, torch.minimum(old, new)) if combine else new
+    return torch.where(denoise_mask.is_kept(old), old, torch.minimum(old, new)) if combine else new
 
 
 def _notes(masks: list[Tensor | None]) -> list[str]:
@@ -178,7 +177,7 @@ def _notes(masks: list[Tensor | None]) -> list[str]:
     for name, mask, seconds_of in zip(("video", "sound"), masks, (_video_seconds, _audio_seconds), strict=True):
         if mask is None:
             continue
-        free = (~joint.is_kept(mask)).transpose(0, 2).flatten(1).any(dim=1).tolist()
+        free = (~denoise_mask.is_kept(mask)).transpose(0, 2).flatten(1).any(dim=1).tolist()
         spans: list[Span] = []
         for start, end in (seconds_of(step) for step, made in enumerate(free) if made):
             spans = [*spans[:-1], (spans[-1][0], end)] if spans and spans[-1][1] >= start else [*spans, (start, end)]

@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import comfy.utils
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import joint
+from ..latents import denoise_mask, joint
 from ..latents.source_media import check_without_lead
-from ..spec import FPS, FRAMES_PER_STEP, SPATIAL, VIDEO_CHANNELS
+from ..media.images import check_picture, fit
+from ..spec import FPS, FRAMES_PER_STEP, SPATIAL, frames_of, step_at
+from ..vae.checks import check_video_vae
 
-FITS = ("crop", "pad", "stretch")
-SMALLEST_SIDE = 32  # px: below, there is nothing to enlarge
-CHECKED_AT_ONCE = 16  # pictures
 SETTLED = 2
 """Latent steps of a still clip after which a trained VAE's latents do not change any more.
 
 Decoded in the midst of another clip, the second step of a still shows its picture 3 dB nearer than the picture encoded
 alone does, the first step 2 dB; further ones are no better.
 """
-
-
-def check_picture(image: Tensor, input: str) -> None:
-    """Raise OviError unless image [B, H, W, C] holds RGB pictures of a usable size with finite values."""
-    height, width, channels = image.shape[1:]
-    if channels != 3:
-        kind = "a picture with transparency (4 channels)" if channels == 4 else f"a picture of {channels} channel(s)"
-        raise OviError(
-            input=input,
-            found=kind,
-            accepted="an RGB picture without transparency",
-            remedy="Put it on a background first, or load it with Load Image, which leaves the transparency out.",
-        )
-    if min(height, width) < SMALLEST_SIDE:
-        raise OviError(
-            input=input,
-            found=f"a picture of {width}x{height} px",
-            accepted=f"{SMALLEST_SIDE} px or more on each side",
-            remedy="Load a larger picture; best is one of the clip's own size.",
-        )
-    # A few at a time: PyTorch copies what it looks at.
-    if not all(bool(torch.isfinite(part).all()) for part in image.split(CHECKED_AT_ONCE)):
-        raise OviError(
-            input=input,
-            found="a picture with values that are not numbers (NaN or infinite)",
-            accepted="values from 0 to 1",
-            remedy="Look at the node that made the picture: its VAE or filter failed.",
-        )
-
-
-def fit(image: Tensor, width: int, height: int, how: str) -> Tensor:
-    """Pictures [B, H, W, 3] brought to ``width`` x ``height`` px.
-
-    Args:
-        how: ``crop`` fills the frame and cuts what is over, ``pad`` shows all of the picture between black bars,
-            ``stretch`` changes its shape (as the reference does, which picks a clip size of nearly the same shape).
-    """
-    old_height, old_width = image.shape[1:3]
-    if (old_height, old_width) == (height, width):
-        return image
-    planes = rearrange(image, "b h w c -> b c h w")
-    if how == "pad":
-        planes = _letterboxed(planes, width, height)
-    else:
-        crop = "center" if how == "crop" else "disabled"
-        planes = comfy.utils.common_upscale(planes, width, height, "lanczos", crop)
-    return rearrange(planes, "b c h w -> b h w c")
-
-
-def _letterboxed(planes: Tensor, width: int, height: int) -> Tensor:
-    """Planes [B, C, H, W] scaled to fit into ``width`` x ``height`` px, between black bars."""
-    old_height, old_width = planes.shape[-2:]
-    scale = min(width / old_width, height / old_height)
-    inner_width, inner_height = max(1, round(old_width * scale)), max(1, round(old_height * scale))
-    inner = comfy.utils.common_upscale(planes, inner_width, inner_height, "lanczos", "disabled")
-    left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    bars = (left, width - inner_width - left, top, height - inner_height - top)
-    return torch.nn.functional.pad(inner, bars)
-
-
-def check_video_vae(vae: Any, input: str = "vae") -> None:
-    """Raise OviError unless ``vae`` is one of the Wan 2.2 build: 48 channels, 16 px a latent cell."""
-    channels = getattr(vae, "latent_channels", None)
-    if channels != VIDEO_CHANNELS or getattr(vae, "latent_dim", None) != 3:
-        raise OviError(
-            input=input,
-            found="no VAE" if vae is None else f"a VAE of {channels} latent channels",
-            accepted=f"the Wan 2.2 VAE ({VIDEO_CHANNELS} channels)",
-            remedy="Load wan2.2_vae with Load VAE, or take the first VAE of Load Ovi (all in one).",
-        )
 
 
 def keep_start(vae: Any, latent: dict, image: Tensor, how: str, strength: float = 1.0) -> dict:
@@ -123,7 +49,7 @@ def keep_at(vae: Any, latent: dict, image: Tensor, how: str, seconds: float, str
             remedy="Set it to a moment within the clip, or make the latent longer.",
         )
     step = step_at(seconds)
-    if strength and bool((joint.video_mask(latent)[:, :, step] < 1).all()):
+    if strength and bool((denoise_mask.video_mask(latent)[:, :, step] < 1).all()):
         first, end = frames_of(step)
         raise OviError(
             input="seconds",
@@ -132,16 +58,6 @@ def keep_at(vae: Any, latent: dict, image: Tensor, how: str, seconds: float, str
             remedy=f"Set it {FRAMES_PER_STEP / FPS:.2f} s or more away from the other pictures, or leave one out.",
         )
     return _keep(vae, latent, image, how, step, strength, ("image", "strength"))
-
-
-def step_at(seconds: float) -> int:
-    """The video latent step of the frame nearest to ``seconds``."""
-    return math.ceil(round(seconds * FPS) / FRAMES_PER_STEP)
-
-
-def frames_of(step: int) -> tuple[int, int]:
-    """First frame of a video latent step, and the first after it: 0 and 1, 1 and 5, 5 and 9 ..."""
-    return max(0, FRAMES_PER_STEP * (step - 1) + 1), FRAMES_PER_STEP * step + 1
 
 
 def _keep(vae: Any, latent: dict, image: Tensor, how: str, step: int, strength: float, inputs: tuple[str, str]) -> dict:
@@ -161,7 +77,7 @@ def _keep(vae: Any, latent: dict, image: Tensor, how: str, step: int, strength: 
     """
     video = _video_of(latent)
     audio = joint.parts(latent["samples"], "latent")[1]
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     check_without_lead(latent)
     check_video_vae(vae)
     check_picture(image, inputs[0])
@@ -185,9 +101,9 @@ def _keep(vae: Any, latent: dict, image: Tensor, how: str, step: int, strength: 
     still = [_still(vae, picture, step) for picture in fit(image, width, height, how)]
     filled = joint.free_video(video).clone()
     filled[:, :, step : step + 1] = torch.cat(still).to(video)
-    mask = joint.video_mask(latent).clone()
+    mask = denoise_mask.video_mask(latent).clone()
     mask[:, :, step] = 1 - strength
-    return joint.with_parts(latent, filled, audio, mask)
+    return denoise_mask.with_parts(latent, filled, audio, mask)
 
 
 def _video_of(latent: dict) -> Tensor:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..decoding.decode import check_audio_vae
 from ..errors import OviError
-from ..latents import joint, resize
+from ..latents import denoise_mask, joint, resize
 from ..latents.source_media import AUDIO, VIDEO, KeptAudio, KeptVideo, check_without_lead
 from ..media import resampling
-from ..spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, SAMPLE_RATE, SAMPLES_PER_STEP, SHORTEST_TRAINED, Clip
-from .keyframes import check_picture, check_video_vae, fit
+from ..media.audio import LEAST_STEPS, checked_sound
+from ..media.images import check_picture, fit
+from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_STEP, SHORTEST_TRAINED, Clip, steps_to_show
+from ..vae.checks import check_audio_vae, check_video_vae
 
-MODES = {"follow the noise": joint.FOLLOW, "clean": 0.0}
+MODES = {"follow the noise": denoise_mask.FOLLOW, "clean": 0.0}
 """How the kept part is shown to the model, and the noise mask value that says so."""
 
 AS_LATENT = "the latent's"
@@ -31,7 +30,6 @@ SILENT_TAIL = 3
 Ovi's 5 s are 5.04 s long, and a sound of 5 s is meant to be all of its sound.
 """
 
-LEAST_STEPS = 2  # latent steps of the shortest sound: one column of the spectrogram
 FASTEST = 1000  # frames a second
 NOTABLE_CROP = 0.1  # share of the picture
 FITTED_AT_ONCE = 16  # pictures
@@ -59,23 +57,23 @@ def lock_video(
         OviError: images, frame rate, VAE or latent that do not fit.
     """
     old, _ = joint.split(latent["samples"], "latent")
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     check_without_lead(latent)
     check_video_vae(vae)
     _check_clip(images, frame_rate)
     rate = resampling.exact_rate(frame_rate)
-    steps = _steps_to_show(images.shape[0] / rate)
+    steps = steps_to_show(images.shape[0] / rate)
     clip = resize.clip_of(old, steps if length == WHOLE_CLIP else min(steps, old.shape[2]))
     latent = resize.of_length(latent, clip)
     video, audio = latent["samples"].unbind()
     shown = resampling.at_own_rate(images.shape[0], rate, clip.frames)
     encoded = vae.encode(_fitted(images, shown, clip)).to(video)
-    out = joint.with_parts(
+    out = denoise_mask.with_parts(
         latent,
         encoded.repeat(video.shape[0], 1, 1, 1, 1),
         audio,
         torch.full_like(video[:, :1], MODES[mode]),
-        joint.audio_mask(latent),
+        denoise_mask.audio_mask(latent),
     )
     out[VIDEO] = KeptVideo(images, rate, encoded)
     notes = _notes(images, rate, clip, shortened=clip.video_steps < old.shape[2])
@@ -110,11 +108,6 @@ def _check_clip(images: Any, frame_rate: float) -> None:
             accepted=f"1 to {FASTEST} frames a second",
             remedy="Set it to the clip's own frame rate, as Get Video Components gives it.",
         )
-
-
-def _steps_to_show(seconds: Fraction) -> int:
-    """Latent steps T of the shortest clip that lasts ``seconds`` or longer."""
-    return max(MIN_VIDEO_STEPS, 1 + math.ceil((seconds * FPS - 1) / FRAMES_PER_STEP))
 
 
 def _notes(images: Tensor, rate: Fraction, clip: Clip, shortened: bool) -> list[str]:
@@ -167,14 +160,14 @@ def lock_audio(
         OviError: sound, start, VAE or latent that do not fit.
     """
     video, old = joint.split(latent["samples"], "latent")
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     check_without_lead(latent)
     check_audio_vae(audio_vae)
     whole, rate = checked_sound(audio, old.shape[0])
     waveform = _from(whole, rate, start_seconds)
     clip = resize.clip_of(video, video.shape[2])
     if length == WHOLE_SOUND:
-        clip = resize.clip_of(video, _steps_to_show(Fraction(waveform.shape[-1], rate)))
+        clip = resize.clip_of(video, steps_to_show(Fraction(waveform.shape[-1], rate)))
         latent = resize.of_length(latent, clip)
         video, old = latent["samples"].unbind()
     batch, _, steps = old.shape
@@ -185,10 +178,10 @@ def lock_audio(
     length = kept * SAMPLES_PER_STEP
     heard = torch.nn.functional.pad(heard, (0, max(0, length - heard.shape[-1])))[..., :length]
     encoded = audio_vae.encode(heard.unsqueeze(-1)).to(old)
-    mask = joint.audio_mask(latent).clone()
+    mask = denoise_mask.audio_mask(latent).clone()
     mask[..., :kept] = MODES[mode]
     filled = torch.cat((encoded.expand(batch, -1, -1), old[..., kept:]), dim=-1)
-    out = joint.with_parts(latent, joint.free_video(video), filled, audio_mask=mask)
+    out = denoise_mask.with_parts(latent, joint.free_video(video), filled, audio_mask=mask)
     out[AUDIO] = KeptAudio(waveform, rate, encoded)
     rest = [] if kept == steps else [_rest_is_made(kept, steps)]
     return out, [*rest, *_note_of_windows(clip, length)]
@@ -197,32 +190,6 @@ def lock_audio(
 def _rest_is_made(kept: int, steps: int) -> str:
     given, all_of_it = (count * SAMPLES_PER_STEP / SAMPLE_RATE for count in (kept, steps))
     return f"The sound fills {given:.2f} s of {all_of_it:.2f} s; Ovi makes the rest."
-
-
-def checked_sound(audio: Any, batch: int | None, input: str = "audio") -> tuple[Tensor, int]:
-    """Waveform [B or 1, C, S] and rate in Hz of the host's AUDIO; any number of sounds without ``batch``.
-
-    Raises:
-        OviError: no AUDIO, an empty one, one that is not finite, or sounds that are not one for each clip.
-    """
-    waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
-    rate = audio.get("sample_rate") if isinstance(audio, Mapping) else None
-    accepted, remedy = "an AUDIO of finite samples", "Load the sound with Load Audio, or take that of a video."
-    if not isinstance(waveform, Tensor):
-        found = "no sound" if audio is None else f"{type(audio).__name__} without a waveform"
-    elif waveform.ndim != 3 or 0 in waveform.shape:
-        found = f"a waveform of shape {list(waveform.shape)}"
-        accepted = "[batch, channels, samples], none of them 0"
-    elif not isinstance(rate, (int, float)) or rate < 1 or not float(rate).is_integer():
-        found, accepted = f"a sample rate of {rate}", "a whole number of Hz, above 0"
-    elif not torch.isfinite(waveform).all():
-        found, remedy = "sound with NaN or infinite samples", "Make or load the sound again."
-    elif batch is not None and waveform.shape[0] not in (1, batch):
-        found, accepted = f"{waveform.shape[0]} sounds for {batch} clip(s)", f"1 sound, or {batch}: one a clip"
-        remedy = "Pick one sound of the batch, or set the latent's batch size to the number of sounds."
-    else:
-        return waveform, int(rate)
-    raise OviError(input=input, found=found, accepted=accepted, remedy=remedy)
 
 
 def _from(waveform: Tensor, rate: int, start_seconds: float) -> Tensor:

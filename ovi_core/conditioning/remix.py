@@ -7,16 +7,12 @@ host's own hook for masks that change on the way, so it works with every sampler
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import joint
-from ..latents.joint import FOLLOW, HELD
-from ..sampling.schedules import ROUNDING
+from ..latents import denoise_mask, joint
+from ..latents.denoise_mask import FOLLOW, HELD
 
 
 def remixed(latent: dict, video_denoise: float, audio_denoise: float) -> dict:
@@ -49,29 +45,7 @@ def remixed(latent: dict, video_denoise: float, audio_denoise: float) -> dict:
                 accepted="an encoded or sampled clip where a denoise is below 1",
                 remedy=f"Encode a clip into the latent, or set {name}_denoise to 1.",
             )
-        mask = (joint.video_mask if name == "video" else joint.audio_mask)(latent)
+        mask = (denoise_mask.video_mask if name == "video" else denoise_mask.audio_mask)(latent)
         value = FOLLOW if share == 0 else 1.0 if share == 1 else HELD * (1 + share)
         masks.append(torch.where(mask == 1, value, mask))
-    return joint.with_parts(latent, None if video is None else joint.free_video(video), audio, *masks)
-
-
-def freeing(mask: Tensor, model_sampling: Any, other: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
-    """The host's ``denoise_mask_function`` for a mask of which something is held until later in the run, else None.
-
-    Args:
-        mask: as the host fits it to the latent, [B, 1, N] or [B, C, T, H, W].
-        other: another node's function, called with what this one gives.
-    """
-    held = joint.is_held(mask)
-    if not held.any():
-        return None
-    level = torch.zeros_like(mask)
-    for value in mask[held].unique().tolist():
-        level[mask == value] = ROUNDING * model_sampling.percent_to_sigma(2 - value / HELD)
-
-    def free(sigma: Tensor, mask: Tensor, extra_options: dict) -> Tensor:
-        now = sigma.reshape(-1, *[1] * (mask.ndim - 1))
-        mask = torch.where(held, torch.where(now > level, FOLLOW, 1.0), mask)
-        return mask if other is None else other(sigma, mask, extra_options=extra_options)
-
-    return free
+    return denoise_mask.with_parts(latent, None if video is None else joint.free_video(video), audio, *masks)

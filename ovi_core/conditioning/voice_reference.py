@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..decoding.decode import check_audio_vae
 from ..errors import OviError
-from ..latents import joint, resize
+from ..latents import denoise_mask, joint, resize
 from ..latents.source_media import LEAD, Lead
 from ..media import resampling
+from ..media.audio import checked_sound
 from ..spec import (
     AUDIO_STEPS_PER_VIDEO_STEP,
     FPS,
@@ -22,7 +22,8 @@ from ..spec import (
     SHORTEST_TRAINED,
     frames_for,
 )
-from .locked_media import MODES, checked_sound
+from ..vae.checks import check_audio_vae
+from .locked_media import MODES
 
 PAUSE = 0.2  # s of silence at least between the voice and the clip, in which nothing of the voice rings on
 SHORTEST = 0.5  # s
@@ -49,13 +50,13 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
         OviError: a voice or length that does not fit, or a LATENT whose sound is given already.
     """
     video, audio = joint.split(latent["samples"], "latent")
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     check_audio_vae(audio_vae)
     _check_free(latent)
     heard = _heard(voice, seconds, audio.shape[0])
     taken = heard.shape[-1] / SAMPLE_RATE
     steps = math.ceil((taken + PAUSE) * FPS / FRAMES_PER_STEP)
-    begins = bool((joint.video_mask(latent)[:, :, 0] < 1).any())
+    begins = bool((denoise_mask.video_mask(latent)[:, :, 0] < 1).any())
     lead = Lead(steps, math.ceil(steps * AUDIO_STEPS_PER_VIDEO_STEP), begins)
     count = math.floor(steps * AUDIO_STEPS_PER_VIDEO_STEP)
     silence = count * SAMPLES_PER_STEP - heard.shape[-1]
@@ -64,20 +65,20 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
     out = resize.padded(latent, (lead.video_steps, lead.audio_steps), (0, 0))
     longer, sound = (part.clone() for part in out["samples"].unbind())
     longer = joint.free_video(longer)
-    masks = joint.video_mask(out).clone(), joint.audio_mask(out).clone()
+    masks = denoise_mask.video_mask(out).clone(), denoise_mask.audio_mask(out).clone()
     sound[..., :count] = encoded
     masks[1][..., :count] = MODES[mode]
     if begins:
         for part in (longer, masks[0]):
             part[:, :, 0] = part[:, :, steps]
-    out = {**joint.with_parts(out, longer, sound, *masks), LEAD: lead}
+    out = {**denoise_mask.with_parts(out, longer, sound, *masks), LEAD: lead}
     return out, _notes(taken, seconds, steps, video.shape[2])
 
 
 def _check_free(latent: dict) -> None:
     if LEAD in latent:
         found, remedy = "a latent that begins with a voice already", "Use Ovi Own Voice once."
-    elif bool(joint.is_kept(joint.audio_mask(latent)[..., 0]).any()):
+    elif bool(denoise_mask.is_kept(denoise_mask.audio_mask(latent)[..., 0]).any()):
         found = "a latent whose sound is given from its beginning"
         remedy = "Leave Ovi Own Voice out: a sound from Ovi Lock Audio is kept as it is, and what Ovi Extend goes on "
         remedy += "from carries its voice."

@@ -11,11 +11,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..conditioning.keyframes import check_video_vae
-from ..errors import OviError
 from ..latents import joint, source_media
-from ..media import resampling
-from ..spec import AUDIO_CHANNELS, FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..media import crossfade, resampling
+from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..vae.checks import check_audio_vae, check_video_vae
 
 TILED = ("auto", "on", "off")
 # The host's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
@@ -24,19 +23,6 @@ AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_0
 AAC_CHANNELS = (1, 2, 6)  # of the layouts that the host saves
 RISE = 0.005  # s, from silence to a sound that is cut out of a longer one
 CROSSFADE = 0.02  # s, the last of a given sound that the model goes on from
-
-
-def check_audio_vae(vae: Any, input: str = "audio_vae") -> None:
-    """Raise OviError unless ``vae`` is Ovi's audio VAE: 20 channels, 16 kHz."""
-    rate, channels = getattr(vae, "audio_sample_rate", None), getattr(vae, "latent_channels", None)
-    if channels != AUDIO_CHANNELS or rate != SAMPLE_RATE:
-        found = "no VAE" if vae is None else f"a VAE of {channels} latent channels at {rate} Hz"
-        raise OviError(
-            input=input,
-            found=found,
-            accepted=f"Ovi's audio VAE ({AUDIO_CHANNELS} channels at {SAMPLE_RATE} Hz)",
-            remedy="Connect Load Ovi Audio VAE, or the second VAE of Load Ovi (all in one).",
-        )
 
 
 def decode_video(vae: Any, video: Tensor, tiled: str) -> Tensor:
@@ -127,7 +113,7 @@ def _sound(audio_vae: Any, audio: Tensor, given: source_media.KeptAudio | None) 
         return whole, given.rate
     end = given.latent.shape[-1] * SAMPLES_PER_STEP * given.rate // SAMPLE_RATE
     made = resampling.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
-    return resampling.joined(whole[..., :end], made.expand(-1, whole.shape[1], -1), CROSSFADE, given.rate), given.rate
+    return crossfade.joined(whole[..., :end], made.expand(-1, whole.shape[1], -1), CROSSFADE, given.rate), given.rate
 
 
 def _without_lead(sound: Tensor, lead: source_media.Lead, samples: int) -> Tensor:

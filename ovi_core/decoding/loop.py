@@ -8,26 +8,17 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ..conditioning.keyframes import check_video_vae
 from ..latents import joint
 from ..media import resampling
-from ..network.circular_shift import KEY, audio_circle
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
-from .decode import Decoded, as_one_clip, check_audio_vae, decode_audio, decode_video
+from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, audio_circle
+from ..vae.checks import check_audio_vae, check_video_vae
+from .decode import Decoded, as_one_clip, decode_audio, decode_video
 
 VIDEO_LEAD = 16  # latent steps that the video VAE is shown before the circle: it remembers, fading, about 37
 AUDIO_LEAD = 32  # latent steps that the audio VAE is shown on either side of it, about 1 s
-
-
-def joined_ends(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """A copy of a MODEL that makes clips whose end meets their start."""
-    patcher = patcher.clone()
-    patcher.model_options.setdefault("transformer_options", {})[KEY] = True
-    return patcher
 
 
 def decode_loop(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:

@@ -6,11 +6,11 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from ..conditioning.keyframes import check_video_vae
 from ..latents import joint
 from ..media import resampling
 from ..spec import FPS, SAMPLE_RATE
-from .decode import Decoded, as_one_clip, check_audio_vae, decode_audio, decode_video
+from ..vae.checks import check_audio_vae, check_video_vae
+from .decode import Decoded, as_one_clip, decode_audio, decode_video
 from .decode import decode as decode_both
 
 BLACK = (64, 64, 3)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..spec import SPATIAL, Clip
-from . import joint
+from . import denoise_mask, joint
 
 
 def clip_of(video: Tensor, video_steps: int) -> Clip:
@@ -30,10 +30,10 @@ def padded(latent: dict, before: tuple[int, int], after: tuple[int, int]) -> dic
     parts = joint.split(latent["samples"], "latent")
     video, audio = (_padded(*counted) for counted in zip(parts, before, after, strict=True))
     if latent.get("noise_mask") is None:
-        return joint.with_parts(latent, video, audio)
-    both = (joint.video_mask(latent), joint.audio_mask(latent))
+        return denoise_mask.with_parts(latent, video, audio)
+    both = (denoise_mask.video_mask(latent), denoise_mask.audio_mask(latent))
     video_mask, audio_mask = (_padded(*counted, ones=True) for counted in zip(both, before, after, strict=True))
-    return joint.with_parts(latent, video, audio, video_mask, audio_mask)
+    return denoise_mask.with_parts(latent, video, audio, video_mask, audio_mask)
 
 
 def _padded(part: Tensor, before: int, after: int, ones: bool = False) -> Tensor:

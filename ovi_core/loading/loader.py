@@ -11,8 +11,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..model import checkpoint
-from ..model.base_model import OviModelConfig, sample_hook
+from ..model.base_model import OviModelConfig
 from ..model.patcher import patcher_class
+from ..sampling.run_hook import sample_hook
 from ..weights import gguf_tensors, quantization
 from ..weights.files import Weights, read_header, read_metadata, read_weights
 from ..weights.gguf_reader import is_gguf

@@ -6,14 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from ..spec import VARIANTS, Variant
+from ..spec import METADATA_KEY, VARIANTS, Variant
 from . import fingerprints
 
 OVI = "chetwinlow1/Ovi"
 """The repository on the Hugging Face hub where Ovi is published."""
 
-METADATA_KEY = "ovi_variant"
-"""Under this key a file's own header may tell."""
 
 NAMES = (
     (r"ovi[-_. ]?mini", "mini"),

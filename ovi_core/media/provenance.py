@@ -10,8 +10,6 @@ from typing import Any
 
 from comfy_api.latest import InputImpl, Types
 
-from ..latents import source_media
-
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = SOURCE_TYPES + "trainedAlgorithmicMedia"
 """Picture and sound come from a trained model."""
@@ -67,13 +65,6 @@ class MarkedVideo(InputImpl.VideoFromComponents):
     def unmarked(self) -> InputImpl.VideoFromComponents:
         """The same VIDEO without the mark."""
         return InputImpl.VideoFromComponents(self.get_components(), self.get_bit_depth())
-
-
-def source_of_latent(latent: dict) -> str:
-    """The digital source type of what a joint LATENT decodes to."""
-    joint = latent["samples"].is_nested  # one tower alone has nothing given
-    given = joint and (source_media.video_of(latent) is not None or source_media.audio_of(latent) is not None)
-    return COMPOSITE if given else GENERATED
 
 
 def source_of(video: Any) -> str:

@@ -53,26 +53,3 @@ def as_ovi_hears(waveform: Tensor, rate: int, samples: int) -> Tensor:
     mono = resampled(waveform[..., :own].float().mean(dim=1), rate, SAMPLE_RATE)[..., :samples]
     peak = mono.abs().amax(dim=-1, keepdim=True)
     return mono * (LOUDEST / torch.clamp(peak, min=LOUDEST))
-
-
-def joined(first: Tensor, second: Tensor, seconds: float, rate: int) -> Tensor:
-    """Sound [..., S] that goes over from ``first`` to ``second`` within ``seconds`` before the end of ``first``.
-
-    Both begin at the same time; what they share in that span is crossfaded in equal power, be they the same sound, two
-    renderings of it, or sounds that have nothing in common. Before it, the result is ``first`` bit for bit, after it
-    ``second``.
-    """
-    end = min(first.shape[-1], second.shape[-1])
-    start = max(0, end - round(seconds * rate))
-    angle = (torch.arange(end - start, device=first.device) + 0.5) / max(1, end - start) * (math.pi / 2)
-    before, after = first[..., start:end], second[..., start:end]
-    power = 1 + _likeness(before, after) * (2 * angle).sin()  # of the sum of both, each of power 1
-    fade = (before * angle.cos() + after * angle.sin()) / power.sqrt()
-    return torch.cat((first[..., :start], fade, second[..., end:]), dim=-1)
-
-
-def _likeness(first: Tensor, second: Tensor) -> float:
-    """Correlation of two sounds of one shape: 0 for nothing in common, 1 for the same; not below -0.5."""
-    a, b = first.double().flatten(), second.double().flatten()
-    norms = float(a.norm() * b.norm())
-    return max(-0.5, float(a @ b) / norms) if norms else 0.0

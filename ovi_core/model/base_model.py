@@ -14,7 +14,7 @@ from typing import Any
 import comfy.conds
 import comfy.model_base
 import comfy.model_management
-import comfy.sample
+import comfy.model_patcher
 import comfy.supported_models_base
 import comfy.utils
 import torch
@@ -22,10 +22,8 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from ..conditioning import remix
 from ..errors import OviError
-from ..latents import joint
-from ..network.layers import CHUNK_TOKENS
+from ..latents.denoise_mask import follows
 from ..network.run_cache import Run
 from ..network.timesteps import TimestepShares
 from ..network.transformer import PATCH, OviTransformer
@@ -165,7 +163,7 @@ class Ovi(comfy.model_base.BaseModel):
         return run.once(("shares", id(denoise_mask)), lambda: self._shares_of(denoise_mask))
 
     def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
-        noise = denoise_mask.masked_fill(joint.follows(denoise_mask), 1)
+        noise = denoise_mask.masked_fill(follows(denoise_mask), 1)
         video, *audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
         # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
         tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
@@ -210,74 +208,17 @@ class Ovi(comfy.model_base.BaseModel):
         return comfy.conds.CONDConstant(part)
 
 
-def sample_hook(
-    executor: Any,
-    noise: Tensor,
-    latent_image: Tensor,
-    sampler: Any,
-    sigmas: Tensor,
-    denoise_mask: Tensor | None = None,
-    callback: Any = None,
-    disable_pbar: bool = False,
-    seed: int | None = None,
-    latent_shapes: Any = (),
-) -> Tensor:
-    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`.
+def require_ovi(patcher: comfy.model_patcher.ModelPatcher, input: str = "model") -> Ovi:
+    """The Ovi model inside a MODEL.
 
-    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped; so does the cell that
-    stands for no video.
+    Raises:
+        OviError: a MODEL of another family.
     """
-    joint.check_shapes(latent_shapes, "latent_image")
-    if noise.shape != latent_image.shape and not noise.any():
-        # "add noise: disable" makes zeros of the first part's shape only
-        noise = torch.zeros_like(latent_image)
-    follows = None if denoise_mask is None else joint.follows(denoise_mask)
-    if follows is None or not follows.any():
-        follows = None
-    elif not noise.any():
-        drawn = _noise_of(seed, latent_image, latent_shapes)
-        noise = torch.where(follows.to(noise.device), drawn.to(noise), noise)
-    guider = executor.class_obj
-    model, run = guider.model_patcher.model, Run(follows)
-    model.latent_shapes, model.current_run = latent_shapes, run
-    windows = guider.model_options.get("context_handler")
-    model.retained_frames = getattr(windows, "latent_retain_index_list", [])
-    options = guider.model_options.setdefault("transformer_options", {})
-    options[Run.KEY] = run
-    model.chunk_tokens = options.get(CHUNK_TOKENS, 0)
-    if follows is not None:
-        other = guider.model_options.get("denoise_mask_function")
-        free = remix.freeing(denoise_mask, model.model_sampling, other)
-        if free is not None:
-            guider.model_options["denoise_mask_function"] = free
-    settings = (sampler, sigmas, denoise_mask, _hearing(callback, model, latent_shapes), disable_pbar, seed)
-    try:
-        result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
-    finally:
-        model.current_run = model.latent_format.sound = None
-    if denoise_mask is not None:
-        result = torch.where(joint.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
-    if joint.is_absent(latent_shapes[0]):
-        cell = math.prod(latent_shapes[0][1:])
-        result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
-    return result
-
-
-def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
-    """The host's callback of a step, before which the preview gets to know the step's sound."""
-
-    def heard(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
-        model.latent_format.hear(x0, shapes)
-        return callback(step, x0, x, steps)
-
-    return callback and heard
-
-
-def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
-    """The noise the host draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
-    noise needs it.
-    """
-    if len(shapes) == 1:
-        return comfy.sample.prepare_noise(latent_image, seed or 0)
-    both = NestedTensor(comfy.utils.unpack_latents(latent_image, shapes))
-    return comfy.utils.pack_latents(comfy.sample.prepare_noise(both, seed or 0).unbind())[0]
+    if isinstance(patcher.model, Ovi):
+        return patcher.model
+    raise OviError(
+        input=input,
+        found=f"a {type(patcher.model).__name__} model",
+        accepted="an Ovi model",
+        remedy="Connect Load Ovi Model or Load Ovi (all in one).",
+    )

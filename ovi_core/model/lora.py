@@ -17,8 +17,8 @@ import torch
 
 from ..errors import OviError
 from ..network.transformer import OviConfig
-from ..sampling.sample import require_ovi
 from ..weights.files import Weights, describe_weights, read_metadata, read_weights
+from .base_model import require_ovi
 from .checkpoint import expected_weights
 from .lora_keys import ROOT, cuts, in_host_spelling, layers
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from ..latents.joint import is_absent
-from ..network.layers import CHUNK_TOKENS, HEAD_DIM
+from ..network.layers import HEAD_DIM
 from ..network.transformer import PATCH, OviConfig
 from ..spec import TEXT_LENGTH, VIDEO_CHANNELS
 
@@ -75,10 +74,3 @@ def _video_tokens(shape: Sequence[int]) -> int:
     if is_absent(shape):
         return 0
     return math.prod(math.ceil(cells / side) for cells, side in zip(shape[2:], PATCH, strict=True))
-
-
-def with_chunks(patcher: Any, chunk_tokens: int) -> Any:
-    """A copy of a MODEL that runs feed-forward and attention queries on ``chunk_tokens`` tokens at most at a time."""
-    patcher = patcher.clone()
-    patcher.model_options.setdefault("transformer_options", {})[CHUNK_TOKENS] = chunk_tokens
-    return patcher

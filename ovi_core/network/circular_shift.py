@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_STEPS_PER_VIDEO_STEP
+from ..spec import AUDIO_STEPS_PER_VIDEO_STEP, audio_circle
 from .rope import AUDIO_START
 
 KEY = "ovi_loop"
@@ -57,11 +57,6 @@ class Turn:
         for copy, original in self.copies:
             out[:, :, copy] = out[:, :, original] + (x[:, :, copy] - x[:, :, original]) / level
         return out
-
-
-def audio_circle(frames: int, steps: int) -> int:
-    """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
-    return min(steps, round((frames - 1) * AUDIO_STEPS_PER_VIDEO_STEP))
 
 
 def video_turn(frames: int, by: int, shows_first: bool) -> Turn:

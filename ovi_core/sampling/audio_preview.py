@@ -18,8 +18,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..decoding.decode import check_audio_vae
 from ..spec import SAMPLE_RATE
+from ..vae.checks import check_audio_vae
 
 KEY = "ovi_sound_preview"
 """Of the wrapper and of the additional model."""

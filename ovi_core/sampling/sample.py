@@ -12,26 +12,10 @@ import latent_preview
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import joint
-from ..model.base_model import Ovi
+from ..latents import denoise_mask, joint
 from . import solvers
-from .guider import Guidance, OviGuider
-
-
-def require_ovi(patcher: comfy.model_patcher.ModelPatcher, input: str = "model") -> Ovi:
-    """The Ovi model inside a MODEL.
-
-    Raises:
-        OviError: a MODEL of another family.
-    """
-    if isinstance(patcher.model, Ovi):
-        return patcher.model
-    raise OviError(
-        input=input,
-        found=f"a {type(patcher.model).__name__} model",
-        accepted="an Ovi model",
-        remedy="Connect Load Ovi Model or Load Ovi (all in one).",
-    )
+from .guidance import Guidance
+from .guider import OviGuider
 
 
 def sigmas_for(solver: str, steps: int, shift: float, denoise: float) -> Tensor:
@@ -79,7 +63,7 @@ def sample(
     """
     samples = latent["samples"]
     joint.parts(samples, "latent")
-    joint.check_mask(latent.get("noise_mask"), "latent")
+    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
     guider = OviGuider(patcher, guidance)
     guider.set_conds(positive, negative)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))

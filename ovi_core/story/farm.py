@@ -20,8 +20,9 @@ import folder_paths
 
 from ..errors import OviError
 from .farm_worker import Loaded
-from .plan import Maker, Plan
+from .plan import Plan
 from .progress import spoken
+from .shot_maker import Maker
 
 LOSSES = 3  # workers that a shot may lose before it is taken for the reason
 WAIT = 0.5  # s between looks at whether the artist has interrupted

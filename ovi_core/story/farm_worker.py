@@ -15,7 +15,9 @@ from ..loading.loader import load_model
 from ..text.umt5 import read_text_encoder
 from ..vae.audio_vae import read_audio_vae
 from ..vae.video_vae import read_video_vae
-from .plan import Maker, Models, Plan, Settings
+from .models import Models
+from .plan import Plan, Settings
+from .shot_maker import Maker
 from .shot_store import Store
 
 

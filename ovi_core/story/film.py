@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..media import resampling, video_file
-from ..media.concat import crossfaded, joined_sound, samples_before
+from ..media.crossfade import crossfaded, joined_sound
+from ..media.overlap import samples_before
 from ..spec import FPS, SAMPLE_RATE
 from .plan import Plan
 from .shot_store import Store

@@ -4,58 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
-import latent_preview
-import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..conditioning import extend, keyframes
-from ..decoding.decode import check_audio_vae, decode
 from ..errors import OviError
-from ..latents import joint
 from ..media import drift_correction
-from ..media.concat import Overlap, samples_before, without_fill
-from ..model.base_model import AUDIO_TEXT
-from ..sampling import sample
-from ..sampling.guider import Guidance
-from ..spec import FPS, SAMPLE_RATE, VARIANTS, Clip
-from ..text import encode, prompt_builder
-from .model_fingerprint import identity
+from ..media.images import check_picture
+from ..media.overlap import Overlap
+from ..sampling.guidance import Guidance
+from ..spec import FPS, VARIANTS, Clip
+from ..text import prompt_builder
+from .models import hash_of
 from .script import Shot
-from .shot_store import Store
 
 RECIPE = 1
 """Goes up when the same plan makes other bytes than before, so that no old shot is taken for a new one."""
-BEFORE_OVERLAP = FPS  # frames that are read before an overlap: more than the audio encoder looks back
 START_IMAGE = "the input start_image"
-
-
-class Models(NamedTuple):
-    """The host's MODEL, CLIP and both VAEs."""
-
-    model: Any
-    clip: Any
-    vae: Any
-    audio_vae: Any
-
-    def check(self) -> None:
-        """Raise OviError unless all four are Ovi's."""
-        sample.require_ovi(self.model)
-        encode.umt5_sentencepiece(self.clip)
-        keyframes.check_video_vae(self.vae)
-        check_audio_vae(self.audio_vae)
-
-    def identity(self) -> str:
-        """What decides the results of all four; see :mod:`.identity`."""
-        vaes = (self.vae, self.audio_vae)
-        patchers = [self.model, self.clip.patcher, *(vae.patcher for vae in vaes)]
-        tokenizer = hashlib.sha256(encode.umt5_sentencepiece(self.clip).serialized_model_proto()).hexdigest()
-        return _hash([*map(identity, patchers), *(str(vae.vae_dtype) for vae in vaes), tokenizer])
 
 
 @dataclass(frozen=True)
@@ -120,7 +86,7 @@ Pictures = Callable[[str], Tensor]
 """The picture [1, H, W, 3] in 0..1 of a file name, or of :data:`START_IMAGE`."""
 
 
-def plan(shots: list[Shot], settings: Settings, models: str, start_image: bool, load: Pictures) -> list[Plan]:
+def plan_shots(shots: list[Shot], settings: Settings, models: str, start_image: bool, load: Pictures) -> list[Plan]:
     """Plans of all shots of a script.
 
     Args:
@@ -182,7 +148,7 @@ def _told_of(shot: Shot) -> Iterator[None]:
 
 def _key(plan: Plan, settings: Settings, models: str, picture: str) -> str:
     guidance, negatives = plan.guidance, (settings.video_negative, settings.audio_negative)
-    return _hash(
+    return hash_of(
         {
             "recipe": RECIPE,
             "models": models,
@@ -197,115 +163,6 @@ def _key(plan: Plan, settings: Settings, models: str, picture: str) -> str:
     )
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def _hash_of_picture(image: Tensor, picture: str) -> str:
-    keyframes.check_picture(image, picture)
+    check_picture(image, picture)
     return hashlib.sha256(str(list(image.shape)).encode() + image.float().cpu().numpy().tobytes()).hexdigest()
-
-
-Step = Callable[[int, int, Any], None]
-"""Told after every step of a run: steps done, of how many, and the host's preview or None."""
-
-
-class Maker:
-    """Makes shots with one set of models.
-
-    Args:
-        load: reads pictures.
-    """
-
-    def __init__(self, models: Models, settings: Settings, store: Store, load: Pictures):
-        self.models, self.settings, self.store, self.load = models, settings, store, load
-        self._negative: list | None = None
-
-    def make(self, plan: Plan, step: Step) -> None:
-        """Make a shot and put it into the store, where those that it goes on from are already.
-
-        Raises:
-            OviError: models or pictures that do not fit.
-        """
-        settings, models = self.settings, self.models
-        positive, _ = encode.encode(models.clip, plan.prompt, VARIANTS[settings.variant])
-        latent = sample.sample(
-            _watched(models.model, step),
-            positive,
-            positive if plan.guidance.off else self._negatives(),
-            plan.guidance,
-            self._beginning(plan),
-            settings.solver,
-            sample.sigmas_for(settings.solver, settings.steps, settings.shift, 1.0),
-            plan.seed,
-        )
-        made = decode(models.vae, models.audio_vae, latent, settings.tiled)
-        images, sound = made.images, made.sound.cpu()
-        if plan.last and settings.correct != drift_correction.OFF:
-            images, sound = self._corrected(plan, plan.last, images, sound)
-        self.store.write(plan.key, images, without_fill(sound, SAMPLE_RATE))
-
-    def _negatives(self) -> list:
-        """What both towers are to keep away from, encoded once."""
-        if self._negative is None:
-            variant = VARIANTS[self.settings.variant]
-            (video, audio) = (
-                encode.encode(self.models.clip, words, variant)[0][0]
-                for words in (self.settings.video_negative, self.settings.audio_negative)
-            )
-            self._negative = [[video[0], {**video[1], AUDIO_TEXT: audio[0]}]]
-        return self._negative
-
-    def _beginning(self, plan: Plan) -> dict:
-        """The LATENT that the run starts with: empty, with a first frame, or with the end of the shot before."""
-        vae, clip = self.models.vae, plan.clip
-        if plan.last:
-            images, sound = self._end_of(plan.last, plan.overlap.frames + BEFORE_OVERLAP)
-            audio = {"waveform": sound, "sample_rate": SAMPLE_RATE} if sound.numel() else None
-            seconds = plan.overlap.frames / FPS
-            return extend.extend(vae, self.models.audio_vae, images, audio, seconds, clip.seconds)[0]
-        latent = {"samples": joint.empty(clip, 1, joint.TOWERS[0])}
-        return keyframes.keep_start(vae, latent, self.load(plan.picture), "crop") if plan.picture else latent
-
-    def _end_of(self, last: Plan, frames: int) -> tuple[Tensor, Tensor]:
-        """The last ``frames`` of a shot, or up to 2 more, [F, H, W, 3] in 0..1, and their sound, [1, 1, S]."""
-        start = max(0, last.clip.frames - frames) // 3 * 3  # 3 frames last a whole number of samples
-        return self.store.images(last.key, start), self.store.sound(last.key)[..., samples_before(start, SAMPLE_RATE) :]
-
-    def _corrected(self, plan: Plan, last: Plan, images: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
-        """Colours and loudness of a new shot brought to those of what it goes on from."""
-        how, overlap = self.settings.correct, plan.overlap.frames
-        start = self.store.images(plan.first.key, 0, drift_correction.REFERENCE * FPS)
-        end = self.store.images(last.key, last.clip.frames - overlap)
-        pull = drift_correction.correction(torch.cat((start, end)).to(images), images, overlap, how)
-        first_sound = self.store.sound(plan.first.key)[..., : drift_correction.REFERENCE * SAMPLE_RATE]
-        last_sound = self.store.sound(last.key)[..., samples_before(last.clip.frames - overlap, SAMPLE_RATE) :]
-        heard = torch.cat((first_sound, last_sound), dim=-1)
-        return pull.of_images(images), drift_correction.of_sound(heard, sound, first_sound.shape[-1], SAMPLE_RATE, how)
-
-
-def _watched(model: Any, step: Step) -> Any:
-    """The MODEL, which tells of the steps of a run; the host's own progress knows of one run only."""
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def watch(
-        executor: Any,
-        noise: Tensor,
-        latent: Tensor,
-        sampler: Any,
-        sigmas: Tensor,
-        mask: Any,
-        callback: Any,
-        *more: Any,
-        **named: Any,
-    ) -> Any:
-        def told(index: int, x0: Any, x: Any, steps: int) -> None:
-            video = model.model.latent_format.hear(x0, model.model.latent_shapes)
-            preview = previewer and previewer.decode_latent_to_preview_image("JPEG", video)
-            step(index + 1, steps, preview)
-
-        return executor(noise, latent, sampler, sigmas, mask, told, *more, **named)
-
-    watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "ovi_story", watch)
-    return watched

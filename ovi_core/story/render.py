@@ -12,9 +12,10 @@ import comfy.model_management
 from ..spec import FPS
 from . import farm as farms
 from . import film, script
-from . import plan as plan_module
-from .plan import Maker, Models, Pictures, Plan, Settings
+from .models import Models
+from .plan import Pictures, Plan, Settings, plan_shots
 from .progress import Progress, spoken
+from .shot_maker import Maker
 from .shot_store import Store
 
 
@@ -48,7 +49,7 @@ def tell(
     """
     models.check()
     identity = models.identity()
-    plans = plan_module.plan(script.parse(text), settings, identity, start_image, load)
+    plans = plan_shots(script.parse(text), settings, identity, start_image, load)
     missing = list({plan.key: plan for plan in plans if not store.has(plan.key)}.values())
     maker = Maker(models, settings, store, load)
     if farm and missing:

@@ -23,14 +23,14 @@ import torch
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
-from ..conditioning.keyframes import check_picture, check_video_vae, fit
-from ..conditioning.locked_media import checked_sound
-from ..decoding.decode import check_audio_vae
 from ..errors import OviError
 from ..latents import joint
 from ..media import resampling
+from ..media.audio import checked_sound
+from ..media.images import check_picture, fit
 from ..spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, Clip, Variant
 from ..text import encode
+from ..vae.checks import check_audio_vae, check_video_vae
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FORMAT = "1"  # of what is kept; with another, clips are encoded anew

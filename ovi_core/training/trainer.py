@@ -26,11 +26,10 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import trange
 
 from ..errors import OviError
-from ..model.base_model import Ovi
+from ..model.base_model import Ovi, require_ovi
 from ..model.lora import read_lora
 from ..network.run_cache import Run
 from ..network.timesteps import TimestepShares
-from ..sampling.sample import require_ovi
 from ..weights.files import Weights
 from .adapters import Adapters, adapters_of, matrices, new_adapters
 from .samples import Sample, by_size, samples_of, together

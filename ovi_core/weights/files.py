@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from ..errors import OviError
-from ..loading.variant_detection import METADATA_KEY
+from ..spec import METADATA_KEY
 from .gguf_reader import MARK as GGUF_MARK
 from .gguf_reader import read_gguf, read_gguf_text
 from .gguf_tensors import unpacked

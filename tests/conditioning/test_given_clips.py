@@ -11,7 +11,7 @@ import torch
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask, joint
 from refusals import refusal
 
 RATES = [8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 60.0]
@@ -186,7 +186,7 @@ def test_whole_latent_steps_of_the_sound_are_kept(vaes, caplog, samples, kept):
         latent = lock_audio(vaes, tone(samples, 16_000), latent=host.empty_latent(seconds=5.0))
     mask = latent["noise_mask"].unbind()[1]
     assert mask.shape == (1, 1, 157)
-    assert (mask[..., :kept] == joint.FOLLOW).all()
+    assert (mask[..., :kept] == denoise_mask.FOLLOW).all()
     assert (mask[..., kept:] == 1).all()
     assert (latent["samples"].unbind()[1][:, :, :kept].abs().amax(dim=1) > 0).all()
     assert not latent["samples"].unbind()[1][:, :, kept:].any()

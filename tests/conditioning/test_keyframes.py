@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from native_cases import drawn, sample, small_vaes, text
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo, OviKeyframe
 from ovi_native.ovi_core.conditioning.keyframes import SETTLED
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask
 from refusals import refusal
 
 from nodes import KSampler, VAEEncode
@@ -110,9 +110,9 @@ def test_other_masks_stay(vaes):
     latent = host.drawn_latent(3, seconds=1.0)
     video, audio = latent["samples"].unbind()
     masks = torch.ones(1, 1, 7, 1, 1), torch.ones(1, 1, 31)
-    masks[0][:, :, 6], masks[1][..., :9] = joint.FOLLOW, joint.FOLLOW
-    out = keyframe(vaes, joint.with_parts(latent, video, audio, *masks), picture(), 0.5)
-    assert parts(out)[1] == [1, 1, 1, 0, 1, 1, joint.FOLLOW]
+    masks[0][:, :, 6], masks[1][..., :9] = denoise_mask.FOLLOW, denoise_mask.FOLLOW
+    out = keyframe(vaes, denoise_mask.with_parts(latent, video, audio, *masks), picture(), 0.5)
+    assert parts(out)[1] == [1, 1, 1, 0, 1, 1, denoise_mask.FOLLOW]
     assert torch.equal(out["noise_mask"].unbind()[1], masks[1])
 
 

@@ -12,7 +12,7 @@ from comfy_extras.nodes_lt import LTXVConcatAVLatent
 from native_cases import drawn, sample, small_vaes, text
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviEncodeClip, OviKeepSpan
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask, joint
 from refusals import refusal
 
 from nodes import KSampler, VAEEncode
@@ -165,7 +165,7 @@ def test_what_was_kept_stays_kept_as_it_was():
     mask = marked(latent, video="0-0.3", audio="0-end")["noise_mask"].unbind()[0][0, 0]
     assert (mask[0] == 0).all()  # clean, as it was
     assert (mask[1:3] == 1).all()
-    assert (mask[3:] == joint.FOLLOW).all()
+    assert (mask[3:] == denoise_mask.FOLLOW).all()
 
 
 def test_without_combine_the_old_mask_is_forgotten_and_another_span_can_be_redone(model):

@@ -15,7 +15,7 @@ from comfy_extras.nodes_video import SaveVideo
 from native_cases import drawn, sample, small_vaes, text, write_tiny
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.tools.dev.clip_check import read_clip
 from PIL import Image
@@ -58,7 +58,7 @@ def with_kept_start(latent):
     video, audio = latent["samples"].unbind()
     mask = video.new_ones(video.shape[0], 1, video.shape[2], 1, 1)
     mask[:, :, 0] = 0
-    return joint.with_parts(latent, video, audio, mask)
+    return denoise_mask.with_parts(latent, video, audio, mask)
 
 
 def apart(latent):

@@ -17,7 +17,8 @@ from native_cases import drawn, loaded, sample, small_vaes, text
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
-from ovi_native.ovi_core.latents import joint as joint_module
+from ovi_native.ovi_core.latents.denoise_mask import FOLLOW, with_parts
+from ovi_native.ovi_core.latents.joint import join, parts, split
 from ovi_native.ovi_core.loading.loader import load_model
 from refusals import refusal
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,7 +61,7 @@ def part(samples, towers):
 def alone(joint, towers):
     """That part of a joint latent, as a latent of its own."""
     video, audio = joint.unbind()
-    return joint_module.join(video, None) if towers == VIDEO else joint_module.join(None, audio)
+    return join(video, None) if towers == VIDEO else join(None, audio)
 
 
 # -- what it makes and costs ----------------------------------------------------------------------------------------
@@ -75,13 +76,11 @@ def test_a_tower_alone_makes_what_it_makes_beside_one_it_does_not_look_at(model,
     if kept:
         video, audio = joint["samples"].unbind()
         masks = torch.ones(1, 1, 3, 1, 1), torch.ones(1, 1, 10)
-        masks[0][:, :, 0], masks[1][..., :4] = 0, joint_module.FOLLOW
-        joint = joint_module.with_parts(joint, video, audio, *masks)
-        own = joint_module.with_parts(
-            own, *joint_module.parts(own["samples"], ""), masks[0] if towers == VIDEO else None, None
-        )
+        masks[0][:, :, 0], masks[1][..., :4] = 0, FOLLOW
+        joint = with_parts(joint, video, audio, *masks)
+        own = with_parts(own, *parts(own["samples"], ""), masks[0] if towers == VIDEO else None, None)
         if towers == AUDIO:
-            own = joint_module.with_parts(own, None, audio, audio_mask=masks[1])
+            own = with_parts(own, None, audio, audio_mask=masks[1])
     together = host.run(host.guider(apart), joint, noise)[towers == AUDIO]
     made = host.run_both(host.guider(model), own, alone(noise, towers))[0]["samples"]
     assert host.same([part(made, towers)], [together])
@@ -198,7 +197,7 @@ def test_every_step_has_its_progress(model, monkeypatch, towers, size):
 @each_tower
 def test_a_mask_keeps_what_it_kept_beside_the_other_tower(model, towers):
     latent = {**empty(towers), "samples": host.noise_for(empty(towers), 3)}
-    video, audio = joint_module.parts(latent["samples"], "")
+    video, audio = parts(latent["samples"], "")
     if towers == VIDEO:
         mask = torch.ones(1, 64, 96)
         mask[:, :, :32] = 0
@@ -208,7 +207,7 @@ def test_a_mask_keeps_what_it_kept_beside_the_other_tower(model, towers):
     else:
         kept = torch.zeros(1, 20, 10, dtype=torch.bool)
         kept[..., :4] = True
-        latent = joint_module.with_parts(latent, video, audio, audio_mask=1 - kept[:, :1].float())
+        latent = with_parts(latent, video, audio, audio_mask=1 - kept[:, :1].float())
     made = part(ksampler(model, latent), towers)
     assert torch.equal(made == part(latent["samples"], towers), kept)
 
@@ -233,7 +232,7 @@ def test_sound_alone_can_be_taken_apart_decoded_and_joined_with_a_video(model, v
         stock = VAEDecodeAudio.execute(vaes[1], latent).result[0]
         assert torch.equal(stock["waveform"], own)
     both = LTXVConcatAVLatent.execute(empty(VIDEO), sound).result[0]
-    assert joint_module.split(both["samples"], "")[1].shape == (1, 20, 10)
+    assert split(both["samples"], "")[1].shape == (1, 20, 10)
     assert len(ksampler(model, both).unbind()) == 2
 
 

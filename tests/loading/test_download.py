@@ -29,8 +29,8 @@ from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import fingerprints
 from ovi_native.ovi_core.loading import manifest as files_of_ovi
 from ovi_native.ovi_core.loading.download import Source, fetch
-from ovi_native.ovi_core.loading.variant_detection import METADATA_KEY, variant_of
-from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.loading.variant_detection import variant_of
+from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.tools import standins
 from refusals import LONGEST
 from safetensors.torch import save

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ovi_native.nodes.saving import OviSaveVideo
+from ovi_native.ovi_core.decoding import source_type
 from ovi_native.ovi_core.latents import source_media
 from ovi_native.ovi_core.media import content_credentials, provenance
 from refusals import refusal
@@ -130,10 +131,10 @@ def test_a_loaded_clip_is_saved_without_the_workflow_it_brings():
 def test_a_given_half_makes_a_clip_partly_generated():
     video, audio = torch.zeros(1, 48, 2, 2, 2), torch.zeros(1, 20, 5)
     latent = {"samples": NestedTensor((video, audio))}
-    assert provenance.source_of_latent(latent) == GENERATED
-    assert provenance.source_of_latent({"samples": video}) == GENERATED
+    assert source_type.source_of_latent(latent) == GENERATED
+    assert source_type.source_of_latent({"samples": video}) == GENERATED
     latent[source_media.AUDIO] = source_media.KeptAudio(torch.zeros(1, 1, 2560), 16_000, audio)
-    assert provenance.source_of_latent(latent) == COMPOSITE
+    assert source_type.source_of_latent(latent) == COMPOSITE
 
 
 # ------------------------------------------------------------------------------------------------ credentials

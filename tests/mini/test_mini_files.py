@@ -11,12 +11,14 @@ from ovi_native.ovi_core.loading.loader import read_transformer
 from ovi_native.ovi_core.model.checkpoint import AUDIO, QUANTISED
 from safetensors.torch import save_file
 
+from tools.mini.paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 from tools.mini.report.__main__ import MODELS
 from tools.mini.report.studio import Order, Studio
-from tools.mini.stages.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, twin_entries, twin_file
+from tools.mini.stages.export import twin_file
 from tools.mini.stages.unpack import twin_weights
 from tools.mini.training import networks
 from tools.mini.training.config import Config, Twin
+from tools.mini.training.twin_precision import twin_entries
 
 Weights = dict[str, torch.Tensor]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovi_native.ovi_core.story import film, script
-from ovi_native.ovi_core.story import plan as plan_module
+from ovi_native.ovi_core.story.plan import Settings, plan_shots
 
 from tools.mini.report import long_story
 
@@ -11,8 +11,8 @@ from tools.mini.report import long_story
 def test_it_lasts_two_minutes_and_every_fourth_shot_is_a_cut():
     told = script.parse(long_story.script(26, 5.0))
     assert [shot.goes_on for shot in told] == [number % 4 > 0 for number in range(26)]
-    settings = plan_module.Settings("mini", 96, 96, long_story.OVERLAP, skip_layers=())
-    planned = plan_module.plan(told, settings, "models", False, long_story.nothing)
+    settings = Settings("mini", 96, 96, long_story.OVERLAP, skip_layers=())
+    planned = plan_shots(told, settings, "models", False, long_story.nothing)
     assert film.beginnings(planned)[-1] >= 120 * 24
     assert len({plan.key for plan in planned}) == 26
 

@@ -26,11 +26,12 @@ from ovi_native.ovi_core.vae.video_vae import read_video_vae
 from ovi_native.ovi_core.weights.files import without_prefix
 from safetensors.torch import save_file
 
+from tools.mini.paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 from tools.mini.stages.__main__ import AUTOENCODERS, make_stage
 from tools.mini.stages.audio import make_batch as make_sounds
 from tools.mini.stages.audio import with_deviation
 from tools.mini.stages.autoencoders import Autoencoders
-from tools.mini.stages.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE, export, twin_entries, twin_file
+from tools.mini.stages.export import export, twin_file
 from tools.mini.stages.latent_cache import Pool, draw_clips, encode_all, frequencies, scene_of
 from tools.mini.stages.unpack import twin_weights, unpack
 from tools.mini.stages.video_basis import axes_by_effect, make_basis, with_axes
@@ -53,6 +54,7 @@ from tools.mini.training.config import (
 from tools.mini.training.flow import Model, Question, ask, mix
 from tools.mini.training.loop import Options, rate_at, train
 from tools.mini.training.tokenizer import Tokenizer, learn_pieces
+from tools.mini.training.twin_precision import twin_entries
 from tools.mini.training.workers import made_ahead
 from tools.mini.world.render import render
 

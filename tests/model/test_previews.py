@@ -13,7 +13,7 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
 from ovi_native.nodes.sampling import OviSampler
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask
 from PIL import Image
 
 import nodes
@@ -65,7 +65,7 @@ def with_sound(audio) -> dict:
     """A LATENT whose sound is kept as given."""
     latent = host.drawn_latent(3)
     video, _ = latent["samples"].unbind()
-    return joint.with_parts(latent, video, audio, audio_mask=torch.zeros(1, 1, audio.shape[-1]))
+    return denoise_mask.with_parts(latent, video, audio, audio_mask=torch.zeros(1, 1, audio.shape[-1]))
 
 
 def loudness(picture) -> np.ndarray:

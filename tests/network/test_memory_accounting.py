@@ -15,9 +15,9 @@ from native_host import drawn_latent, empty_latent, first_frame_kept, run, same,
 from ovi_native.nodes.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.model.base_model import OviModelConfig
-from ovi_native.ovi_core.model.memory_estimate import with_chunks
 from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks
 from ovi_native.ovi_core.network.transformer import OviConfig
+from ovi_native.ovi_core.sampling.model_patches import with_chunks
 from safetensors.torch import save_file
 from simulated_card import DEVICE, Living, flash_attention
 from torch._subclasses.fake_tensor import FakeTensorMode

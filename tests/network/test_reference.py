@@ -24,7 +24,7 @@ from fusion_cases import (
 )
 from ovi_native.nodes.conditioning import OviDualConditioning
 from ovi_native.nodes.sampling import OviGuider, OviSampler, OviSamplerSelect, OviScheduler
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.network.timesteps import TimestepShares
@@ -114,7 +114,7 @@ def start(inputs: Inputs, mode: str) -> dict:
     mask = torch.ones(1, 1, *video.shape[2:])
     mask[:, :, 0] = 0
     video = comfy.latent_formats.Wan22().process_out(video)
-    return joint.with_parts({"samples": None}, video, audio, mask)
+    return denoise_mask.with_parts({"samples": None}, video, audio, mask)
 
 
 def assert_equals_run(samples, name: str, mode: str) -> None:

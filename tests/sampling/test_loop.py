@@ -11,6 +11,7 @@ import torch
 from native_host import same
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.remix import OviLoop
+from ovi_native.ovi_core import spec
 from ovi_native.ovi_core.decoding.loop import stretched
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network import circular_shift
@@ -53,7 +54,7 @@ def seams(result) -> list[float]:
     """How much the last step of each circle differs from its first, by how much neighbours do in the mean."""
     video, audio = result
     ratios = []
-    for part in (video[:, :, 1:], audio[:, :, : circular_shift.audio_circle(FRAMES, STEPS)]):
+    for part in (video[:, :, 1:], audio[:, :, : spec.audio_circle(FRAMES, STEPS)]):
         changes = (part - part.roll(-1, dims=2)).square().movedim(2, 0).flatten(1).mean(dim=1).sqrt()
         ratios.append(float(changes[-1] / changes[:-1].mean()))
     return ratios

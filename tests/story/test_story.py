@@ -22,7 +22,7 @@ from join_cases import clip, join, sound
 from ovi_native.nodes.clips import OviExtend
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.story import film, script
-from ovi_native.ovi_core.story import plan as plan_module
+from ovi_native.ovi_core.story.plan import START_IMAGE, plan_shots
 from ovi_native.ovi_core.story.progress import Progress, spoken
 
 FROM_STORE = "from the store"
@@ -42,7 +42,7 @@ def whole(tmp_path_factory):
 
 
 def plans(text=story.SCRIPT, load=None, start_image=False, models="models", **changed):
-    return plan_module.plan(script.parse(text), story.settings(**changed), models, start_image, load)
+    return plan_shots(script.parse(text), story.settings(**changed), models, start_image, load)
 
 
 def decoded(path):
@@ -375,7 +375,7 @@ def test_shots_begin_with_their_picture_or_with_the_end_of_the_shot_before(tmp_p
     assert torch.equal(start[:, :, :1], encoded)
     assert torch.equal(named[:, :, :1], encoded)
     assert not empty.any()
-    assert set(loaded) == {plan_module.START_IMAGE, "p.png"}
+    assert set(loaded) == {START_IMAGE, "p.png"}
     expected = OviExtend.execute(
         vae, story.models().audio_vae, *as_clip(story.store(tmp_path).shot(before.key)), 0.2, 0.8
     )

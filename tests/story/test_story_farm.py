@@ -17,7 +17,9 @@ import torch
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.story import farm, farm_worker, script
-from ovi_native.ovi_core.story import plan as plan_module
+from ovi_native.ovi_core.story.models import Models
+from ovi_native.ovi_core.story.plan import plan_shots
+from ovi_native.ovi_core.story.shot_maker import Maker
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
 from ovi_native.ovi_core.vae.video_vae import read_video_vae
@@ -46,14 +48,14 @@ def models(tmp_path_factory):
         save_file(getattr(standins, name)(0), path)
     model = native_cases.with_lora(load_model(native_cases.write_tiny(folder)), lora())
     vaes = read_video_vae(paths["video_vae"]), read_audio_vae(paths["audio_vae"])
-    return plan_module.Models(model, read_text_encoder(paths["text_encoder"]), *vaes)
+    return Models(model, read_text_encoder(paths["text_encoder"]), *vaes)
 
 
 def planned(models, store):
     """What farms.make is given: who makes shots here, their plans, and what the models are."""
     identity = models.identity()
-    plans = plan_module.plan(script.parse(story.SCRIPT), story.settings(), identity, False, None)
-    return plan_module.Maker(models, story.settings(), store, None), plans, identity
+    plans = plan_shots(script.parse(story.SCRIPT), story.settings(), identity, False, None)
+    return Maker(models, story.settings(), store, None), plans, identity
 
 
 def kill_a_worker(patience=60.0):

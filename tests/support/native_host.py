@@ -15,7 +15,7 @@ from fusion_cases import published_weights, seeded, write_model
 from ovi_native.nodes.conditioning import OviDualConditioning
 from ovi_native.nodes.latents import EmptyOviLatent
 from ovi_native.nodes.sampling import OviGuider, OviSamplerSelect, OviScheduler
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask
 from ovi_native.ovi_core.loading.loader import load_model
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def first_frame_kept(latent: dict, items: tuple[bool, ...] = (True,)) -> dict:
     mask = torch.ones(len(items), 1, video.shape[2], 1, 1)
     for i, kept in enumerate(items):
         mask[i, :, 0] = 0.0 if kept else 1.0
-    return joint.with_parts(latent, video, audio, mask)
+    return denoise_mask.with_parts(latent, video, audio, mask)
 
 
 def noise_for(latent: dict, seed: int = 1) -> NestedTensor:

@@ -41,7 +41,7 @@ def models() -> Any:
     """A tiny model, text encoder and both VAEs."""
     from native_cases import small_vaes, write_tiny
     from ovi_native.ovi_core.loading.loader import load_model
-    from ovi_native.ovi_core.story.plan import Models
+    from ovi_native.ovi_core.story.models import Models
     from ovi_native.ovi_core.text.umt5 import load_text_encoder
     from ovi_native.tools import standins
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import weight_layouts as layouts
 from native_cases import tiny_wan, tiny_weights
-from ovi_native.ovi_core.loading.variant_detection import METADATA_KEY, variant_of
-from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.loading.variant_detection import variant_of
+from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.tools import standins
 from safetensors.torch import save_file
 from seeded_weights import golden_json

@@ -21,11 +21,11 @@ from tests.tools.test_dev_server import is_valid
 from tools.dev import client, workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT, Host
-from tools.workflows import chains, examples, results, shelf, thumbnail
+from tools.workflows import chains, examples, registry, results, thumbnail
 
 HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
-TITLES = sorted({*shelf.SHELF, *(file.stem for file in FOLDER.glob("*.json"))})
+TITLES = sorted({*registry.SHELF, *(file.stem for file in FOLDER.glob("*.json"))})
 REWRITE = "python3 dev.py test tests/workflows/test_workflows.py --rewrite"
 MEDIA = {"LoadImage": 0, "LoadVideo": 0, "LoadAudio": 0}  # the widget that names a file of the input folder
 NODE_TITLE = 30  # pixels of a node's title, above its position
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose input folder holds the pack's examples; of the weights that others made, only names are there."""
     base, models = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("models")
     (base / "input").mkdir()
-    for folder, name in [("loras", shelf.LORA), *((folder, name) for name, (folder, _) in chains.FILES.items())]:
+    for folder, name in [("loras", registry.LORA), *((folder, name) for name, (folder, _) in chains.FILES.items())]:
         (models / folder).mkdir(exist_ok=True)
         (models / folder / name).touch()
     for file in ASSETS.glob("ovi_example*"):
@@ -61,9 +61,9 @@ def load(title: str) -> dict[str, Any]:
     return workflow.load(FOLDER / f"{title}.json")
 
 
-@pytest.mark.parametrize("title", sorted(shelf.SHELF))
+@pytest.mark.parametrize("title", sorted(registry.SHELF))
 def test_a_workflow_is_what_its_description_draws(title: str, nodes: dict, request: pytest.FixtureRequest):
-    drawn = shelf.graph(title, nodes, model_list(VARIANTS["960x960_10s"]))
+    drawn = registry.graph(title, nodes, model_list(VARIANTS["960x960_10s"]))
     file = FOLDER / f"{title}.json"
     if request.config.getoption("--rewrite"):
         file.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

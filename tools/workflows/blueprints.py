@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .drawing import FOOT, GAP, PACK, PREVIEW, ROW, SLOT, TEXT, Drawing, Node, Output
-from .shelf import BALL, FACE, empty, make, words
+from .registry import BALL, FACE, empty, make, words
 
 BLUEPRINTS: dict[str, Callable[[Box], None]] = {}
 INPUT, OUTPUT = -10, -20  # the ids that ComfyUI gives the two ends of a subgraph

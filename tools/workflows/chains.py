@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .drawing import GREEN, RED, Drawing, Node, Output
-from .shelf import BALL, begin, clip_of, empty, make, save, words, workflow
+from .registry import BALL, begin, clip_of, empty, make, save, words, workflow
 
 HUB = "https://huggingface.co"
 WAN_21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"

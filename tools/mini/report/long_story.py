@@ -75,14 +75,15 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
     import torch
     from ovi_native.ovi_core.loading.loader import load_model
     from ovi_native.ovi_core.story import render
-    from ovi_native.ovi_core.story.plan import Models, Settings, plan
+    from ovi_native.ovi_core.story.models import Models
+    from ovi_native.ovi_core.story.plan import Settings, plan_shots
     from ovi_native.ovi_core.story.script import parse
     from ovi_native.ovi_core.story.shot_store import Store
     from ovi_native.ovi_core.text.umt5 import read_text_encoder
     from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
     from ovi_native.ovi_core.vae.video_vae import read_video_vae
 
-    from ..stages.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
+    from ..paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 
     comfy.model_management.in_training = False
     loaders: dict[str, Any] = {
@@ -97,7 +98,7 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
     with torch.inference_mode():  # as ComfyUI runs nodes, those that load among them
         models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
         film, _ = render.tell(models, text, settings, store, nothing, say=lambda line: print(line, flush=True))
-    planned = plan(parse(text), settings, models.identity(), False, nothing)
+    planned = plan_shots(parse(text), settings, models.identity(), False, nothing)
     print(f"Film {film}\nShots {digest(store, [shot.key for shot in planned])}", flush=True)
 
 

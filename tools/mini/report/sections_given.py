@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from ovi_native.ovi_core.conditioning import locked_media
-from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.latents import denoise_mask
 from ovi_native.ovi_core.spec import FPS, FRAMES_PER_STEP
 
 from tools.mini.measure import seams
@@ -132,9 +132,9 @@ def span_changes(before: dict, after: dict) -> tuple[bool, float]:
     Over both towers, of LATENTs before and after sampling.
     """
     same, changed = True, []
-    masks = joint.video_mask(before), joint.audio_mask(before)
+    masks = denoise_mask.video_mask(before), denoise_mask.audio_mask(before)
     for old, new, mask in zip(before["samples"].unbind(), after["samples"].unbind(), masks, strict=True):
-        kept = joint.is_kept(mask).expand_as(old)
+        kept = denoise_mask.is_kept(mask).expand_as(old)
         same = same and torch.equal(old[kept], new[kept])
         if not kept.all():
             changed.append(float((new - old)[~kept].norm() / old[~kept].norm()))

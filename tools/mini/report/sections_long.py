@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ovi_native.ovi_core.conditioning import extend
 from ovi_native.ovi_core.media import concat, drift_correction
+from ovi_native.ovi_core.media.overlap import Overlap
 from ovi_native.ovi_core.sampling import context_windows
 from ovi_native.ovi_core.spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, nearest_steps
 
@@ -148,7 +149,7 @@ class Drift:
 def joined(studio: Studio, seeds: int) -> Iterator[Figure]:
     some = [replace(order, noise=1000 * i) for i, order in enumerate(of_kinds(("bar",), max(1, seeds // 25)))]
     clip = some[0].clip
-    overlap = concat.Overlap.from_seconds(TAIL).frames
+    overlap = Overlap.from_seconds(TAIL).frames
     frames = clip.frames + JOINS * (clip.frames - overlap)
     samples = math.ceil(Fraction(frames, FPS) * SAMPLE_RATE)
     films = {how: [film(studio, order, how) for order in some] for how in drift_correction.CORRECTIONS}

@@ -23,14 +23,14 @@ from ovi_native.ovi_core.latents.joint import empty
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model.base_model import AUDIO_TEXT
 from ovi_native.ovi_core.sampling import context_windows, sample, solvers
-from ovi_native.ovi_core.sampling.guider import Guidance, GuidanceOptions, TowerOptions
+from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
 from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip, nearest_steps
 from ovi_native.ovi_core.text.encode import encode as encode_text
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
 from ovi_native.ovi_core.vae.video_vae import read_video_vae
 
-from ..stages.export import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
+from ..paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 from ..training.flow import AUDIO_NEGATIVE, VIDEO_NEGATIVE
 from ..world.captions import caption
 from ..world.casting import draw_scene

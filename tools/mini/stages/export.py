@@ -11,25 +11,22 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 from ..training.curves import HISTORY, history
+from ..training.twin_precision import twin_entries
 from ..training.workers import load_pack
 
 if TYPE_CHECKING:
-    from tools.conversion.recipes import Entry
-
     from ..training.config import Config
 
 ROOT = Path(__file__).resolve().parents[3]
 LARGEST = 30_000_000  # bytes of all files together
-MODEL, TEXT = "diffusion_models/ovi_mini.safetensors", "text_encoders/ovi_mini_umt5.safetensors"
-VIDEO_VAE, AUDIO_VAE = "vae/ovi_mini_video_vae.safetensors", "vae/ovi_mini_audio_vae.safetensors"
 
 
 def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
@@ -107,16 +104,6 @@ def twin_file(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     from ovi_native.ovi_core.model.checkpoint import published_key
 
     return {published_key(entry.name): entry.make() for entry in twin_entries(weights)}
-
-
-def twin_entries(weights: dict[str, Tensor]) -> Iterator[Entry]:
-    """What the file holds of a twin's weights, by the module's names: large matrices in scaled fp8, the rest bfloat16.
-
-    Weights on the meta device tell names, shapes and bytes.
-    """
-    from tools.conversion import recipes
-
-    return recipes.entries({key: value.bfloat16() for key, value in weights.items()}, recipes.FP8, in_gguf=False)
 
 
 def _metadata(past: dict[str, Any], config: Config, stages: list[str], date: str) -> dict[str, str]:

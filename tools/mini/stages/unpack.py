@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
+from ..paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
 from ..training.curves import HISTORY
 from ..training.workers import load_pack
-from .export import AUDIO_VAE, MODEL, ROOT, TEXT, VIDEO_VAE
+from .export import ROOT
 
 
 def unpack(models: Path, run: Path) -> None:

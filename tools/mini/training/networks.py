@@ -138,7 +138,7 @@ def sixteen_bit_weights(network: OviTransformer) -> list[str]:
 
 def eight_bit_weights(network: OviTransformer) -> list[str]:
     """Names of the large matrices, which the exported file holds in scaled fp8."""
-    from ..stages.export import twin_entries
+    from .twin_precision import twin_entries
 
     shapes = {name: weight.to("meta") for name, weight in network.state_dict().items()}
     return [entry.name for entry in twin_entries(shapes) if entry.type == torch.float8_e4m3fn]

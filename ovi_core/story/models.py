@@ -1,0 +1,40 @@
+"""The models of a story."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+from ..model import base_model
+from ..text import encode
+from ..vae import checks
+from ..vae.checks import check_audio_vae
+from .model_fingerprint import identity
+
+
+class Models(NamedTuple):
+    """The host's MODEL, CLIP and both VAEs."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    audio_vae: Any
+
+    def check(self) -> None:
+        """Raise OviError unless all four are Ovi's."""
+        base_model.require_ovi(self.model)
+        encode.umt5_sentencepiece(self.clip)
+        checks.check_video_vae(self.vae)
+        check_audio_vae(self.audio_vae)
+
+    def identity(self) -> str:
+        """What decides the results of all four; see :mod:`.identity`."""
+        vaes = (self.vae, self.audio_vae)
+        patchers = [self.model, self.clip.patcher, *(vae.patcher for vae in vaes)]
+        tokenizer = hashlib.sha256(encode.umt5_sentencepiece(self.clip).serialized_model_proto()).hexdigest()
+        return hash_of([*map(identity, patchers), *(str(vae.vae_dtype) for vae in vaes), tokenizer])
+
+
+def hash_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
