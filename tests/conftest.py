@@ -16,9 +16,21 @@ sys.path[:0] = [str(TESTS / "support")]  # helper modules of the tests
 sys.path.append(str(TESTS.parent))  # tools/; last, for its nodes/ must not hide ComfyUI's module of that name
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 pack.load("--cpu")
 pytest_plugins = ["studio_fixtures"]
+
+# The same few examples in every run and no clock, so that a slow machine fails nothing. OVI_FUZZ asks for more.
+settings.register_profile(
+    "ovi",
+    derandomize=True,
+    max_examples=int(os.environ.get("OVI_FUZZ", "25")),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("ovi")
 
 
 def pytest_addoption(parser):
