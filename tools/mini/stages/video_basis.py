@@ -21,7 +21,6 @@ from .video_vae import DECODER_NAME, to_network
 
 NAME = "video-basis"
 CLIP = Clip.from_seconds(96, 96, 1)
-Axes = tuple[Tensor, Tensor]
 
 
 def make_basis(config: Config, options: Options) -> bool:

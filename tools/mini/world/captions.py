@@ -33,7 +33,6 @@ GLIDE = ("a tone that glides up and down", "a whistle that rises to the right an
 VOICE = ("a clear voice", "a voice speaking")
 SILENCE = ("silence", "no sound at all", "complete silence")
 BACKDROP = ("The background is {}.", "Behind it is a {} wall.", "It is in front of a {} wall.")
-CAMERA = ("The camera drifts slowly.", "Slow camera movement.")
 
 
 def caption(scene: Scene, wording: int) -> str:
@@ -56,8 +55,6 @@ def caption(scene: Scene, wording: int) -> str:
     sentences = [sentence + "."]
     if rng.random() < 0.4:
         sentences.append(one(BACKDROP).format(scene.stage.tone))
-    if not scene.stage.still and rng.random() < 0.4:
-        sentences.append(one(CAMERA))
     sounds = dict.fromkeys(_heard(thing, one) for thing in things) if is_loud(scene) else [one(SILENCE)]
     return f"{' '.join(sentences)} Audio: {_capital(' and '.join(sounds))}."
 

@@ -116,10 +116,8 @@ def _stage(rng: np.random.Generator, width: float, height: float, walled: bool) 
         wall=wall,
         ground=ground,
         shade=0.12,
-        spots=(),
         floor=height - rng.uniform(0.1, 0.16),
         walls=0.08 if walled else 0.0,
-        camera=(0.0, 0.0, 1.0, 0.0),
     )
 
 

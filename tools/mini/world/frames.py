@@ -43,8 +43,6 @@ class Canvas:
 
     def __init__(self, scene: Scene, times: Array):
         self.side, self.times = scene.side, times
-        sway_x, sway_y = scene.stage.sway(times)
-        self.sway = sway_x.astype(np.float32)[:, None], sway_y.astype(np.float32)[:, None]
         self.columns = ((np.arange(scene.clip.width) + 0.5) / self.side).astype(np.float32)
         self.rows = ((np.arange(scene.clip.height) + 0.5) / self.side).astype(np.float32)
         self.frames = _backdrop(self, scene.stage, scene.width)
@@ -55,9 +53,7 @@ class Canvas:
 
     def window(self, x: Array, y: Array, half_width: float, half_height: float) -> Window:
         """Pixels that a shape of this half size with centres (x, y) [F] ever touches."""
-        x = (x + self.sway[0][:, 0]).astype(np.float32)
-        y = (y + self.sway[1][:, 0]).astype(np.float32)
-        return Window(self, x, y, half_width, half_height)
+        return Window(self, x.astype(np.float32), y.astype(np.float32), half_width, half_height)
 
 
 class Window:
@@ -103,24 +99,17 @@ def _span(pixels: Array, centres: Array, half: float) -> slice:
 
 
 def _backdrop(canvas: Canvas, stage: Stage, width: float) -> Array:
-    """Wall, floor and side walls; for a still camera one picture, repeated."""
-    sway_x, sway_y = canvas.sway
-    if stage.still:
-        sway_x, sway_y = sway_x[:1], sway_y[:1]
-    x, y = canvas.columns - sway_x, canvas.rows - sway_y
+    """Wall, floor and side walls: one frame, repeated."""
+    x, y = canvas.columns[None], canvas.rows[None]
     light = 1 - stage.shade * (1 - np.clip(y / stage.floor, 0, 1))
     light = np.repeat(light[:, :, None], len(canvas.columns), axis=2)
-    for spot_x, spot_y, radius, strength in stage.spots:
-        bell_x, bell_y = (np.exp(-(((at - to) / radius) ** 2)) for at, to in ((x, spot_x), (y, spot_y)))
-        light += strength * bell_y[:, :, None] * bell_x[:, None, :]
     frames = light[..., None] * np.array(stage.wall, dtype=np.float32)
     ground = np.array(stage.ground, dtype=np.float32)
     frames += canvas.coverage(y - stage.floor)[:, :, None, None] * (ground - frames)
     if stage.walls:
         side = np.maximum(canvas.coverage(stage.walls - x), canvas.coverage(x - (width - stage.walls)))
         frames += side[:, None, :, None] * (ground * 0.8 - frames)
-    frames = np.clip(frames, 0, 1).astype(np.float32)
-    return np.repeat(frames, len(canvas.times), axis=0) if stage.still else frames
+    return np.repeat(np.clip(frames, 0, 1).astype(np.float32), len(canvas.times), axis=0)
 
 
 def _ball(canvas: Canvas, ball: Ball, scene: Scene) -> None:

@@ -141,36 +141,22 @@ Thing = Ball | Lamp | Bar | Face
 
 @dataclass(frozen=True)
 class Stage:
-    """What is behind the things: a wall, a floor, side walls where a ball needs them, and how the camera moves.
+    """What is behind the things: a wall, a floor, and side walls where a ball needs them.
 
     Attributes:
         tone: name of the wall's colour, as captions say it.
         wall, ground: RGB in 0..1 of wall and floor.
         shade: how much darker the wall is at the top than at the floor.
-        spots: soft patches of light, each (x, y, radius, strength).
         floor: y of the floor's edge.
         walls: width of a side wall, 0 for none.
-        camera: (sway in x, sway in y, seconds of one sway, start of it in turns); no sway for a still camera.
     """
 
     tone: str
     wall: tuple[float, float, float]
     ground: tuple[float, float, float]
     shade: float
-    spots: tuple[tuple[float, float, float, float], ...]
     floor: float
     walls: float
-    camera: tuple[float, float, float, float]
-
-    @property
-    def still(self) -> bool:
-        return self.camera[0] == 0 and self.camera[1] == 0
-
-    def sway(self, t: Array) -> tuple[Array, Array]:
-        """By how much everything is shifted at times ``t``, (x, y)."""
-        across, down, period, start = self.camera
-        angle = 2 * np.pi * (t / period + start)
-        return across * np.sin(angle), down * np.sin(1.3 * angle + 1.0)
 
 
 @dataclass(frozen=True)
