@@ -19,7 +19,7 @@ RATES = [8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 60.0]
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -191,6 +191,13 @@ def test_whole_latent_steps_of_the_sound_are_kept(vaes, caplog, samples, kept):
     assert (latent["samples"].unbind()[1][:, :, :kept].abs().amax(dim=1) > 0).all()
     assert not latent["samples"].unbind()[1][:, :, kept:].any()
     assert ("Ovi makes the rest" in caplog.text) == (kept < 157)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.1, 9.0, 12.0])
+def test_a_latent_that_keeps_its_length_needs_no_context_windows(vaes, caplog, seconds):
+    with caplog.at_level(logging.WARNING):
+        lock_audio(vaes, tone(round(seconds * 16_000), 16_000), latent=host.empty_latent(seconds=10.0))
+    assert "Context Windows" not in caplog.text
 
 
 def test_a_sound_of_five_seconds_comes_back_as_it_was(vaes, save):

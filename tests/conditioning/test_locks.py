@@ -28,7 +28,7 @@ each_tower = pytest.mark.parametrize("tower", [0, 1], ids=["video", "audio"])
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -321,7 +321,7 @@ def test_two_stages_equal_one_run(model, vaes, tower, mode):
 @each_mode
 @each_tower
 def test_a_cache_spares_forwards_and_keeps_what_is_given(model, vaes, tower, mode):
-    """The host's cache goes by how much the video changes: not at all where it is given clean, so it never skips."""
+    """ComfyUI's cache goes by how much the video changes: not at all where it is given clean, so it never skips."""
     latent, runs = locked(tower, vaes, mode), []
     cached = EasyCacheNode.execute(model, 1.0, 0.1, 0.95, False).result[0]
 

@@ -1,4 +1,4 @@
-"""Remix: each tower back to a noise level of its own, under the host's samplers."""
+"""Remix: each tower back to a noise level of its own, under ComfyUI's samplers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(model, latent, solver: str = "dpm++", **more):
 
 
 def stock(model, latent, name: str):
-    """Through the host's KSampler."""
+    """Through ComfyUI's KSampler."""
     out = nodes.KSampler().sample(model, 7, STEPS, 4.0, name, "simple", host.positive(), host.negative(), latent)
     return out[0]["samples"].unbind()
 

@@ -1,4 +1,4 @@
-"""Joint latents in the host's own nodes: taken apart, saved, decoded, put together again and sampled."""
+"""Joint latents in ComfyUI's own nodes: taken apart, saved, decoded, put together again and sampled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GREEN, RED, BLUE, WHITE = range(4)
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 

@@ -1,4 +1,4 @@
-"""One tower alone: what it makes, what it costs, and what the host's nodes and ours do with its latent."""
+"""One tower alone: what it makes, what it costs, and what ComfyUI's nodes and ours do with its latent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ each_tower = pytest.mark.parametrize("towers", [VIDEO, AUDIO])
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -128,7 +128,7 @@ def test_absent_and_present_towers_cost_nothing_and_something_in_a_whole_run(mod
             hook.remove()
 
 
-# -- the host's nodes -----------------------------------------------------------------------------------------------
+# -- ComfyUI's nodes -----------------------------------------------------------------------------------------------
 
 
 def ksampler(model, latent, sampler="euler", steps=2):

@@ -311,7 +311,7 @@ def address(part):
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """Folders of models, empty; the first of diffusion_models has its older name, as the host's."""
+    """Folders of models, empty; the first of diffusion_models has its older name, as ComfyUI's."""
     for kind, names in {"diffusion_models": ("unet", "diffusion_models"), "text_encoders": (), "vae": ()}.items():
         endings = folder_paths.folder_names_and_paths[kind][1]
         folders = [str(tmp_path / name) for name in names or (kind,)]
@@ -405,7 +405,7 @@ def test_a_shipped_workflow_tells_the_host_where_its_files_are_to_be_had(path):
             assert all(entry["url"].startswith("https://huggingface.co/") for entry in models.values()), node["type"]
             models = {name: entry for name, entry in models.items() if name in PUBLISHED}  # not the others'
         assert models.items() <= PUBLISHED.items(), node["type"]
-        # A file that a loader names is offered by the host's own dialog, by what the node says of it.
+        # A file that a loader names is offered by ComfyUI's own dialog, by what the node says of it.
         values = node.get("widgets_values", [])
         named = {value for value in values if isinstance(value, str) and MODEL_FILE.match(value)}
         assert named & PUBLISHED.keys() <= models.keys(), node["type"]

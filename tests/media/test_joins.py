@@ -15,7 +15,7 @@ RATES = [16_000, 22_050, 44_100, 48_000, 44_056]
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 

@@ -43,7 +43,7 @@ def components() -> Types.VideoComponents:
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The host's output and user folders, empty."""
+    """ComfyUI's output and user folders, empty."""
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
     return tmp_path
@@ -60,7 +60,7 @@ def saved(node: Any = OviSaveVideo, video: Any = None, hidden: Any = HIDDEN, **i
 
 
 def stock(**inputs: Any) -> Path:
-    """The file that the host's own node saves."""
+    """The file that ComfyUI's own node saves."""
     return saved(SaveVideo, format="mp4", codec={"codec": "h264"}, **inputs)
 
 

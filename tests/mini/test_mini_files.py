@@ -74,7 +74,7 @@ def test_going_through_a_file_once_more_loses_nothing_more(file: Path) -> None:
 
 
 def test_a_clip_is_made_with_a_twin_in_fp8_that_was_loaded_before(tmp_path: Path) -> None:
-    """Before means outside of the mode that the host runs nodes in, where it could not move quantised weights."""
+    """Before means outside of the mode that ComfyUI runs nodes in, where it could not move quantised weights."""
     for name in (TEXT, VIDEO_VAE, AUDIO_VAE):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(MODELS / name)

@@ -1,4 +1,4 @@
-"""Training's own rotations and norms: the host's and PyTorch's values and gradients."""
+"""Training's own rotations and norms: ComfyUI's and PyTorch's values and gradients."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_compiled_blocks_have_the_same_gradients(monkeypatch):
         for tower, length in (("video", 3), ("audio", 7))
     }
 
-    def attend(inner, q, k, v, heads, **kwargs):  # as training does, for the host's own cannot be compiled on a CPU
+    def attend(inner, q, k, v, heads, **kwargs):  # as training does, for ComfyUI's own cannot be compiled on a CPU
         return attention(q, k, v, heads, None)
 
     def gradients() -> list[torch.Tensor]:

@@ -33,7 +33,7 @@ def studio() -> Studio:
 
 
 @pytest.fixture(scope="module")
-@torch.inference_mode()  # as the host runs nodes
+@torch.inference_mode()  # as ComfyUI runs nodes
 def taught(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA's file, trained on a few clips of balls before an orange wall."""
     latents, prompts = [], []

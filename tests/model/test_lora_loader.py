@@ -59,7 +59,7 @@ def notes(monkeypatch):
 
 
 def differences(patched, model) -> dict[str, torch.Tensor]:
-    """What the host has changed in the weights in place, by published layer and kind."""
+    """What ComfyUI has changed in the weights in place, by published layer and kind."""
     before = {key: weight.clone() for key, weight in loaded(model).model.diffusion_model.state_dict().items()}
     after = loaded(patched).model.diffusion_model.state_dict()
     return {key: after[key] - weight for key, weight in before.items() if not torch.equal(after[key], weight)}

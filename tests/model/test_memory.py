@@ -26,7 +26,7 @@ GROWTH = 16 * 2**20  # bytes; one tiny Ovi has 10 MB, so that a leak of one in t
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -48,7 +48,7 @@ def files(tmp_path_factory):
 
 
 def prompt(path):
-    """Load a model, sample with it, and let go of everything, as the host does between prompts."""
+    """Load a model, sample with it, and let go of everything, as ComfyUI does between prompts."""
     if path.endswith("wan.safetensors"):
         model = comfy.sd.load_diffusion_model(path)
         latent = {"samples": torch.zeros(1, 48, 1, 2, 2)}

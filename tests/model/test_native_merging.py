@@ -1,4 +1,4 @@
-"""The host's merging nodes: two Ovi models, and Ovi's video tower with Wan 2.2 5B, weight for weight."""
+"""ComfyUI's merging nodes: two Ovi models, and Ovi's video tower with Wan 2.2 5B, weight for weight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovi_native.ovi_core.loading.loader import load_model
 
 from tools.convert import convert
 
-WAN_TEXT_DIM = 4096  # the host gives every Wan this one
+WAN_TEXT_DIM = 4096  # ComfyUI gives every Wan this one
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def ovi(tmp_path_factory):
 
 
 def make_wan(seed=100):
-    """A plain Wan 2.2 5B of tiny size, detected and loaded by the host."""
+    """A plain Wan 2.2 5B of tiny size, detected and loaded by ComfyUI."""
     return comfy.sd.load_diffusion_model_state_dict(tiny_wan(seed))
 
 
@@ -42,7 +42,7 @@ def wan():
 
 
 def weights_of(model):
-    """Copies of a model's weights as the host has them in place now."""
+    """Copies of a model's weights as ComfyUI has them in place now."""
     return {key: value.clone() for key, value in loaded(model).model.diffusion_model.state_dict().items()}
 
 
@@ -150,7 +150,7 @@ def unlike_wan(found, theirs):
 
 
 def test_a_copy_without_paged_weights_still_takes_wans_names(ovi, wan, monkeypatch):
-    """Where the host pages weights in, it makes such copies for hooks and training as objects of its plain class."""
+    """Where ComfyUI pages weights in, it makes such copies for hooks and training as objects of its plain class."""
     monkeypatch.setattr(type(ovi), "is_dynamic", lambda self: type(self) is type(ovi))
     copy = ovi.clone(disable_dynamic=True)
     assert copy.model is not ovi.model

@@ -45,7 +45,7 @@ def test_a_cache_spares_forwards_and_keeps_both_towers(model, node):
 
 
 def test_a_cache_does_not_write_into_the_latent_of_the_sampler(model):
-    """In float32 the latent of the sampler reaches the transformer without a copy of the host's."""
+    """In float32 the latent of the sampler reaches the transformer without a copy of ComfyUI's."""
     changed = []
 
     def look(executor, x, *args, **more):

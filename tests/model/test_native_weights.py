@@ -1,4 +1,4 @@
-"""Weights in the host's hands: types, layouts, quantisation, saving, partial loading."""
+"""Weights in ComfyUI's hands: types, layouts, quantisation, saving, partial loading."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def exact(path):
 
 @pytest.fixture
 def bf16_hardware(monkeypatch):
-    """The host believes its device computes in bf16, as graphics cards do."""
+    """ComfyUI believes its device computes in bf16, as graphics cards do."""
     monkeypatch.setattr(comfy.model_management, "should_use_bf16", lambda *args, **kwargs: True)
 
 
@@ -215,7 +215,7 @@ def test_scaled_fp8_where_bf16_computes_keeps_norms_and_modulation_in_float32(bf
     weights = model.model.diffusion_model.state_dict()
     kept = {key: weights[key].dtype for key in weights if precision(key) == "float32" and not key.count("time_")}
     assert set(kept.values()) == {F32}
-    # The host's layers for quantised files hold what is not quantised in the type of computation.
+    # ComfyUI's layers for quantised files hold what is not quantised in the type of computation.
     assert weights["time_embedding.0.weight"].dtype == BF16
 
 

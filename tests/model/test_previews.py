@@ -1,4 +1,4 @@
-"""What the host shows while it samples: the picture that it always shows, and the sound as a strip under it."""
+"""What ComfyUI shows while it samples: the picture that it always shows, and the sound as a strip under it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shown(monkeypatch):
 
 
 def preview(latent_format, video) -> Image.Image:
-    """The host's own preview of a video latent."""
+    """ComfyUI's own preview of a video latent."""
     return latent_preview.get_previewer(torch.device("cpu"), latent_format).decode_latent_to_preview(video)
 
 
@@ -103,7 +103,7 @@ def test_each_channel_is_a_row_of_its_own(model, shown):
 
 
 def test_the_picture_is_the_hosts(model, shown):
-    """Latents small enough that no colour is cut off: the host enlarges pictures, we latents."""
+    """Latents small enough that no colour is cut off: ComfyUI enlarges pictures, we latents."""
     ours, plain = model.model.latent_format, comfy.latent_formats.Wan22()
     torch.manual_seed(0)
     video, audio = torch.randn(2, 48, 3, 4, 6) * 0.3, torch.randn(2, 20, 10)

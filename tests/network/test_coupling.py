@@ -1,4 +1,4 @@
-"""Coupling: what each tower hears of the other, over blocks and over the run, and the host's own switches for it."""
+"""Coupling: what each tower hears of the other, over blocks and over the run, and ComfyUI's own switches for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def coupled(model, **more):
 
 
 def switched(model, **switches):
-    """The MODEL with the host's own transformer options, as LTX-AV knows them."""
+    """The MODEL with ComfyUI's own transformer options, as LTX-AV knows them."""
     model = model.clone()
     model.model_options["transformer_options"].update(switches)
     return model
@@ -135,7 +135,7 @@ def test_it_begins_and_ends_at_its_share_of_the_run(model, start, end):
     assert per_step == [5 if start <= i / 5 <= end else 6 for i in range(5)]
 
 
-# -- the host's switches, and other guiders ----------------------------------------------------------------------------
+# -- ComfyUI's switches, and other guiders ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

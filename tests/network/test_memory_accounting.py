@@ -38,7 +38,7 @@ CLIPS = {
 
 @functools.cache
 def measured(clip: str, rows: int, chunk_tokens: int = 0, dtype: torch.dtype = torch.bfloat16) -> tuple[int, int]:
-    """Peak of a forward in bytes, and what the model tells the host it needs."""
+    """Peak of a forward in bytes, and what the model tells ComfyUI it needs."""
     with FakeTensorMode(), torch.no_grad():
         config = OviModelConfig({"image_model": "ovi", **OviConfig(num_layers=BLOCKS).as_dict()})
         config.set_inference_dtype(dtype, None)

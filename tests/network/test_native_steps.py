@@ -76,7 +76,7 @@ def test_positions_and_frequencies_are_computed_once_a_run(model, monkeypatch):
 # -- in a step --------------------------------------------------------------------------------------------------------
 
 WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "unique", "_unique2", "allclose")
-"""Operations that make the host wait for the device."""
+"""Operations that make ComfyUI wait for the device."""
 
 
 class Watch(TorchDispatchMode):
@@ -127,7 +127,7 @@ def test_no_step_after_the_first_computes_in_float64_or_waits_for_the_device(mod
 
 
 def test_a_compiled_model_gives_the_same_results_whatever_changes_between_runs(tmp_path, monkeypatch):
-    """Its options are constants to a model compiled by the host's node. All the same it must see other skip layers,
+    """Its options are constants to a model compiled by ComfyUI's node. All the same it must see other skip layers,
     another solver, patches of other packs, and which of two prompts of one shape it is given."""
     model = host.with_pytorch_attention(host.load(tmp_path, num_layers=2))
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda *args: 0)  # one prompt at a time

@@ -106,7 +106,7 @@ def conditionings(inputs: Inputs):
 
 
 def start(inputs: Inputs, mode: str) -> dict:
-    """The LATENT a run starts from, in the host's (not normalised) units."""
+    """The LATENT a run starts from, in ComfyUI's (not normalised) units."""
     video, audio = torch.zeros_like(inputs.video), torch.zeros_like(inputs.audio)
     if mode == "t2v":
         return {"samples": joint.join(video, audio)}

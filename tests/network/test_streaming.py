@@ -1,6 +1,6 @@
-"""Weights of the next block pair are asked for ahead: the host's own queue, on a card that is not there.
+"""Weights of the next block pair are asked for ahead: ComfyUI's own queue, on a card that is not there.
 
-On a CPU the host streams nothing. Its queue's code runs here all the same, told that the device can; where it would
+On a CPU ComfyUI streams nothing. Its queue's code runs here all the same, told that the device can; where it would
 copy layers, it is written down which. That shows what is asked for and when. What is gained takes a card to see.
 """
 
@@ -24,7 +24,7 @@ INPUTS = Inputs(CASE)
 
 
 class Card:
-    """In the place of what the host's queue asks of a card: everything is possible, and nothing is copied."""
+    """In the place of what ComfyUI's queue asks of a card: everything is possible, and nothing is copied."""
 
     def __init__(self, transformer):
         self.copies: list[list[str]] = []

@@ -29,7 +29,7 @@ from nodes import KSampler
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -104,7 +104,7 @@ def test_a_latent_ovis_guider_cannot_sample_is_refused(model, latent, found, rem
 @pytest.mark.parametrize(("latent", "found", "remedy"), WRONG_LATENTS[:-1])
 def test_a_latent_the_stock_sampler_cannot_sample_is_refused(model, latent, found, remedy):
     if not getattr(latent["samples"], "is_nested", False):
-        found = "1 part(s)"  # the host has given an empty latent the model's channels and a frame axis by then
+        found = "1 part(s)"  # ComfyUI has given an empty latent the model's channels and a frame axis by then
     refusal(stock(model, latent), node="", input="latent_image", found=found, remedy=remedy)
 
 
@@ -181,7 +181,7 @@ def test_a_picture_a_clip_cannot_begin_with_is_refused(vaes, picture, found, rem
 
 
 def other_vae(kind):
-    """VAEs of other models, built by the host from weights without memory."""
+    """VAEs of other models, built by ComfyUI from weights without memory."""
     with torch.device("meta"):
         if kind == "SD":
             settings = {"z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128}

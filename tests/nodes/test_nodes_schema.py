@@ -478,5 +478,5 @@ def test_the_pack_is_imported_without_network_and_without_a_library_that_the_hos
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests")
     listed, packages, calls = json.loads(run.stdout.splitlines()[-1])
     assert listed == list(CONTRACT)
-    assert set(packages) - {"comfy_extras"} == {"ovi_native"}  # the former is the host's own
+    assert set(packages) - {"comfy_extras"} == {"ovi_native"}  # the former is ComfyUI's own
     assert calls == []

@@ -21,7 +21,7 @@ Nodes = dict[str, dict[str, Any]]
 
 
 def described(info: dict[str, Any]) -> dict[str, Any]:
-    """A node's entry of the snapshot, from the host's own ``/object_info`` of it."""
+    """A node's entry of the snapshot, from ComfyUI's own ``/object_info`` of it."""
     outputs = [list(pair) for pair in zip(info["output"], info["output_name"], strict=True)]
     return {"inputs": described_inputs(info["input"]), "outputs": outputs}
 

@@ -35,7 +35,7 @@ FIVE, TEN = 31, 61  # latent frames of a trained clip
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 

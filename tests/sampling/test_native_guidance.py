@@ -1,4 +1,4 @@
-"""Guidance: what each strength, skipped layer and range does, and the host's conditioning nodes and hooks under it."""
+"""Guidance: what each strength, skipped layer and range does, and ComfyUI's conditioning nodes and hooks under it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import nodes
 
 
 class Predictions:
-    """What every step predicts, as the host hands it to post-CFG patches: parts of positive, negative and result."""
+    """What every step predicts, as ComfyUI hands it to post-CFG patches: parts of positive, negative and result."""
 
     def __init__(self, model):
         self.model = model.clone()
@@ -120,7 +120,7 @@ def test_without_room_for_a_batch_both_prompts_run_one_after_the_other_with_the_
     assert same(apart, together)
 
 
-# -- the host's conditioning nodes -------------------------------------------------------------------------------
+# -- ComfyUI's conditioning nodes -------------------------------------------------------------------------------
 
 
 def other() -> list:

@@ -57,7 +57,7 @@ def test_ksampler_guides_both_parts(model, sampler):
 
 @pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpmpp_2m", 1e-5), ("uni_pc", 1e-2)])
 def test_ksampler_returns_the_kept_first_frame(model, sampler, tolerance):
-    """The host's uni_pc stops at sigma 0.001 and leaves that share of the noise."""
+    """ComfyUI's uni_pc stops at sigma 0.001 and leaves that share of the noise."""
     latent = host.first_frame_kept(host.drawn_latent(7))
     before, after = latent["samples"].unbind()[0], ksampler(model, sampler, 4, cfg=4.0, latent=latent)[0]
     assert torch.allclose(after[:, :, 0], before[:, :, 0], atol=tolerance)

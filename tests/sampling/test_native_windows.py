@@ -1,4 +1,4 @@
-"""The host's context windows: a clip longer than the model was trained on, sampled in overlapping parts."""
+"""ComfyUI's context windows: a clip longer than the model was trained on, sampled in overlapping parts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_wan_node_samples_both_parts_in_overlapping_windows(model, schedule)
     assert finite(out)
     assert both_differ(out, host.run(host.guider(model), empty(), joint(1)), by=0.05)
     assert {audio for _, audio in sizes} == {25}  # 17 pictures are 5 latent frames
-    assert {video for video, _ in sizes} == {5, 6}  # the host adds one before the window and drops it again
+    assert {video for video, _ in sizes} == {5, 6}  # ComfyUI adds one before the window and drops it again
 
 
 def turn(table: torch.Tensor, token: int) -> float:
@@ -89,7 +89,7 @@ def turn(table: torch.Tensor, token: int) -> float:
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("steps", [STEPS, 43])
 def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, steps):
-    """A picture that the host puts before a window has no sound there: the sound must not move up to it."""
+    """A picture that ComfyUI puts before a window has no sound there: the sound must not move up to it."""
     seen = []
 
     def look(args, extra):

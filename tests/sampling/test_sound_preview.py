@@ -24,7 +24,7 @@ STEPS = 4
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -51,7 +51,7 @@ def page(monkeypatch):
 
 
 def stock_sound(audio):
-    """The host's own decoding of an audio latent, [B, 1, S]; it makes loud sound quieter."""
+    """ComfyUI's own decoding of an audio latent, [B, 1, S]; it makes loud sound quieter."""
     sound = vae_decode_audio(small_vaes()[1], {"samples": audio})["waveform"]
     return sound / sound.abs().amax(dim=(1, 2), keepdim=True)
 

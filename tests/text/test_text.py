@@ -1,4 +1,4 @@
-"""Text encoding, against the host's own umt5 classes at a tiny size and its own tokenizer."""
+"""Text encoding, against ComfyUI's own umt5 classes at a tiny size and its own tokenizer."""
 
 import io
 
@@ -46,7 +46,7 @@ def spiece():
 
 @pytest.fixture(scope="module")
 def clip(spiece):
-    """The host's umt5 at a tiny size, with random weights."""
+    """ComfyUI's umt5 at a tiny size, with random weights."""
     target = comfy.supported_models_base.ClipTarget(WanT5Tokenizer, WanT5Model)
     size = {
         "d_model": WIDTH,
@@ -70,7 +70,7 @@ def clip(spiece):
 
 
 def encoded_ids(clip, ids):
-    """What the host's encoder makes of ``ids``, followed by the end of the text and padded to 512."""
+    """What ComfyUI's encoder makes of ``ids``, followed by the end of the text and padded to 512."""
     ids = [*ids, 1] + [0] * (511 - len(ids))
     return clip.encode_from_tokens({"umt5xxl": [[(token, 1.0) for token in ids]]})
 
@@ -89,7 +89,7 @@ def test_prompt_weights_are_read_as_the_words_they_are(clip, spiece, text):
     ((mine, _),), warnings = encode(clip, text, FIVE)
     assert warnings == []
     assert torch.equal(mine, encoded_ids(clip, spiece.encode(text)))
-    assert not torch.equal(mine, clip.encode_from_tokens(clip.tokenize(text))), "the host reads a weight here"
+    assert not torch.equal(mine, clip.encode_from_tokens(clip.tokenize(text))), "ComfyUI reads a weight here"
 
 
 @pytest.mark.parametrize("text", ["a roof embedding:name falls", "embedding:name", "a man (softly", "1) a man", "\\"])

@@ -1,4 +1,4 @@
-"""The text encoder: the host's UMT5 at any size, and what an artist is told about another file."""
+"""The text encoder: ComfyUI's UMT5 at any size, and what an artist is told about another file."""
 
 import io
 
@@ -73,7 +73,7 @@ def test_a_file_of_any_size_encodes_as_the_hosts_network(small, tmp_path):
         expected = network.eval()(ids, (ids != 0).long())[0] * (ids != 0)[..., None]
     assert relative_error(clip.encode_from_tokens(tokens), expected) < 1e-5
     reload, arguments = clip.patcher.cached_patcher_init
-    copy = reload(*arguments, disable_dynamic=True)  # as the host calls it for another device
+    copy = reload(*arguments, disable_dynamic=True)  # as ComfyUI calls it for another device
     assert copy.model is not clip.patcher.model
 
 

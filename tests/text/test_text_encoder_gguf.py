@@ -29,7 +29,7 @@ from tools.dev.inspect_file import inspect
 
 SMALL = {"d_model": 64, "d_ff": 96, "d_kv": 8, "num_heads": 8, "num_layers": 3, "vocab_size": 320}
 LIKE_XXL = {"d_model": 32, "d_ff": 10_240, "d_kv": 4, "num_heads": 8, "num_layers": 24, "vocab_size": 320}
-"""Of the one size that the host knows UMT5 by, and then loads itself."""
+"""Of the one size that ComfyUI knows UMT5 by, and then loads itself."""
 PROMPT = "a small boat <S>She says hello<E>"
 WIDE, UNSEEN = "Ｆｕｌｌ ｗｉｄｔｈ ① ﬁ", "unseen: ξ 船 🙂"
 TEXTS = [PROMPT, "", "two  spaces and a ", WIDE, UNSEEN, "line\nbreak\ttab", "</s> <pad> <unk>"]

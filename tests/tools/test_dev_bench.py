@@ -146,7 +146,7 @@ def test_on_a_card_the_estimate_is_what_the_forward_takes(monkeypatch, chunk):
 
 
 class Held:
-    """In the place of the host's patcher, which needs a card."""
+    """In the place of ComfyUI's patcher, which needs a card."""
 
     def __init__(self, case):
         self.stays: list[bool] = []

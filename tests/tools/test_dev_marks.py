@@ -25,7 +25,7 @@ def bouncing() -> Rendered:
 
 @pytest.fixture(scope="module")
 def video(bouncing: Rendered, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clip as the host saves it."""
+    """The clip as ComfyUI saves it."""
     file = tmp_path_factory.mktemp("marks") / "clip.mp4"
     audio = {"waveform": torch.from_numpy(bouncing.sound)[None, None], "sample_rate": 16000}
     components = Types.VideoComponents(torch.from_numpy(bouncing.frames), frame_rate=Fraction(24), audio=audio)

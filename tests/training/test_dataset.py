@@ -35,7 +35,7 @@ def clip():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder "talks" in the host's input folder."""
+    """An empty folder "talks" in ComfyUI's input folder."""
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
     (tmp_path / "talks").mkdir()
     return tmp_path / "talks"
@@ -57,7 +57,7 @@ def tone(seconds: float, rate: int = 44100, channels: int = 2) -> torch.Tensor:
 
 
 def film(path: Path, seconds: float = 1.0, rate: float = 24.0, sound: bool = True, caption: str = CAPTION) -> Path:
-    """A video file as the host saves it, and its caption."""
+    """A video file as ComfyUI saves it, and its caption."""
     audio = {"waveform": tone(seconds), "sample_rate": 44100} if sound else None
     images = pictures(round(seconds * rate), rate)
     components = Types.VideoComponents(images, frame_rate=Fraction(rate).limit_denominator(1001), audio=audio)

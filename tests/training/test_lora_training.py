@@ -1,4 +1,4 @@
-"""Train Ovi LoRA on a tiny model: it learns what it is shown, its file fits the host's loader, and nothing is lost."""
+"""Train Ovi LoRA on a tiny model: it learns what it is shown, its file fits ComfyUI's loader, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def output(tmp_path, monkeypatch):
-    """The host's output folder, whose loras are among the LoRAs."""
+    """ComfyUI's output folder, whose loras are among the LoRAs."""
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
     (tmp_path / "loras").mkdir()
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path / "loras")], {".safetensors"}))
@@ -54,7 +54,7 @@ def train(model, data=None, positive=None, **settings):
     """The node's outputs: LoRA, losses, steps."""
     given = DEFAULTS | QUICK | settings
     inputs = {name: [value] for name, value in given.items()}
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         data, positive = data or [clip()], positive or [text(1)]
         return OviTrainLora.execute([model], data, positive, **inputs).result
 

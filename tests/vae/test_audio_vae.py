@@ -20,7 +20,7 @@ SMALL = AudioSizes(hidden=16, vocoder_channels=64, upsample_kernels=(8, 8, 4, 4,
 
 
 def published(shapes, network, prefix):
-    """Seeded weights for published keys; the values no training changes are those of the host's own layers."""
+    """Seeded weights for published keys; the values no training changes are those of ComfyUI's own layers."""
     fixed = {key: value for key, value in network.state_dict().items() if key.endswith((".filter", "mean", "_std"))}
     drawn = draw_weights({key: shape for key, shape in shapes.items() if prefix + key not in fixed}, SEED)
     return drawn | {key: fixed[prefix + key].clone() for key in shapes if prefix + key in fixed}
@@ -117,7 +117,7 @@ def test_published_size_is_read_from_the_weights(published_vae):
     assert published_vae.model_size() > 4 * trained
 
 
-@pytest.mark.parametrize("spelling", ["weight_g", "folded", "one file", "as the host saves it"])
+@pytest.mark.parametrize("spelling", ["weight_g", "folded", "one file", "as ComfyUI saves it"])
 def test_every_spelling_gives_the_same_sound(small, small_vae, spelling):
     vae, vocoder = small
     if spelling == "weight_g":
@@ -162,7 +162,7 @@ def test_the_host_can_make_a_second_copy(small, tmp_path):
     torch.save(small[1], tmp_path / "best_netG.pt")
     vae = read_audio_vae(str(tmp_path / "v1-16.pth"), str(tmp_path / "best_netG.pt"))
     reload, arguments = vae.patcher.cached_patcher_init
-    copy = reload(*arguments, disable_dynamic=True)  # as the host calls it for another device
+    copy = reload(*arguments, disable_dynamic=True)  # as ComfyUI calls it for another device
     assert copy.model is not vae.patcher.model
     assert all(torch.equal(a, b) for a, b in zip(copy.model.parameters(), vae.patcher.model.parameters(), strict=True))
 
@@ -181,7 +181,7 @@ def test_five_seconds_of_sound_are_156_whole_steps(small_vae):
 
 def test_tiled_decoding_is_close_to_whole_decoding(small_vae):
     latent = {"samples": latents(96)}
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         whole = VAEDecodeAudio.execute(small_vae, latent).result[0]["waveform"]
         tiled = VAEDecodeAudioTiled.execute(small_vae, latent, 64, 32).result[0]["waveform"]
     assert tiled.shape == whole.shape == (1, 1, 96 * 512)

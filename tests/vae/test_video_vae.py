@@ -1,4 +1,4 @@
-"""The video VAE: the host's own network and settings at any width, errors an artist can read."""
+"""The video VAE: ComfyUI's own network and settings at any width, errors an artist can read."""
 
 import comfy.sd
 import pytest
@@ -96,7 +96,7 @@ def test_weights_under_model_and_in_half_precision_are_read(small, small_vae, tm
     vae = read_video_vae(str(tmp_path / "vae.safetensors"))
     assert relative_error(vae.decode(latents()), small_vae.decode(latents())) < 0.02
     reload, arguments = vae.patcher.cached_patcher_init
-    copy = reload(*arguments, disable_dynamic=True)  # as the host calls it for another device
+    copy = reload(*arguments, disable_dynamic=True)  # as ComfyUI calls it for another device
     assert copy.model is not vae.patcher.model
     assert all(torch.equal(a, b) for a, b in zip(copy.model.parameters(), vae.patcher.model.parameters(), strict=True))
 

@@ -24,7 +24,7 @@ WIDE = {"dim": 256, "text_dim": 256}  # rows of whole blocks of 256, which the K
 
 @pytest.fixture(autouse=True)
 def inference():
-    """As the host runs nodes."""
+    """As ComfyUI runs nodes."""
     with torch.inference_mode():
         yield
 
@@ -54,7 +54,7 @@ BOUNDS = {
     "nvfp4": 0.2,
     "int4 rotated": 0.35,
 }
-# What the host loses by rounding activations to the format as well, relative to the same weights in float32.
+# What ComfyUI loses by rounding activations to the format as well, relative to the same weights in float32.
 ACTIVATIONS = {"int8": 0.02, "int8 by row": 0.02, "int8 rotated": 0.02, "int4 rotated": 0.25}
 
 

@@ -28,7 +28,7 @@ CPU_CLIP = (256, 256, 13)
 
 def main() -> int:
     arguments = _arguments()
-    # On a CPU the host would take an attention made to save memory; cards get PyTorch's, as both sides do here.
+    # On a CPU ComfyUI would take an attention made to save memory; cards get PyTorch's, as both sides do here.
     pack.load("--use-pytorch-cross-attention", *([] if arguments.gpu else ["--cpu"]))
     if arguments.gpu and not torch.cuda.is_available():
         print("bench --gpu needs a CUDA card, and PyTorch sees none.", file=sys.stderr)

@@ -155,7 +155,7 @@ def _low_memory(case: Case, chunk: int) -> dict[str, Any]:
 
 
 def _streaming() -> dict[str, Any]:
-    """In a process of its own: what the host needs for it hooks into the card's driver."""
+    """In a process of its own: what ComfyUI needs for it hooks into the card's driver."""
     root = Path(__file__).resolve().parent.parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "tools.bench.streaming"],

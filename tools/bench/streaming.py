@@ -26,7 +26,7 @@ DEVICE = "cuda"
 def main() -> int:
     import comfy_aimdo.control
 
-    # as main.py does: before anything of the host asks for its library
+    # as main.py does: before anything of ComfyUI asks for its library
     if not comfy_aimdo.control.init():
         raise RuntimeError("comfy-aimdo, which pages weights in, does not load here.")
     pack.load("--use-pytorch-cross-attention")
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 class Paged:
-    """The case's weights in the host's hands: ``stay`` on the card, or are copied for every use."""
+    """The case's weights in ComfyUI's hands: ``stay`` on the card, or are copied for every use."""
 
     def __init__(self, case: Case):
         import comfy.memory_management

@@ -101,7 +101,7 @@ def _shape(layer: str, weights: Weights) -> tuple[int, ...]:
 
 
 def _values(key: str, layer: str, weights: Weights) -> Tensor:
-    """Values of a weight, whatever it is stored as; of a layer that the host quantises, by the host's own code."""
+    """Values of a weight, whatever it is stored as; of a layer that ComfyUI quantises, by ComfyUI's own code."""
     weight = weights[key]
     if layer == key or f"{layer}.comfy_quant" not in weights:
         return unpacked(weight)
@@ -130,7 +130,7 @@ def _cast(key: str, type: torch.dtype, layer: str, weights: Weights) -> Entry:
 
 
 def in_scaled_fp8(values: Tensor) -> QuantizedTensor:
-    """A matrix in the host's scaled fp8, its largest value the largest of that type."""
+    """A matrix in ComfyUI's scaled fp8, its largest value the largest of that type."""
     scale = values.abs().amax() / torch.finfo(torch.float8_e4m3fn).max
     scale = torch.where(scale > 0, scale, 1)  # a matrix of zeros stays one
     return QuantizedTensor.from_float(values, "TensorCoreFP8E4M3Layout", scale=scale)

@@ -14,7 +14,7 @@ HUNYUAN = f"{HUB}/Comfy-Org/HunyuanVideo_repackaged/resolve/main/split_files"
 MOCHI = f"{HUB}/Comfy-Org/mochi_preview_repackaged/resolve/main/split_files"
 FLUX_TEXT = f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main"
 LTX = f"{HUB}/Lightricks/LTX-Video/resolve/main"
-# Every file that a chain names: its folder, and where it is to be had. Nobody publishes CogVideoX as the host names it.
+# Every file that a chain names: its folder, and where it is to be had. Nobody publishes CogVideoX as ComfyUI names it.
 FILES: dict[str, tuple[str, str]] = {
     "v1-5-pruned-emaonly-fp16.safetensors": (
         "checkpoints",
@@ -269,7 +269,7 @@ def _cogvideox(d: Drawing) -> None:
     )
     load, model, text, vae = _split_files(d, "CogVideoX", "cogvideox", *files, change=change)
     asked = _asked(d, "CogVideoX", text.clip)
-    # Of the same 16 channels, 4 frames and 8 pixels a step; the host has no node of CogVideoX's own for it.
+    # Of the same 16 channels, 4 frames and 8 pixels a step; ComfyUI has no node of CogVideoX's own for it.
     latent = d.add("EmptyHunyuanLatentVideo", width=720, height=480, length=49, batch_size=1).latent
     film = _sampled(d, model.model, asked, latent, steps=50, cfg=6.0)
     _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 8.0, width=192)

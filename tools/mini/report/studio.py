@@ -113,7 +113,7 @@ class Studio:
         self.vae, self.audio_vae = read_video_vae(str(models / VIDEO_VAE)), read_audio_vae(str(models / AUDIO_VAE))
 
     @cached_property
-    @torch.inference_mode()  # as it is sampled: the host cannot move quantised weights within it that come from without
+    @torch.inference_mode()  # as it is sampled: ComfyUI cannot move quantised weights within it that come from without
     def model(self) -> Any:
         return load_model(str(self.models / MODEL))
 
@@ -187,7 +187,7 @@ class Studio:
         return guider.sample(NestedTensor(list(noise)), samples, solver, sigmas_of(order)).unbind()
 
     def _texts(self, order: Order) -> tuple[Any, Any]:
-        """The host's CONDITIONING of the order's prompt and of both towers' negative ones."""
+        """ComfyUI's CONDITIONING of the order's prompt and of both towers' negative ones."""
         if order.against_itself:
             return self._encoded(order.prompt), self._encoded(order.prompt)
         negative = self._encoded(VIDEO_NEGATIVE)
@@ -213,7 +213,7 @@ def sigmas_of(order: Order) -> torch.Tensor:
 
 
 def as_audio(sound: np.ndarray) -> dict:
-    """The host's AUDIO of a sound [S] at 16 kHz."""
+    """ComfyUI's AUDIO of a sound [S] at 16 kHz."""
     return {"waveform": torch.from_numpy(sound)[None, None], "sample_rate": SAMPLE_RATE}
 
 
@@ -227,7 +227,7 @@ def spliced(order: Order) -> np.ndarray:
 
 
 def apart(model: Any) -> Any:
-    """The model without attention between its towers, by the host's own options for it."""
+    """The model without attention between its towers, by ComfyUI's own options for it."""
     patched = model.clone()
     patched.model_options["transformer_options"] |= {"a2v_cross_attn": False, "v2a_cross_attn": False}
     return patched

@@ -1,7 +1,7 @@
 """Stages ``audio-vae`` and ``vocoder``: sound to spectrogram to latents, and back.
 
 The spectrogram VAE is MMAudio's; its latents are trained to mean 0 and variance 1, then scaled in its outermost layers,
-for the host does not scale them.
+for ComfyUI does not scale them.
 The vocoder learns to sound like the spectrogram on several time scales; no phase is asked of it.
 """
 

@@ -79,7 +79,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     text["spiece_model"] = torch.tensor(list((run / TWIN_NAME / PIECES).read_bytes()), dtype=torch.uint8)
     audio = {f"vae.{key}": value for key, value in trained_weights(run, VAE_NAME).items()}
     audio |= {f"vocoder.{key}": value for key, value in trained_weights(run, VOCODER_NAME).items()}
-    # Filters are stored as the host's layers use them; with this key present nobody normalises them again.
+    # Filters are stored as ComfyUI's layers use them; with this key present nobody normalises them again.
     audio["mel_converter.mel_basis"] = _mel_basis()
     return {
         MODEL: (twin_file(without_prefix(twin, "twin.")), [TWIN_NAME, FINISH_NAME]),

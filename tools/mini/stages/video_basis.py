@@ -68,7 +68,7 @@ def axes_by_effect(covariance: Tensor, effect: Tensor, settings: VideoBasis) -> 
 
 
 def with_axes(weights: dict[str, Tensor], axes: Tensor, mean: Tensor) -> dict[str, Tensor]:
-    """The VAE's weights after z becomes ``axes (z - mean)``, z being its latents as the host normalises them."""
+    """The VAE's weights after z becomes ``axes (z - mean)``, z being its latents as ComfyUI normalises them."""
     shift, scale = (moments.double() for moments in networks.wan_moments())
     channels = len(shift)
     there, back = (torch.diag(scale) @ matrix @ torch.diag(1 / scale) for matrix in (axes, torch.linalg.inv(axes)))

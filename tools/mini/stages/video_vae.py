@@ -1,7 +1,7 @@
 """Stage ``video-vae``: the Wan 2.2 VAE learns the world's pictures, first one by one, then as clips.
 
-Latents are trained to mean 0 and variance 1; the host's mean and deviation of Wan 2.2's latents are multiplied into the
-first and the last 1x1x1 convolution when training ends, so that the host's own normalisation gives them back.
+Latents are trained to mean 0 and variance 1; ComfyUI's mean and deviation of Wan 2.2's latents are multiplied into the
+first and the last 1x1x1 convolution when training ends, so that ComfyUI's own normalisation gives them back.
 
 Stage ``video-decoder`` goes on with the decoder alone: the latents stay what they are, so the twin may learn them now.
 """

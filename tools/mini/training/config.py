@@ -134,7 +134,7 @@ class Text:
     captions: int = 20000
 
     def sizes(self) -> dict[str, Any]:
-        """The host's configuration of UMT5."""
+        """ComfyUI's configuration of UMT5."""
         return {
             "d_model": self.d_model,
             "d_ff": self.d_ff,

@@ -202,7 +202,7 @@ def sample(
     steps: int = 20,
     strengths: tuple[float, float] = (4.0, 3.0),
 ) -> tuple[Tensor, Tensor]:
-    """Latents for prompts by Euler steps with guidance, the host's sampler in small.
+    """Latents for prompts by Euler steps with guidance, ComfyUI's sampler in small.
 
     Args:
         shapes: of the video and the audio latent, with the batch.

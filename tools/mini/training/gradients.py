@@ -1,6 +1,6 @@
 """Gradients of the twin's own: of rotations and RMS norms in one pass instead of ten, and of rounded matrices.
 
-The host's rotations and norms are made for sampling. These give the same values, and the same gradients to rounding, in
+ComfyUI's rotations and norms are made for sampling. These give the same values, and the same gradients to rounding, in
 a sixth less of the twin's time to train.
 """
 

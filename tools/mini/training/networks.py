@@ -1,6 +1,6 @@
-"""The four networks to train: the pack's and the host's own classes, with weights that can learn.
+"""The four networks to train: the pack's and ComfyUI's own classes, with weights that can learn.
 
-The host's layers leave their memory uninitialised and their weights without gradients, for it only ever loads files.
+ComfyUI's layers leave their memory uninitialised and their weights without gradients, for it only ever loads files.
 So every weight is drawn here, from a stream of its own that its name and the seed decide.
 """
 
@@ -152,9 +152,9 @@ def text_encoder(config: Config, device: str) -> T5:
 
 
 def encode_text(network: T5, ids: Tensor, mask: Tensor) -> Tensor:
-    """What the host's T5 makes of ids [B, S] where mask [B, S] is 1, [B, S, d_model], zero elsewhere; with gradients.
+    """What ComfyUI's T5 makes of ids [B, S] where mask [B, S] is 1, [B, S, d_model], zero elsewhere; with gradients.
 
-    The same layers in the same order; the host's own forward adds in place to what its norms need for their gradients.
+    The same layers in the same order; ComfyUI's own forward adds in place to what its norms need for their gradients.
     """
     x = network.shared(ids)
     hidden = torch.where(mask[:, None, None, :] > 0, 0.0, torch.finfo(x.dtype).min)
@@ -183,7 +183,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None, 
 
 
 def wan_moments() -> tuple[Tensor, Tensor]:
-    """Mean and deviation [48] of Wan 2.2's latents, by which the host normalises them."""
+    """Mean and deviation [48] of Wan 2.2's latents, by which ComfyUI normalises them."""
     latents = comfy.latent_formats.Wan22()
     return latents.latents_mean.flatten(), latents.latents_std.flatten()
 

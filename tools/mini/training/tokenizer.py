@@ -45,7 +45,7 @@ def learn_pieces(config: Config) -> bytes:
 
 
 class Tokenizer:
-    """Texts to ids, as the host's tokenizer makes them of the same sentencepiece model."""
+    """Texts to ids, as ComfyUI's tokenizer makes them of the same sentencepiece model."""
 
     def __init__(self, model: bytes):
         self.model = model

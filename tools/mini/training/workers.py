@@ -21,7 +21,7 @@ Made = TypeVar("Made")
 
 
 def load_pack(device: str) -> None:
-    """Make ``comfy`` and the pack importable, with gradients through the host's rope."""
+    """Make ``comfy`` and the pack importable, with gradients through ComfyUI's rope."""
     from tools import pack
 
     pack.load(*(["--cpu"] if device == "cpu" else []), "--use-pytorch-cross-attention")
