@@ -26,7 +26,7 @@ SAME_FILE = "in the same file"
 
 
 def _shown_progress() -> Progress:
-    """The host's progress bar; it stops what it shows when the artist stops the run."""
+    """ComfyUI's progress bar; it stops what it shows when the artist stops the run."""
     bar = comfy.utils.ProgressBar(1)
 
     def show(done: int, total: int) -> None:

@@ -95,7 +95,7 @@ class OviSaveVideo(io.ComfyNode):
 
 
 def _workflow(hidden: Any) -> dict[str, Any] | None:
-    """The graph as the host's own nodes save it."""
+    """The graph as ComfyUI's own nodes save it."""
     if hidden is None:
         return None
     return {**(hidden.extra_pnginfo or {}), **({"prompt": hidden.prompt} if hidden.prompt else {})}

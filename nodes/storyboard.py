@@ -245,7 +245,7 @@ def _picture(name: str) -> Tensor:
         )
     try:
         return LoadImage().load_image(name)[0][:1]
-    except Exception as error:  # the host lets through what its decoders raise
+    except Exception as error:  # ComfyUI lets through what its decoders raise
         raise OviError(
             input="picture",
             found=f"'{name}', which cannot be read as a picture ({error})",

@@ -28,7 +28,7 @@ def encode_clip(
 
     Args:
         images: [F, H, W, 3] in 0..1, of any size.
-        audio: the host's AUDIO, of any rate and channels; one sound, or one for each clip of the batch.
+        audio: ComfyUI's AUDIO, of any rate and channels; one sound, or one for each clip of the batch.
         frame_rate: of the images, frames a second.
 
     Returns:

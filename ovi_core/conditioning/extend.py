@@ -28,7 +28,7 @@ def extend(
 
     Args:
         images: [F, H, W, 3] in 0..1 at 24 a second; stretched to the nearest size on the grid of 32 px.
-        audio: the host's AUDIO of one clip, of any rate and channels, or None: the sound begins anew.
+        audio: ComfyUI's AUDIO of one clip, of any rate and channels, or None: the sound begins anew.
         overlap_seconds: rounded; one frame at least.
         seconds: of the new clip in all, with the overlap.
 

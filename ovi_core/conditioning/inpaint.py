@@ -34,7 +34,7 @@ def mark(
     Args:
         action: ``redo`` makes the spans anew and keeps the rest, ``keep`` the reverse.
         video_spans, audio_spans: as in ``"1.2-2.0, 3.5-end"``, seconds; nothing for no span.
-        mask: the host's MASK [1 or F, H, W] in 0..1 of the clip's shape, or None: 1 where in the picture ``action``
+        mask: ComfyUI's MASK [1 or F, H, W] in 0..1 of the clip's shape, or None: 1 where in the picture ``action``
             applies. With it alone the span is all of the video. Cells of 16 px that it touches belong to it.
         kept_as: noise mask value of what is kept, 0 or ``latents.FOLLOW``.
         combine: what the LATENT's mask keeps already is kept as it was.

@@ -148,7 +148,7 @@ def lock_audio(
     LATENT is made as long as the sound (:data:`WHOLE_SOUND`).
 
     Args:
-        audio: the host's AUDIO, of any sample rate, number of channels and loudness; one sound, or one for each clip.
+        audio: ComfyUI's AUDIO, of any sample rate, number of channels and loudness; one sound, or one for each clip.
         start_seconds: where in the sound the clip begins.
         mode: one of :data:`MODES`.
         length: of the LATENT, :data:`AS_LATENT` or :data:`WHOLE_SOUND`.
@@ -175,8 +175,8 @@ def lock_audio(
     kept = heard.shape[-1] // SAMPLES_PER_STEP
     if steps - kept <= SILENT_TAIL:
         kept = steps
-    length = kept * SAMPLES_PER_STEP
-    heard = torch.nn.functional.pad(heard, (0, max(0, length - heard.shape[-1])))[..., :length]
+    samples = kept * SAMPLES_PER_STEP
+    heard = torch.nn.functional.pad(heard, (0, max(0, samples - heard.shape[-1])))[..., :samples]
     encoded = audio_vae.encode(heard.unsqueeze(-1)).to(old)
     mask = denoise_mask.audio_mask(latent).clone()
     mask[..., :kept] = MODES[mode]

@@ -39,7 +39,7 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
     clip given at its beginning is shown there once more, so that it is known who speaks.
 
     Args:
-        voice: the host's AUDIO, of any sample rate and channels; one, or one for each clip.
+        voice: ComfyUI's AUDIO, of any sample rate and channels; one, or one for each clip.
         seconds: how much of the voice to take, from its beginning.
         mode: one of ``locks.MODES``.
 

@@ -17,10 +17,10 @@ from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
 from ..vae.checks import check_audio_vae, check_video_vae
 
 TILED = ("auto", "on", "off")
-# The host's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
+# ComfyUI's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
 TILES = {"tile_x": 32, "tile_y": 32, "overlap": 4, "tile_t": 16, "overlap_t": 2}
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)  # Hz
-AAC_CHANNELS = (1, 2, 6)  # of the layouts that the host saves
+AAC_CHANNELS = (1, 2, 6)  # of the layouts that ComfyUI saves
 RISE = 0.005  # s, from silence to a sound that is cut out of a longer one
 CROSSFADE = 0.02  # s, the last of a given sound that the model goes on from
 
@@ -39,7 +39,7 @@ def decode_video(vae: Any, video: Tensor, tiled: str) -> Tensor:
 
 
 def _memory_once_free(vae: Any) -> float:
-    """Memory of the VAE's device when the host has put everything else away: in all, less the VAE's own weights."""
+    """Memory of the VAE's device when ComfyUI has put everything else away: in all, less the VAE's own weights."""
     return comfy.model_management.get_total_memory(vae.device) * 0.9 - vae.model_size()
 
 

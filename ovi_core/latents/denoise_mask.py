@@ -15,7 +15,7 @@ FOLLOW = 2.0**-20
 """Noise mask value of what is kept and shown to the model at the noise level of each step, as training saw it.
 
 0 keeps clean: the model sees the kept latent as it is, at timestep 0. Nothing but the mask's values reaches every
-sampler of the host, so the way of keeping is told by them. To the host FOLLOW is as good as 0: it blends by the mask.
+sampler of ComfyUI, so the way of keeping is told by them. To ComfyUI FOLLOW is as good as 0: it blends by the mask.
 """
 
 
@@ -24,11 +24,11 @@ HELD = 2.0**-18
 
 
 def check_mask(mask: Any, input: str) -> None:
-    """Raise OviError unless the host can fit a noise mask to a joint latent.
+    """Raise OviError unless ComfyUI can fit a noise mask to a joint latent.
 
     Args:
         mask: None; a ``NestedTensor`` of a video [B, 1, T, H, W] and an audio part [B, 1, L]; or one tensor for the
-            video alone, which may lack leading axes. Sizes may be others, the host scales them.
+            video alone, which may lack leading axes. Sizes may be others, ComfyUI scales them.
     """
     if mask is None:
         return
@@ -44,7 +44,7 @@ def check_mask(mask: Any, input: str) -> None:
 
 
 def follows(mask: Tensor) -> Tensor:
-    """Where a noise mask says :data:`FOLLOW`, with some room, since the host may have scaled it, or :data:`HELD`."""
+    """Where a noise mask says :data:`FOLLOW`, with some room, since ComfyUI may have scaled it, or :data:`HELD`."""
     return (mask > FOLLOW / 2) & (mask < HELD * 2)
 
 
@@ -106,6 +106,6 @@ def audio_mask(latent: dict) -> Tensor:
 
 
 def _fitted(mask: Tensor | None, part: Any) -> Tensor:
-    """A noise mask for ``part`` [B, C, ...], as the host would scale it: [B, 1, ...]."""
+    """A noise mask for ``part`` [B, C, ...], as ComfyUI would scale it: [B, 1, ...]."""
     shape = (part.shape[0], 1, *part.shape[2:])
     return part.new_ones(shape) if mask is None else comfy.utils.reshape_mask(mask.to(part), shape)[:, :1]

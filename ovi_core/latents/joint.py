@@ -1,7 +1,7 @@
-"""Joint latents: the host's ``NestedTensor`` of a video [B, 48, T, H, W] and an audio part [B, 20, L].
+"""Joint latents: ComfyUI's ``NestedTensor`` of a video [B, 48, T, H, W] and an audio part [B, 20, L].
 
-One part alone: a video is the plain tensor that every video node of the host takes. Sound has a single video cell,
-[B, 48, 1, 1, 1], before it, for the host looks for a video in the first place; no clip is that small.
+One part alone: a video is the plain tensor that every video node of ComfyUI takes. Sound has a single video cell,
+[B, 48, 1, 1, 1], before it, for ComfyUI looks for a video in the first place; no clip is that small.
 """
 
 from __future__ import annotations

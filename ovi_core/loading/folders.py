@@ -1,4 +1,4 @@
-"""The host's lists of model files, with the GGUF files it leaves out, and the small model that comes with the pack."""
+"""ComfyUI's lists of model files, with the GGUF files it leaves out, and the small model that comes with the pack."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import folder_paths
 
 MODELS = "diffusion_models"
 GGUF = "ovi_gguf_"
-"""Before a folder's name: the host lists files by kind of folder and ending, so GGUF is a kind of its own there."""
+"""Before a folder's name: ComfyUI lists files by kind of folder and ending, so GGUF is a kind of its own there."""
 
 MINI = Path(__file__).resolve().parents[2] / "models" / "ovi-mini"
 
 
 def offer_mini() -> None:
-    """Let the host find Ovi mini where it lies in the pack, after everything in the user's own folders."""
+    """Let ComfyUI find Ovi mini where it lies in the pack, after everything in the user's own folders."""
     for folder in sorted(path for path in MINI.glob("*") if path.is_dir()):
         folder_paths.add_model_folder_path(folder.name, str(folder))
 
 
 def files(folder: str) -> list[str]:
-    """Files in the host's ``folder``, as the host names them: below the folder, with their ending."""
+    """Files in ComfyUI's ``folder``, as ComfyUI names them: below the folder, with their ending."""
     return sorted({*folder_paths.get_filename_list(folder), *folder_paths.get_filename_list(_gguf(folder))})
 
 
 def path(folder: str, name: str) -> str:
-    """Full path of one of :func:`files`; raises the host's FileNotFoundError."""
+    """Full path of one of :func:`files`; raises ComfyUI's FileNotFoundError."""
     return folder_paths.get_full_path_or_raise(_gguf(folder) if name.lower().endswith(".gguf") else folder, name)
 
 
@@ -35,7 +35,7 @@ def model_files() -> list[str]:
 
 
 def model_path(name: str) -> str:
-    """Full path of one of :func:`model_files`; raises the host's FileNotFoundError."""
+    """Full path of one of :func:`model_files`; raises ComfyUI's FileNotFoundError."""
     return path(MODELS, name)
 
 

@@ -1,4 +1,4 @@
-"""From files on disk to the host's MODEL."""
+"""From files on disk to ComfyUI's MODEL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
-"""The choices of the host's own diffusion model loader, as its model options."""
+"""The choices of ComfyUI's own diffusion model loader, as its model options."""
 
 
 def load_model(
@@ -36,7 +36,7 @@ def load_model(
         model_path: file with both towers, or with the video tower.
         audio_path: file with the audio tower, if it is not in ``model_path``.
         weight_dtype: a key of :data:`WEIGHT_DTYPES`.
-        disable_dynamic: ask for the host's plain patcher (the host does, when it needs a second copy).
+        disable_dynamic: ask for ComfyUI's plain patcher (ComfyUI does, when it needs a second copy).
 
     Raises:
         OviError: a file that cannot be read, is no Ovi file, or lacks, adds or misshapes weights.
@@ -58,7 +58,7 @@ def load_model(
 
 
 def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
-    """Both towers by the module's names, from one file or two, mapped; quantised layers as the host spells them.
+    """Both towers by the module's names, from one file or two, mapped; quantised layers as ComfyUI spells them.
 
     Raises OviError for a file that cannot be read or is no Ovi file.
     """
@@ -70,7 +70,7 @@ def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
 
 
 def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> Weights:
-    """One file's weights, without what is put around a whole model; quantised layers as the host spells them.
+    """One file's weights, without what is put around a whole model; quantised layers as ComfyUI spells them.
 
     Args:
         header_only: read names, shapes and types alone; the weights are on the meta device.
@@ -84,7 +84,7 @@ def read_model_file(path: str, input: str = "model_name", header_only: bool = Fa
 
 
 def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
-    """The host's description of the model, with the types it will be stored and computed in."""
+    """ComfyUI's description of the model, with the types it will be stored and computed in."""
     config = OviModelConfig({"image_model": "ovi", **checkpoint.read_config(weights).as_dict()})
     packed = any(map(gguf_tensors.is_packed, weights.values()))
     config.quant_config = {"mixed_ops": True} if packed or quantization.is_quantised(weights) else None

@@ -21,7 +21,7 @@ class Part:
 
     Attributes:
         what: its role, for the error.
-        folder: the host's folder it is looked up in.
+        folder: ComfyUI's folder it is looked up in.
         file: the published file.
         names: accepted file names, the preferred first; compared without folder, extension and case.
         source: where to get ``file``; None if it is not published.
@@ -40,19 +40,19 @@ class Part:
         return self.names[0] + path.suffix if path.stem == "model" else path.name
 
     def among(self, files: Iterable[str]) -> str | None:
-        """The one of ``files`` (as the host lists them) that is this part: the first of ``names`` that is there."""
+        """The one of ``files`` (as ComfyUI lists them) that is this part: the first of ``names`` that is there."""
         by_name = {PurePath(file.replace("\\", "/")).stem.lower(): file for file in files}
         return next((by_name[name] for name in self.names if name in by_name), None)
 
     def find(self) -> str | None:
-        """Path of this part in the host's folder or below it, or None."""
-        from . import folders as folders_module  # the host's; what a variant needs can be told without it
+        """Path of this part in ComfyUI's folder or below it, or None."""
+        from . import folders as folders_module  # ComfyUI's; what a variant needs can be told without it
 
         file = self.among(folders_module.files(self.folder))
         return file and folders_module.path(self.folder, file)
 
     def place(self) -> Path:
-        """Where to put this part: the host's first folder of that very name, for some have older names as well."""
+        """Where to put this part: ComfyUI's first folder of that very name, for some have older names as well."""
         import folder_paths
 
         folders = [Path(folder) for folder in folder_paths.get_folder_paths(self.folder)]
@@ -117,7 +117,7 @@ def parts_of(variant: Variant) -> tuple[Part, ...]:
 
 
 def model_list(variant: Variant) -> list[dict[str, str]]:
-    """What a workflow says of the variant's published files (``properties.models``), for the host's missing models."""
+    """What a workflow says of the variant's published files (``properties.models``), for ComfyUI's missing models."""
     return [
         {"name": part.saved_as, "url": part.source.url, "directory": part.folder}
         for part in parts_of(variant)
@@ -126,7 +126,7 @@ def model_list(variant: Variant) -> list[dict[str, str]]:
 
 
 def fetch_missing(variant: Variant, progress: Progress) -> None:
-    """Fetch the published files of a variant that the host's model folders lack.
+    """Fetch the published files of a variant that ComfyUI's model folders lack.
 
     Raises:
         OviError: one could not be fetched.
@@ -136,7 +136,7 @@ def fetch_missing(variant: Variant, progress: Progress) -> None:
 
 
 def find_files(variant: Variant) -> Files:
-    """Find all files of a variant in the host's model folders.
+    """Find all files of a variant in ComfyUI's model folders.
 
     Raises:
         OviError: files that are missing, each with its folder and where to get it.

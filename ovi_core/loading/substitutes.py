@@ -16,7 +16,7 @@ class FileInput:
 
     Attributes:
         name: the input's.
-        folder: the host's kind of folder it is chosen from.
+        folder: ComfyUI's kind of folder it is chosen from.
         parts: what the file can be; none for one that nothing can stand in for.
         without: the choice for no file of its own, if the input has one.
     """
@@ -47,7 +47,7 @@ def stand_in(asked: str, files: Sequence[str], parts: Iterable[Part] = ()) -> st
 
 
 def published(asked: str) -> dict[str, str] | None:
-    """Where a file of this name is published, as the host's list of missing models wants it; None if nowhere."""
+    """Where a file of this name is published, as ComfyUI's list of missing models wants it; None if nowhere."""
     name = PurePosixPath(asked.replace("\\", "/")).name
     parts = (part for variant in VARIANTS.values() for part in parts_of(variant))
     return next(

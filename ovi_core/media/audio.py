@@ -14,7 +14,7 @@ LEAST_STEPS = 2  # latent steps of the shortest sound: one column of the spectro
 
 
 def checked_sound(audio: Any, batch: int | None, input: str = "audio") -> tuple[Tensor, int]:
-    """Waveform [B or 1, C, S] and rate in Hz of the host's AUDIO; any number of sounds without ``batch``.
+    """Waveform [B or 1, C, S] and rate in Hz of ComfyUI's AUDIO; any number of sounds without ``batch``.
 
     Raises:
         OviError: no AUDIO, an empty one, one that is not finite, or sounds that are not one for each clip.
@@ -43,7 +43,7 @@ FILL = 0.1  # s, the longest silence at a sound's end that may be there only to 
 
 
 def check_one_sound(audio: Any, input: str) -> tuple[Tensor, int] | None:
-    """Waveform [1, C, S] and rate in Hz of the host's AUDIO; None for a clip without sound.
+    """Waveform [1, C, S] and rate in Hz of ComfyUI's AUDIO; None for a clip without sound.
 
     Raises:
         OviError: an AUDIO that is none, not finite, or of several sounds.

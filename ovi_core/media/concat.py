@@ -44,7 +44,7 @@ def join(
 
     Args:
         images_a, images_b: [F, H, W, 3] at 24 a second; b's may be those of a, brought to the grid of 32 px.
-        audio_a, audio_b: the host's AUDIO of one clip each, or None: silent. b is brought to a's rate and channels.
+        audio_a, audio_b: ComfyUI's AUDIO of one clip each, or None: silent. b is brought to a's rate and channels.
         overlap_seconds: rounded as :meth:`Overlap.from_seconds` does.
         correct: one of ``drift.CORRECTIONS``.
 

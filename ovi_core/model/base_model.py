@@ -1,6 +1,6 @@
-"""Ovi as one of the host's models: configuration, conditioning, latents.
+"""Ovi as one of ComfyUI's models: configuration, conditioning, latents.
 
-A joint latent is the host's ``NestedTensor((video [B, 48, T, H, W], audio [B, 20, L]))``. While it samples, the host
+A joint latent is ComfyUI's ``NestedTensor((video [B, 48, T, H, W], audio [B, 20, L]))``. While it samples, ComfyUI
 packs both into one [B, 1, N] with N = 48 T H W + 20 L, so what differs between the two parts (latent scaling, masks,
 guidance) needs the shapes to take the pack apart. One part alone: see ``latents``.
 """
@@ -36,7 +36,7 @@ AUDIO_TEXT = "ovi_audio_text"
 
 
 class OviModelConfig(comfy.supported_models_base.BASE):
-    """What the host wants to know about the model before it builds it."""
+    """What ComfyUI wants to know about the model before it builds it."""
 
     unet_config = {"image_model": "ovi"}
     unet_extra_config: dict = {}
@@ -59,7 +59,7 @@ class OviModelConfig(comfy.supported_models_base.BASE):
 
 
 class Ovi(comfy.model_base.BaseModel):
-    """The host's side of the twin transformer."""
+    """ComfyUI's side of the twin transformer."""
 
     def __init__(self, model_config: OviModelConfig, device: Any = None):
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=OviTransformer)
@@ -76,7 +76,7 @@ class Ovi(comfy.model_base.BaseModel):
     # -- latents ------------------------------------------------------------------------------------------------
 
     def _on_video(self, latent: Any, scale: Any) -> Any:
-        """Apply ``scale`` to the video part of a latent in any of the forms the host uses; audio has no scaling."""
+        """Apply ``scale`` to the video part of a latent in any of the forms ComfyUI uses; audio has no scaling."""
         if getattr(latent, "is_nested", False):
             video, *audio = latent.unbind()
             return NestedTensor([scale(video), *audio])
@@ -104,7 +104,7 @@ class Ovi(comfy.model_base.BaseModel):
         return torch.where(self.current_run.follows, noised, latent_image)
 
     def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
-        """Bytes beside the weights that the host keeps free for a forward; see ``memory``."""
+        """Bytes beside the weights that ComfyUI keeps free for a forward; see ``memory``."""
         tokens = memory_estimate.tokens_of(input_shape, self.latent_shapes)
         itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
         return memory_estimate.activation_bytes(
@@ -180,7 +180,7 @@ class Ovi(comfy.model_base.BaseModel):
         return super().load_model_weights(sd, unet_prefix, assign=assign)
 
     def map_context_window_to_modalities(self, primary_indices: list, latent_shapes: list, dim: int) -> list:
-        """For the host's context windows: audio steps that sound while the given video latent frames show."""
+        """For ComfyUI's context windows: audio steps that sound while the given video latent frames show."""
         if len(latent_shapes) < 2:
             return [primary_indices]
         frames, steps = latent_shapes[0][dim], latent_shapes[1][-1]
@@ -192,7 +192,7 @@ class Ovi(comfy.model_base.BaseModel):
         return [primary_indices, list(dict.fromkeys(chain.from_iterable(sounding)))]
 
     def resize_cond_for_context_window(self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kw: Any) -> Any:
-        """For the host's context windows: the timestep shares of what a window shows; None for everything else."""
+        """For ComfyUI's context windows: the timestep shares of what a window shows; None for everything else."""
         if cond_key == "video_shares":
             anchor = getattr(window, "causal_anchor_index", None)
             shown = [*([] if anchor is None else [anchor]), *window.index_list]

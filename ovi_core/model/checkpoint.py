@@ -187,7 +187,7 @@ def fit_shapes(weights: Weights) -> Weights:
 def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig, towers: str = "both") -> None:
     """Raise OviError unless ``weights`` (module names) are exactly those of a transformer of this ``config``.
 
-    A quantised layer may pack its weight in another shape and brings scales with it; both are the host's business.
+    A quantised layer may pack its weight in another shape and brings scales with it; both are ComfyUI's business.
 
     Args:
         towers: both, or video or audio for a file that holds one of them.

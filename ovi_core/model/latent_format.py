@@ -1,8 +1,8 @@
-"""The host's picture preview while a run goes on, with what the audio tower makes as a strip under it.
+"""ComfyUI's picture preview while a run goes on, with what the audio tower makes as a strip under it.
 
-The host previews the video part of a joint latent and nothing more. Its ``latent2rgb`` method asks the latent format to
+ComfyUI previews the video part of a joint latent and nothing more. Its ``latent2rgb`` method asks the latent format to
 reshape that part first, which is where the strip is put in: as latent cells that the method's own map turns into the
-strip's colours. So every sampler of the host shows it, and packs that take this preview's map for their own find it as
+strip's colours. So every sampler of ComfyUI shows it, and packs that take this preview's map for their own find it as
 it was. A small decoder (``taesd``) has no such place and shows the picture alone.
 
 A row of the strip is a channel of the audio latent, a column a stretch of time, brightness the channel's size there.
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 WIDTH, LARGEST = 160, 512
-"""Pixels: what a preview is made wide, and the host's default for its longer side, beyond which nothing is enlarged."""
+"""Pixels: what a preview is made wide, and ComfyUI's default for its longer side, beyond which nothing is enlarged."""
 
 DARK, BRIGHT = (-0.95, -0.95, -0.85), (1.0, 0.7, -0.3)
 """Colours of a channel at 0 and at its largest, red, green and blue from -1 to 1."""
@@ -36,7 +36,7 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
     sound: Tensor | None = None
 
     def hear(self, x0: Tensor, shapes: list) -> Tensor:
-        """Keep the sound of the prediction ``x0``, packed as the host samples it; returns its video part."""
+        """Keep the sound of the prediction ``x0``, packed as ComfyUI samples it; returns its video part."""
         video, *audio = comfy.utils.unpack_latents(x0, shapes)
         self.sound = audio[0][0] if audio else None
         return video
@@ -44,7 +44,7 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
     def latent_rgb_factors_reshape(self, x0: Tensor) -> Tensor:
         """The first frame of a video latent [B, 48, T, H, W] and, where something was heard, the strip under it.
 
-        Called by the host's ``latent2rgb`` preview.
+        Called by ComfyUI's ``latent2rgb`` preview.
 
         Returns:
             latent [1, 48, H', W'] of a whole number of cells for each of the given ones; the strip alone where the

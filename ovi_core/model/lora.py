@@ -1,6 +1,6 @@
 """A LoRA on the twin transformer, with a strength for each tower.
 
-``lora_keys`` brings its names to the host's; what an adapter means and how it is applied stays the host's business.
+``lora_keys`` brings its names to ComfyUI's; what an adapter means and how it is applied stays ComfyUI's business.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILES_KEPT = 4  # a strength is changed more often than a file, and some chain s
 
 
 class Placed(NamedTuple):
-    """A LoRA on a transformer: the host's patches by weight, and how many of the file's tensors they take up.
+    """A LoRA on a transformer: ComfyUI's patches by weight, and how many of the file's tensors they take up.
 
     misfit: the first patch for a weight of another shape, in words; "" where there is none.
     """
@@ -134,7 +134,7 @@ def place(weights: Mapping[str, torch.Tensor], config: OviConfig) -> Placed:
 
 
 def _shape(patch: Any) -> tuple[int, ...] | None:
-    """Shape of the weight that a patch of the host is for, convolutions as a matrix; None where it is not known."""
+    """Shape of the weight that a patch of ComfyUI is for, convolutions as a matrix; None where it is not known."""
     if isinstance(patch, tuple):
         return tuple(patch[1][0].shape)
     weights = patch.weights

@@ -51,7 +51,7 @@ def activation_bytes(
 
 
 def tokens_of(shape: Sequence[int], latent_shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """Video and audio tokens of a latent shape as the host gives it.
+    """Video and audio tokens of a latent shape as ComfyUI gives it.
 
     Args:
         shape: [B, 48, T, H, W], or [B, 1, N] packed.

@@ -1,8 +1,8 @@
-"""The host's patchers, taking patches for modulations under Wan's names too.
+"""ComfyUI's patchers, taking patches for modulations under Wan's names too.
 
 Wan keeps a block's modulation as a bare parameter ``blocks.0.modulation``; here it is a module with a ``weight``, since
-the host patches, merges and offloads only those. LoRAs find it under both names by the host's own table of keys. But a
-merge hands over the other model's names as they are, and what the host does not find it leaves out without a word.
+ComfyUI patches, merges and offloads only those. LoRAs find it under both names by ComfyUI's own table of keys. But a
+merge hands over the other model's names as they are, and what ComfyUI does not find it leaves out without a word.
 
 And a quantised model may be what is merged into another: see :class:`GivesWeights`.
 """
@@ -24,7 +24,7 @@ WAN_NAME = ".modulation"
 
 
 class TakesWanNames:
-    """Mixed into a patcher class of the host; see :func:`patcher_class`."""
+    """Mixed into a patcher class of ComfyUI; see :func:`patcher_class`."""
 
     def add_patches(self, patches: Mapping, *args: Any, **kwargs: Any) -> list:
         return _given(super().add_patches(_translated(patches), *args, **kwargs), patches)  # type: ignore[misc]
@@ -34,16 +34,16 @@ class TakesWanNames:
 
     def clone(self, *args: Any, **kwargs: Any) -> comfy.model_patcher.ModelPatcher:
         clone: Any = super().clone(*args, **kwargs)  # type: ignore[misc]
-        # Asked for a patcher without dynamic memory, the host makes one of its own class.
+        # Asked for a patcher without dynamic memory, ComfyUI makes one of its own class.
         if not isinstance(clone, TakesWanNames):
             clone.__class__ = _with_wan_names(clone.__class__)
         return clone
 
 
 class GivesWeights:
-    """Mixed into a patcher class of the host: a merge takes weights from it, whatever else its layers save.
+    """Mixed into a patcher class of ComfyUI: a merge takes weights from it, whatever else its layers save.
 
-    Of every name that is saved the host wants the attribute, but scales and marks of quantised layers are none. Nor are
+    Of every name that is saved ComfyUI wants the attribute, but scales and marks of quantised layers are none. Nor are
     they weights to be merged: a weight is handed over as the values it stands for.
     """
 
@@ -53,7 +53,7 @@ class GivesWeights:
         def weights(filter_prefix: str | None = None) -> dict:
             return {key: value for key, value in saved(filter_prefix).items() if not key.endswith(QUANTISED)}
 
-        self.model_state_dict = weights  # which the host asks for the names
+        self.model_state_dict = weights  # which ComfyUI asks for the names
         try:
             return super().get_key_patches(filter_prefix)  # type: ignore[misc]
         finally:
@@ -63,16 +63,16 @@ class GivesWeights:
 def patcher_class(
     load_device: torch.device, disable_dynamic: bool, packed: bool = False
 ) -> type[comfy.model_patcher.ModelPatcher]:
-    """The patcher the host would use for a model on ``load_device``, taking Wan's names too.
+    """The patcher ComfyUI would use for a model on ``load_device``, taking Wan's names too.
 
     Args:
-        disable_dynamic: the host's plain patcher, which holds all weights itself, even where the host pages them in.
-        packed: for a model with weights of GGUF; always on the host's plain patcher, for the other would pack patched
+        disable_dynamic: ComfyUI's plain patcher, which holds all weights itself, even where ComfyUI pages them in.
+        packed: for a model with weights of GGUF; always on ComfyUI's plain patcher, for the other would pack patched
             weights anew.
     """
     if packed:
         return _with_wan_names(_PackedModelPatcher)
-    # The host's dynamic patcher turns into the plain one on the CPU, which a subclass of it could not.
+    # ComfyUI's dynamic patcher turns into the plain one on the CPU, which a subclass of it could not.
     plain = disable_dynamic or comfy.model_management.is_device_cpu(load_device)
     return _with_wan_names(comfy.model_patcher.ModelPatcher if plain else comfy.model_patcher.CoreModelPatcher)
 

@@ -18,7 +18,7 @@ Hears = tuple[float, ...]
 def hearing(options: dict, num_layers: int) -> list[tuple[Hears, Hears]]:
     """What the video and the audio tower hear of each other in every block.
 
-    Also honours the host's own switches, which LTX-AV has: ``a2v_cross_attn``, whether the video hears the sound, and
+    Also honours ComfyUI's own switches, which LTX-AV has: ``a2v_cross_attn``, whether the video hears the sound, and
     ``v2a_cross_attn``, whether the audio hears the picture.
     """
     switches = (float(options.get("a2v_cross_attn", True)), float(options.get("v2a_cross_attn", True)))

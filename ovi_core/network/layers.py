@@ -27,7 +27,7 @@ EPS = 1e-6
 
 
 class Layers:
-    """Makes layers from the host's ``operations``, which know about casting, offloading and quantised weights."""
+    """Makes layers from ComfyUI's ``operations``, which know about casting, offloading and quantised weights."""
 
     def __init__(self, operations: Any, device: Any, dtype: torch.dtype | None):
         self.operations, self.device, self.dtype = operations, device, dtype
@@ -61,7 +61,7 @@ def plain_norm(x: Tensor) -> Tensor:
 class Modulation(nn.Module, comfy.ops.CastWeightBiasOp):
     """A learned offset to the projected time embedding.
 
-    A leaf module whose parameter is called ``weight``: the host patches, merges and offloads only such.
+    A leaf module whose parameter is called ``weight``: ComfyUI patches, merges and offloads only such.
     """
 
     comfy_cast_weights = True
@@ -116,7 +116,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
-    """The host's attention on [B, L, D], heads of 128."""
+    """ComfyUI's attention on [B, L, D], heads of 128."""
     return optimized_attention(q, k, v, heads=q.shape[-1] // HEAD_DIM, transformer_options=options)
 
 

@@ -1,7 +1,7 @@
 """Rotary position tables of the two towers, computed in float64 and stored in float32.
 
 A table has shape [1, L, 1, head_dim / 2, 2, 2]: one 2x2 rotation for each token and pair of head dimensions, the
-layout of the host's ``apply_rope1``.
+layout of ComfyUI's ``apply_rope1``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def audio_table(steps: int, head_dim: int, device: torch.device, start: float = 
 
 
 def window_start(window: Any) -> float:
-    """Audio steps, in real time, from the first picture of one of the host's context windows to its first sound.
+    """Audio steps, in real time, from the first picture of one of ComfyUI's context windows to its first sound.
 
     A window may begin with a picture from before it, which is dropped afterwards, and for which there is no sound.
     """

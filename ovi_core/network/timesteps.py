@@ -36,7 +36,7 @@ class Waves(NamedTuple):
         return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-@dataclass(frozen=True, eq=False)  # the host compares conditionings in every step: by identity, not by content
+@dataclass(frozen=True, eq=False)  # ComfyUI compares conditionings in every step: by identity, not by content
 class TimestepShares:
     """How much of the sampler's timestep each of ``n`` equal stretches of a tower's tokens has.
 

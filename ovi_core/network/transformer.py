@@ -97,7 +97,7 @@ class Text:
 class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
-    options: a copy of the host's transformer options. For each tower that runs, tables: its rope; text_keys: key and
+    options: a copy of ComfyUI's transformer options. For each tower that runs, tables: its rope; text_keys: key and
     value [B, S, D] for every block, or None. hears: of video and audio, in every block. weights: of the block pairs.
     """
 
@@ -267,10 +267,10 @@ class OviTransformer(Tower):
                 the single video cell that stands for no video (``latents.is_absent``).
             timestep: [B] in 0..1000.
             context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.
-            transformer_options: the host's; wrappers, patches and the current :class:`Run`.
+            transformer_options: ComfyUI's; wrappers, patches and the current :class:`Run`.
 
         Returns:
-            As many as were given, 0 for what is absent; the video alone as a tensor, as the host expects it.
+            As many as were given, 0 for what is absent; the video alone as a tensor, as ComfyUI expects it.
         """
         options = {} if transformer_options is None else transformer_options
         if options.get("ovi_whole_timesteps"):
@@ -320,7 +320,7 @@ class OviTransformer(Tower):
     ) -> Setup:
         """Look up what the run has already computed, compute what it has not.
 
-        Not compiled: the host's TorchCompileModel takes everything it reads from ``transformer_options`` for constant,
+        Not compiled: ComfyUI's TorchCompileModel takes everything it reads from ``transformer_options`` for constant,
         so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
         """
         run, device = options.get(Run.KEY) or Run(), contexts[0].device
@@ -348,7 +348,7 @@ class OviTransformer(Tower):
     def _run_blocks(
         self, towers: Sequence[Any], tokens: Any, times: Any, texts: list[Text], setup: Setup
     ) -> tuple[Tensor, ...]:
-        """All block pairs in order, with the host's per-block patches."""
+        """All block pairs in order, with ComfyUI's per-block patches."""
         options = setup.options
         replacements = options.get("patches_replace", {}).get("dit", {})
         after_block = options.get("patches", {}).get("double_block", [])

@@ -1,6 +1,6 @@
-"""Weights on their way to the card: the host's queue, which copies those of a block pair ahead of its work.
+"""Weights on their way to the card: ComfyUI's queue, which copies those of a block pair ahead of its work.
 
-Where the host pages weights in, each layer asks for its own when it runs, and the card waits for them. The queue asks
+Where ComfyUI pages weights in, each layer asks for its own when it runs, and the card waits for them. The queue asks
 for those of a whole block pair at once, on a stream of its own, while the card is still at work on the pair before.
 """
 
@@ -17,16 +17,16 @@ except ImportError:  # a host without it loads every layer when it runs
     model_prefetch = None
 
 WANTED = "prefetch_dynamic_vbars"
-"""Transformer option of the host: whether the model's weights are paged in."""
+"""Transformer option of ComfyUI: whether the model's weights are paged in."""
 
 
 class Streaming:
-    """The block pairs of one forward in the order of their work; does nothing where the host streams nothing.
+    """The block pairs of one forward in the order of their work; does nothing where ComfyUI streams nothing.
 
     Args:
         layers: of each block pair, those whose weights it reads.
         device: where they are needed.
-        options: the host's transformer options.
+        options: ComfyUI's transformer options.
     """
 
     @torch.compiler.disable
@@ -34,7 +34,7 @@ class Streaming:
         self.device = device
         self._queue: list | None = None
         if model_prefetch is not None and options.get(WANTED):
-            # one module for each pair, as the host wants them; the layers stay where they are
+            # one module for each pair, as ComfyUI wants them; the layers stay where they are
             self._queue = model_prefetch.make_prefetch_queue([nn.ModuleList(some) for some in layers], device, options)
 
     def advance(self) -> None:

@@ -1,8 +1,8 @@
 """The sound of a step, to be heard while the run goes on.
 
-The host calls back after every step with the clip that the step predicts. From some of them the sound is decoded by the
+ComfyUI calls back after every step with the clip that the step predicts. From some of them the sound is decoded by the
 audio VAE, which is small beside a step of the model. It is loaded together with the model, as one of the patcher's
-additional models. It is not called by its own ``decode``, for that may ask the host for room, and the host would make
+additional models. It is not called by its own ``decode``, for that may ask ComfyUI for room, and ComfyUI would make
 room by putting away the model in the middle of its run.
 """
 
@@ -53,7 +53,7 @@ class Listener:
     """Plays steps of one run, until something goes wrong.
 
     Args:
-        shapes: of video and audio latent, which the host samples packed as one.
+        shapes: of video and audio latent, which ComfyUI samples packed as one.
     """
 
     def __init__(self, vae: Any, every: int, play: Play, warn: Warn, shapes: list):
@@ -89,7 +89,7 @@ def _listening(
     *more: Any,
     latent_shapes: Any = (),
 ) -> Tensor:
-    """Around one sampling run (host's OUTER_SAMPLE): a :class:`Listener` after the host's own callback of a step."""
+    """Around one sampling run (host's OUTER_SAMPLE): a :class:`Listener` after ComfyUI's own callback of a step."""
     ear = listener(latent_shapes)
 
     def called(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:

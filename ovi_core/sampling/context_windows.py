@@ -1,4 +1,4 @@
-"""Clips longer than the model was trained on: overlapping windows of both towers, in the host's context windows.
+"""Clips longer than the model was trained on: overlapping windows of both towers, in ComfyUI's context windows.
 
 Each step of a run shows the model one window after the other, each of the length and the geometry it was trained on: T
 latent steps of the video, and the L steps of the sound that begin with the first of them. Their predictions go over
@@ -58,10 +58,10 @@ def starts(total: int, length: int, overlap: int) -> list[int]:
 
 
 class Windows(host.IndexListContextHandler):
-    """The host's handler with windows of both towers as training saw them.
+    """ComfyUI's handler with windows of both towers as training saw them.
 
     A window's first video step stood for a single frame in training, and does so at the beginning of a clip only.
-    Elsewhere it is shown, or the clip's first frame in its place, and what the model says to it is dropped (the host's
+    Elsewhere it is shown, or the clip's first frame in its place, and what the model says to it is dropped (ComfyUI's
     "causal anchor").
     """
 
@@ -94,7 +94,7 @@ class Windows(host.IndexListContextHandler):
         return longer
 
     def prepare_sampling(self, executor: Any, patcher: Any, noise_shape: Any, *args: Any, **more: Any) -> Any:
-        """Around the host's estimate of memory: a run takes that of one window (``noise_shape`` is of the pack)."""
+        """Around ComfyUI's estimate of memory: a run takes that of one window (``noise_shape`` is of the pack)."""
         shapes = [list(shape) for shape in patcher.model.latent_shapes]
         longest = max(shapes[0][TIME], self.context_length)
         packed = sum(math.prod(shape[1:]) for shape in shapes) * self.context_length // longest
@@ -115,7 +115,7 @@ class _InStep(host.WindowingState):
 
 class _Window(host.IndexListContextWindow):
     def get_tensor(self, full: Tensor, device: Any = None, dim: int | None = None, **more: Any) -> Tensor:
-        # the host takes the timesteps of a batch, [B], for one of its frames
+        # ComfyUI takes the timesteps of a batch, [B], for one of its frames
         return full if dim == 0 else super().get_tensor(full, device, dim, **more)
 
 
@@ -155,7 +155,7 @@ def _check_cache(model_options: dict) -> None:
 
 
 def _frames_of_windows(total: int, handler: Windows, model_options: dict) -> list[list[int]]:
-    """Video steps of each window that count, in the form of the host's schedules; the anchor is not among them."""
+    """Video steps of each window that count, in the form of ComfyUI's schedules; the anchor is not among them."""
     length = handler.context_length
     return [
         list(range(start + (start > 0), start + length)) for start in starts(total, length, handler.context_overlap)

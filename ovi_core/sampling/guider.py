@@ -24,11 +24,11 @@ from ..network.batch_rows import pick, put
 from ..network.transformer import Stream
 from .guidance import Guidance, Strengths, parse_skip_layers
 
-POSITIVE, NEGATIVE, ALONE = range(3)  # roles: places in the list of conditionings that the host predicts for
+POSITIVE, NEGATIVE, ALONE = range(3)  # roles: places in the list of conditionings that ComfyUI predicts for
 
 
 class OviGuider(comfy.samplers.CFGGuider):
-    """The host's guider with two strengths and skipped layers; all prompts still run as one batch of the host's."""
+    """ComfyUI's guider with two strengths and skipped layers; all prompts still run as one batch of ComfyUI's."""
 
     def __init__(self, model_patcher: comfy.model_patcher.ModelPatcher, guidance: Guidance):
         super().__init__(model_patcher)
@@ -100,7 +100,7 @@ class OviGuider(comfy.samplers.CFGGuider):
         return self.guidance.at(float(timestep[0]), self.inner_model.model_sampling)
 
     def _predict_alone_too(self, options: dict, alone: list[Tensor]) -> None:
-        """Have the host predict, in the same batch, for towers that do not hear each other; it goes to ``alone``."""
+        """Have ComfyUI predict, in the same batch, for towers that do not hear each other; it goes to ``alone``."""
         other = options.get("sampler_calc_cond_batch_function")
 
         def predict(args: dict) -> list[Tensor]:
@@ -119,7 +119,7 @@ class OviGuider(comfy.samplers.CFGGuider):
 def _joined(
     strengths: Sequence[Strengths], shapes: list, alone: list[Tensor], other: Callable[[dict], Tensor] | None
 ) -> Callable[[dict], Tensor]:
-    """The host's hook that joins the predictions, all of them velocities times the noise level, packed.
+    """ComfyUI's hook that joins the predictions, all of them velocities times the noise level, packed.
 
     other: another node's hook, which then stands instead of the linear blend.
     """

@@ -22,10 +22,10 @@ from .schedules import ROUNDING
 
 
 def freeing(mask: Tensor, model_sampling: Any, other: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
-    """The host's ``denoise_mask_function`` for a mask of which something is held until later in the run, else None.
+    """ComfyUI's ``denoise_mask_function`` for a mask of which something is held until later in the run, else None.
 
     Args:
-        mask: as the host fits it to the latent, [B, 1, N] or [B, C, T, H, W].
+        mask: as ComfyUI fits it to the latent, [B, 1, N] or [B, C, T, H, W].
         other: another node's function, called with what this one gives.
     """
     held = is_held(mask)
@@ -97,7 +97,7 @@ def sample_hook(
 
 
 def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
-    """The host's callback of a step, before which the preview gets to know the step's sound."""
+    """ComfyUI's callback of a step, before which the preview gets to know the step's sound."""
 
     def heard(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
         model.latent_format.hear(x0, shapes)
@@ -107,7 +107,7 @@ def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
 
 
 def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
-    """The noise the host draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
+    """The noise ComfyUI draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
     noise needs it.
     """
     if len(shapes) == 1:

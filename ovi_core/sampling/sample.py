@@ -21,7 +21,7 @@ from .guider import OviGuider
 def sigmas_for(solver: str, steps: int, shift: float, denoise: float) -> Tensor:
     """Noise levels [steps + 1] of a run over the last ``denoise`` share of the solver's schedule.
 
-    With ``denoise`` < 1 the schedule is made for more steps and its end is taken, as the host's schedulers do; with 0
+    With ``denoise`` < 1 the schedule is made for more steps and its end is taken, as ComfyUI's schedulers do; with 0
     there is nothing to do and the result is empty.
 
     Raises:
@@ -53,10 +53,10 @@ def sample(
     """Sample a LATENT; returns a copy with new ``samples``.
 
     Args:
-        positive, negative: CONDITIONING of the host, plain or dual.
+        positive, negative: CONDITIONING of ComfyUI, plain or dual.
         latent: joint latent with, optionally, ``noise_mask`` and ``batch_index``.
         sigmas: noise levels, from :func:`sigmas_for` with the same ``solver``.
-        seed: of the noise, drawn on the CPU as the host draws it: the videos of a batch first, then the sounds.
+        seed: of the noise, drawn on the CPU as ComfyUI draws it: the videos of a batch first, then the sounds.
 
     Raises:
         OviError: a latent that is not Ovi's, or text of the wrong encoder.

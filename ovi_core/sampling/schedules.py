@@ -1,6 +1,6 @@
 """When in a run something applies, and how strongly: intervals and schedules over shares of the run, 0 to 1.
 
-A share is the host's "percent": of the noise schedule before its shift, so of the steps where these have the model's
+A share is ComfyUI's "percent": of the noise schedule before its shift, so of the steps where these have the model's
 own shift. It goes by the noise level alone and is the same for every sampler, however often that calls the model.
 """
 
@@ -38,7 +38,7 @@ WHOLE_RUN = Interval()
 
 
 def share_of_run(sigma: float, model_sampling: Any) -> float:
-    """The share of the run, 0 to 1, at which the noise level is ``sigma``: the inverse of the host's percent."""
+    """The share of the run, 0 to 1, at which the noise level is ``sigma``: the inverse of ComfyUI's percent."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2

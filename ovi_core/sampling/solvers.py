@@ -1,7 +1,7 @@
-"""The reference's three solvers, each with its own schedule, as samplers of the host.
+"""The reference's three solvers, each with its own schedule, as samplers of ComfyUI.
 
-All work on the host's prediction of the clean latent ("denoised"); x is the packed joint latent, so both towers step
-together while every value keeps its own history. Coefficients are numbers on the host side: no step waits for the
+All work on ComfyUI's prediction of the clean latent ("denoised"); x is the packed joint latent, so both towers step
+together while every value keeps its own history. Coefficients are numbers on ComfyUI side: no step waits for the
 device. Sources: UniPC (arXiv 2302.04867; order 2, B2, predicting data), DPM-Solver++ (arXiv 2211.01095; 2M,
 midpoint), Euler for flow matching; as the reference sets them up.
 """

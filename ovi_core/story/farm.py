@@ -156,7 +156,7 @@ class _Farm:
 
 
 def _places() -> list[str]:
-    """Folders of ComfyUI and of this pack, and the pack's module name, which the host may have given any."""
+    """Folders of ComfyUI and of this pack, and the pack's module name, which ComfyUI may have given any."""
     name = __name__.removesuffix(".ovi_core.story.farm")
     return [str(Path(folder_paths.__file__).parent), str(Path(sys.modules[name].__file__ or "").parent), name]
 

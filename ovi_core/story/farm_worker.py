@@ -27,7 +27,7 @@ class Loaded:
 
     Attributes:
         model, clip, vae, audio_vae: what their loaders were given: paths of files, and the type of the model's weights.
-        patches: of the model's weights, LoRAs for instance, as the host keeps them.
+        patches: of the model's weights, LoRAs for instance, as ComfyUI keeps them.
         identity: :meth:`.shots.Models.identity` of all four.
     """
 
@@ -61,7 +61,7 @@ class Loaded:
         Raises:
             OviError: a file that is missing or another, or a model that had been changed in other ways than by patches.
         """
-        with torch.inference_mode():  # as shots are made: of quantised weights the host cannot move others within it
+        with torch.inference_mode():  # as shots are made: of quantised weights ComfyUI cannot move others within it
             model = load_model(*self.model)
             model.patches = self.patches
             clip, vae = read_text_encoder(*self.clip), read_video_vae(*self.vae)

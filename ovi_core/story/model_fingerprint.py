@@ -29,7 +29,7 @@ UNTOLD = (types.ModuleType, comfy.model_patcher.ModelPatcher)  # known by their 
 
 
 def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
-    """A hash of what decides the results of the host's MODEL, or of the patcher inside a CLIP or VAE."""
+    """A hash of what decides the results of ComfyUI's MODEL, or of the patcher inside a CLIP or VAE."""
     told = hashlib.sha256()
 
     def tell(*texts: str) -> None:
@@ -52,7 +52,7 @@ def identity(patcher: comfy.model_patcher.ModelPatcher) -> str:
 
 
 def _below_patches(patcher: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor]:
-    """What the model saves, as it is without the patches that the host may have written into it.
+    """What the model saves, as it is without the patches that ComfyUI may have written into it.
 
     A quantised weight is patched with its scales, and kept as one tensor that has them.
     """

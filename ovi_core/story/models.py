@@ -14,7 +14,7 @@ from .model_fingerprint import identity
 
 
 class Models(NamedTuple):
-    """The host's MODEL, CLIP and both VAEs."""
+    """ComfyUI's MODEL, CLIP and both VAEs."""
 
     model: Any
     clip: Any

@@ -28,7 +28,7 @@ BEFORE_OVERLAP = FPS  # frames that are read before an overlap: more than the au
 
 
 Step = Callable[[int, int, Any], None]
-"""Told after every step of a run: steps done, of how many, and the host's preview or None."""
+"""Told after every step of a run: steps done, of how many, and ComfyUI's preview or None."""
 
 
 class Maker:
@@ -106,7 +106,7 @@ class Maker:
 
 
 def _watched(model: Any, step: Step) -> Any:
-    """The MODEL, which tells of the steps of a run; the host's own progress knows of one run only."""
+    """The MODEL, which tells of the steps of a run; ComfyUI's own progress knows of one run only."""
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def watch(

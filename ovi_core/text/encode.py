@@ -39,7 +39,7 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     found = problems(prompt, variant)
     _refuse([problem for problem in found if problem.severity == "error"])
     ids, unread = _token_ids(spiece, clean(format_for(prompt, variant)))
-    # The host's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
+    # ComfyUI's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
     tokens = {clip.tokenizer.clip_name: [[(token, 1.0) for token in ids]]}
     warnings = [problem.message for problem in found]
     if unread:

@@ -67,8 +67,8 @@ def read_text_encoder(
     Args:
         path: the file; its width, depth, heads and vocabulary are read from its weights. Files of Wan have no tokenizer
             inside: it is read from ``spiece.model`` beside them. Packed weights of GGUF stay packed.
-        embedding_directory: folders with textual-inversion embeddings, as the host's loaders pass them.
-        disable_dynamic: take the host's plain patcher even where dynamic VRAM is on.
+        embedding_directory: folders with textual-inversion embeddings, as ComfyUI's loaders pass them.
+        disable_dynamic: take ComfyUI's plain patcher even where dynamic VRAM is on.
 
     Raises:
         OviError: another family's text encoder, no text encoder, no tokenizer in it, missing or misshapen weights.
@@ -90,7 +90,7 @@ def load_text_encoder(
     _check_tokenizer(weights[TOKENIZER], sizes["vocab_size"])
     options: dict = {"umt5xxl_model_config": sizes}
     if any(map(gguf_tensors.is_packed, weights.values())):
-        # on the host's plain patcher, as the model's packed weights are (``patcher``)
+        # on ComfyUI's plain patcher, as the model's packed weights are (``patcher``)
         options["custom_operations"], disable_dynamic = gguf_tensors.operations(None), True
     if comfy.sd.detect_te_model(weights) == comfy.sd.TEModel.T5_XXL:
         return comfy.sd.load_text_encoder_state_dicts(
@@ -100,7 +100,7 @@ def load_text_encoder(
             model_options=options,
             disable_dynamic=disable_dynamic,
         )
-    # The host recognises UMT5 by the size of XXL, so for other sizes its parts are put together here as it does.
+    # ComfyUI recognises UMT5 by the size of XXL, so for other sizes its parts are put together here as it does.
     target = SimpleNamespace(
         params={},
         clip=comfy.text_encoders.wan.te(**t5_xxl_detect(weights)),
@@ -135,9 +135,9 @@ def _renamed(key: str, blocks: str, outer: Mapping[str, str], layers: Mapping[st
 
 
 def _from_gguf(weights: Weights) -> Weights:
-    """Weights of a GGUF file as the host takes them.
+    """Weights of a GGUF file as ComfyUI takes them.
 
-    The host makes the whole network in the type of its last norm. GGUF keeps norms in float32, which would double the
+    ComfyUI makes the whole network in the type of its last norm. GGUF keeps norms in float32, which would double the
     memory of all else; so what is not packed takes the type of most values, or float16 beside packed ones.
     """
     packed = {key for key, value in weights.items() if gguf_tensors.is_packed(value)}
@@ -162,7 +162,7 @@ def with_tokenizer(weights: Weights, path: str) -> Weights:
 def _reload(
     path: str, embedding_directory: list[str] | None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """What the host calls for a second, untouched copy (another device, no dynamic VRAM)."""
+    """What ComfyUI calls for a second, untouched copy (another device, no dynamic VRAM)."""
     return read_text_encoder(path, embedding_directory, disable_dynamic).patcher
 
 
@@ -211,9 +211,9 @@ def _check_tokenizer(model: torch.Tensor, vocabulary: int) -> None:
 
 
 def _check_complete(weights: Mapping[str, torch.Tensor], sizes: dict) -> None:
-    """Missing and misshapen weights are errors. Files may hold more (a decoder, scales), which the host leaves out.
+    """Missing and misshapen weights are errors. Files may hold more (a decoder, scales), which ComfyUI leaves out.
 
-    A quantised weight is packed in a shape of its own; the host unpacks it.
+    A quantised weight is packed in a shape of its own; ComfyUI unpacks it.
     """
     expected = T5(sizes, torch.float32, "meta", comfy.ops.disable_weight_init).state_dict()
     found = {

@@ -1,4 +1,4 @@
-"""Adapters in training: one for each large matrix of the blocks, of the host's kinds and in its file format."""
+"""Adapters in training: one for each large matrix of the blocks, of ComfyUI's kinds and in its file format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..weights.files import Weights
 
 ALGORITHMS = tuple(adapter_maps)
 BESIDE = (LoraDiff, LokrDiff)
-"""Kinds of which the host can compute the part beside the matrix; others change the matrix itself in every forward."""
+"""Kinds of which ComfyUI can compute the part beside the matrix; others change the matrix itself in every forward."""
 
 MATRICES = re.compile(r"(audio_model\.)?blocks\.\d+\.((self_attn|cross_attn)\.([qkvo]|[kv]_fusion)|ffn\.[02])")
 """Layers that are trained: attention with its fusion, and the feed-forward network."""
@@ -112,7 +112,7 @@ def adapters_of(weights: Weights, config: OviConfig, fresh: Adapters, file: str)
         file: name of the LoRA's file, for errors.
 
     Raises:
-        OviError: a LoRA that does not fit this transformer, or one of a kind that the host cannot train.
+        OviError: a LoRA that does not fit this transformer, or one of a kind that ComfyUI cannot train.
     """
     spelt = _with_alphas(in_host_spelling(weights, config))
     placed = place(spelt, config)
@@ -141,7 +141,7 @@ def _with_alphas(spelt: Weights) -> Weights:
 def _check_same(adapter: WeightAdapterTrainBase, patch: Any, weight: Tensor, file: str) -> None:
     """Raise OviError unless an adapter changes a ``weight`` in training as it does where it is loaded.
 
-    The host trains without DoRA's scales, and without some parts of other kinds.
+    ComfyUI trains without DoRA's scales, and without some parts of other kinds.
     """
     trained = adapter.float()(weight.clone())
     loaded = patch.calculate_weight(weight.clone(), file, 1.0, 1.0, None, lambda change: change)

@@ -180,10 +180,10 @@ def _read(kept: Path) -> tuple[Tensor, Tensor] | None:
 
 
 def _components(video: Path, seconds: float) -> Any:
-    """Pictures, sound and frame rate of the first ``seconds`` of a file, as the host reads them."""
+    """Pictures, sound and frame rate of the first ``seconds`` of a file, as ComfyUI reads them."""
     try:
         parts = InputImpl.VideoFromFile(str(video), duration=seconds).get_components()
-    except Exception as error:  # whatever libav and the host raise for files that are no videos
+    except Exception as error:  # whatever libav and ComfyUI raise for files that are no videos
         raise _refusal(
             f"a content that cannot be read ({str(error)[:100]})",
             "videos",

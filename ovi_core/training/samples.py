@@ -1,4 +1,4 @@
-"""Clips to train on: from the host's lists of LATENT and CONDITIONING to what the model reads."""
+"""Clips to train on: from ComfyUI's lists of LATENT and CONDITIONING to what the model reads."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "SmoothL1": F.smooth_l1_loss,
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "none": None}
-ALL_MEMORY = 1e20  # bytes: what the host is asked for, so that no other model stays on the card
+ALL_MEMORY = 1e20  # bytes: what ComfyUI is asked for, so that no other model stays on the card
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; names and meaning as on the host's Train LoRA node where it has them.
+    """How to train; names and meaning as on ComfyUI's Train LoRA node where it has them.
 
     Attributes:
         training_dtype, lora_dtype: keys of :data:`DTYPES`; what the model computes in, what the LoRA is handed out in.
@@ -100,7 +100,7 @@ def train(
 
     Args:
         latents, positive: as :func:`~.training_samples.samples_of` takes them.
-        existing: file of a LoRA to go on from; its name may tell its steps, as the host's Save LoRA Weights writes it.
+        existing: file of a LoRA to go on from; its name may tell its steps, as ComfyUI's Save LoRA Weights writes it.
         keep: takes the LoRA and its steps when training ends early, by an interrupt or an error, before that goes on.
 
     Raises:
@@ -114,7 +114,7 @@ def train(
             accepted="a number above 0 for the tower that is to learn, or for both",
             remedy="Set video_loss, audio_loss or both to 1.",
         )
-    with torch.inference_mode(False):  # the host runs nodes in it; what is made in it has no gradients
+    with torch.inference_mode(False):  # ComfyUI runs nodes in it; what is made in it has no gradients
         samples = samples_of(patcher.model, latents, positive)
         names = matrices(config, settings.video_loss > 0, settings.audio_loss > 0)
         adapters, done = new_adapters(config, names, settings.algorithm, settings.rank, settings.seed), 0
@@ -140,7 +140,7 @@ def train(
 
 @contextmanager
 def _in_training(patcher: comfy.model_patcher.ModelPatcher, offloading: bool) -> Iterator[None]:
-    """Load the model for training and, while this lasts, keep the host from kernels that have no gradients."""
+    """Load the model for training and, while this lasts, keep ComfyUI from kernels that have no gradients."""
     patcher.model.requires_grad_(False).train()
     management = comfy.model_management
     management.load_models_gpu([patcher], memory_required=ALL_MEMORY, force_full_load=not offloading)
@@ -240,7 +240,7 @@ def _options(checkpointed: int) -> dict[str, Any]:
     """Transformer options of training; the first ``checkpointed`` block pairs keep no activations but their inputs."""
 
     def attention(_inner: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        return attention_pytorch(*args, **kwargs)  # others, which the host may be set to, have no gradients
+        return attention_pytorch(*args, **kwargs)  # others, which ComfyUI may be set to, have no gradients
 
     def block_pair(args: dict, extra: dict) -> dict:
         options = dict(args["transformer_options"])  # the block's number in it changes before it is computed again

@@ -1,6 +1,6 @@
 """MMAudio's 16 kHz audio VAE at the sizes of its files: [B, 20, L] to and from 512 L samples, one channel, 16 kHz.
 
-The host knows this autoencoder too, but resamples its sound to 44.1 kHz and back (a tenth of the signal is lost on the
+ComfyUI knows this autoencoder too, but resamples its sound to 44.1 kHz and back (a tenth of the signal is lost on the
 way). Here the same layers run at their own rate. How the published weights become those layers': ``mmaudio_weights``.
 """
 
@@ -26,7 +26,7 @@ MEL_RANGE = {"fmin": 0, "fmax": 8_000}  # Hz
 
 
 class AudioAutoencoder(torch.nn.Module):
-    """Mel converter, spectrogram VAE and vocoder of the host, without its resampling."""
+    """Mel converter, spectrogram VAE and vocoder of ComfyUI, without its resampling."""
 
     def __init__(self, sizes: AudioSizes):
         super().__init__()
@@ -59,9 +59,9 @@ class AudioVAE(SizedVAE):
         self.output_channels = 1
 
     def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the host calls on [B, samples, channels] before encoding: check, and mix to [B, samples, 1].
+        """What ComfyUI calls on [B, samples, channels] before encoding: check, and mix to [B, samples, 1].
 
-        The host itself would keep the first channel and drop the others.
+        ComfyUI itself would keep the first channel and drop the others.
         """
         samples = pixels.shape[1]
         if samples < WINDOW or not torch.isfinite(pixels).all():
@@ -75,7 +75,7 @@ class AudioVAE(SizedVAE):
         return pixels.mean(dim=-1, keepdim=True)
 
     def encode_tiled_1d(self, samples: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        """As the host's, on whole latent steps: it allots round(samples / 512) of them, the encoder gives the floor."""
+        """As ComfyUI's, on whole latent steps: it allots round(samples / 512) of them, the encoder gives the floor."""
         whole = samples.shape[-1] // SAMPLES_PER_STEP * SAMPLES_PER_STEP
         return super().encode_tiled_1d(samples[..., :whole], *args, **kwargs)
 
@@ -115,7 +115,7 @@ def read_audio_vae(vae_path: str, vocoder_path: str | None = None, disable_dynam
 
 
 def _reload(vae_path: str, vocoder_path: str | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """What the host calls for a second, untouched copy (another device, no dynamic VRAM)."""
+    """What ComfyUI calls for a second, untouched copy (another device, no dynamic VRAM)."""
     return read_audio_vae(vae_path, vocoder_path, disable_dynamic).patcher
 
 

@@ -1,10 +1,10 @@
-"""MMAudio's published audio weights turned into those of the host's layers, and the sizes read from them.
+"""MMAudio's published audio weights turned into those of ComfyUI's layers, and the sizes read from them.
 
 Published are ``v1-16.pth`` (the spectrogram VAE) and ``best_netG.pt`` (the BigVGAN vocoder, under ``generator``); one
-file with both names them ``vae.…`` and ``vocoder.…`` as the host does. Two things are not as the host computes:
+file with both names them ``vae.…`` and ``vocoder.…`` as ComfyUI does. Two things are not as ComfyUI computes:
 
 - the VAE's convolutions are magnitude-preserving (MPConv of EDM2, Karras et al. 2024): each output channel's filter is
-  brought to unit length when used. The host uses weights as they are, so that is done here, once;
+  brought to unit length when used. ComfyUI uses weights as they are, so that is done here, once;
 - the vocoder's are weight-normalised (Salimans and Kingma 2016): w = g v / |v|, spelled ``weight_g, weight_v`` or
   ``parametrizations.weight.original0, original1``. That is multiplied out.
 """
@@ -41,7 +41,7 @@ class AudioSizes:
     resblock_kernels: tuple[int, ...]  # the parallel residual blocks of every level
 
     def vocoder_config(self) -> dict:
-        """The host's BigVGAN settings."""
+        """ComfyUI's BigVGAN settings."""
         return {
             "resblock": "1",
             "num_mels": MEL_BANDS,
@@ -62,7 +62,7 @@ def audio_weights(
 
     Raises OviError if either is another kind of file.
     """
-    baked = "mel_converter.mel_basis" in vae_weights  # saved by the host from its own layers
+    baked = "mel_converter.mel_basis" in vae_weights  # saved by ComfyUI from its own layers
     vae = _half(vae_weights, "vae.")
     vocoder = _half(vae_weights if vocoder_weights is None else vocoder_weights, "vocoder.")
     first = vae.get("encoder.conv_in.weight")

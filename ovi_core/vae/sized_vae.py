@@ -11,17 +11,17 @@ import torch
 
 
 class SizedVAE(comfy.sd.VAE):
-    """``comfy.sd.VAE`` with every setting the host's and the network the file's.
+    """``comfy.sd.VAE`` with every setting ComfyUI's and the network the file's.
 
-    The host knows a kind of VAE by its keys and then builds the published size of it. So it is shown the published
+    ComfyUI knows a kind of VAE by its keys and then builds the published size of it. So it is shown the published
     network, on the meta device, where it costs no memory: it chooses ratios, value ranges, working types, memory
-    formulas and the model patcher. Then the file's own network takes that place, loaded as the host would load it.
+    formulas and the model patcher. Then the file's own network takes that place, loaded as ComfyUI would load it.
 
     Args:
-        published: builds a network whose state dict the host recognises; called with meta as default device.
+        published: builds a network whose state dict ComfyUI recognises; called with meta as default device.
         network: the network to use, of the file's sizes, on the CPU.
         weights: its state dict, complete and of the right shapes (``weight_files.check_weights``).
-        disable_dynamic: take the host's plain patcher even where dynamic VRAM is on.
+        disable_dynamic: take ComfyUI's plain patcher even where dynamic VRAM is on.
     """
 
     patcher: comfy.model_patcher.ModelPatcher
@@ -46,12 +46,12 @@ class SizedVAE(comfy.sd.VAE):
         self.model_size()
 
     def scale_memory(self, *, encode: float, decode: float) -> None:
-        """Scale the host's memory estimates by the width of this network over that of the published one."""
+        """Scale ComfyUI's memory estimates by the width of this network over that of the published one."""
         estimate_encode, estimate_decode = self.memory_used_encode, self.memory_used_decode
         self.memory_used_encode = lambda shape, dtype: encode * estimate_encode(shape, dtype)
         self.memory_used_decode = lambda shape, dtype: decode * estimate_decode(shape, dtype)
 
 
 def _is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
-    """Whether the host pages weights in from the file (dynamic VRAM); hosts before it have no such question."""
+    """Whether ComfyUI pages weights in from the file (dynamic VRAM); hosts before it have no such question."""
     return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()

@@ -24,7 +24,7 @@ ACCEPTED = "the Wan 2.2 video VAE, with 48 latent channels (wan2.2_vae.safetenso
 
 
 def build_network(sizes: Mapping) -> comfy.ldm.wan.vae2_2.WanVAE:
-    """The host's network of ``sizes``: ``dim``, ``dec_dim``, ``dim_mult`` (channels per level), ``num_res_blocks``."""
+    """ComfyUI's network of ``sizes``: ``dim``, ``dec_dim``, ``dim_mult`` (channels per level), ``num_res_blocks``."""
     return comfy.ldm.wan.vae2_2.WanVAE(z_dim=VIDEO_CHANNELS, temperal_downsample=TEMPORAL_DOWNSAMPLE, **sizes)
 
 
@@ -49,7 +49,7 @@ def recognise(weights: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torc
     try:
         with torch.device("meta"):
             expected = build_network(sizes).state_dict()
-    except AssertionError as error:  # the host's shortcuts average whole groups of channels
+    except AssertionError as error:  # ComfyUI's shortcuts average whole groups of channels
         raise _unusable(sizes) from error
     check_weights(expected, weights, input=INPUT, what=KIND)
     return sizes, weights
@@ -63,7 +63,7 @@ def read_video_vae(path: str, disable_dynamic: bool = False) -> SizedVAE:
 
 
 def _reload(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """What the host calls for a second, untouched copy (another device, no dynamic VRAM)."""
+    """What ComfyUI calls for a second, untouched copy (another device, no dynamic VRAM)."""
     return read_video_vae(path, disable_dynamic).patcher
 
 

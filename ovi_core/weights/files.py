@@ -56,7 +56,7 @@ def read_weights(path: str, *, input: str, accepted: str, packed: bool = False) 
     """
     with _complaints(path, input, accepted) as kind:
         if kind == "safetensors":
-            named = path.lower().endswith((".safetensors", ".sft"))  # by these endings the host knows them
+            named = path.lower().endswith((".safetensors", ".sft"))  # by these endings ComfyUI knows them
             found = comfy.utils.load_torch_file(path) if named else safetensors.torch.load_file(path)
         elif kind == "gguf":
             found = read_gguf(path, input=input)

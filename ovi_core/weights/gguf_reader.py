@@ -1,4 +1,4 @@
-"""Reading GGUF files: tensors by key, packed ones as the host's quantised tensors, all of them views of the file."""
+"""Reading GGUF files: tensors by key, packed ones as ComfyUI's quantised tensors, all of them views of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF's packed weights as the host's quantised tensors: unpacked at use, patched at use, saved unpacked."""
+"""GGUF's packed weights as ComfyUI's quantised tensors: unpacked at use, patched at use, saved unpacked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class GGUFLayout(QuantizedLayout):
 
     @classmethod
     def state_dict_tensors(cls, qdata: Tensor, params: Any) -> dict[str, Tensor]:
-        """The host asks for the names of what it saves; the scales have none, being in the blocks."""
+        """ComfyUI asks for the names of what it saves; the scales have none, being in the blocks."""
         return {"": qdata}
 
 
@@ -91,7 +91,7 @@ def fit_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 
 class _ListsItsParameters:
-    """Mixed into a layer of the host: packed weights have no scales that its own list would look for."""
+    """Mixed into a layer of ComfyUI: packed weights have no scales that its own list would look for."""
 
     def state_dict(self: Any, *args: Any, destination: Any = None, prefix: str = "", **kwargs: Any) -> Any:
         destination = {} if destination is None else destination
@@ -100,15 +100,15 @@ class _ListsItsParameters:
 
 
 def operations(compute_dtype: torch.dtype | None) -> Any:
-    """The host's layers for quantised weights, where linear layers and embeddings may hold GGUF's."""
+    """ComfyUI's layers for quantised weights, where linear layers and embeddings may hold GGUF's."""
     host: Any = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
 
     class PackedOperations(host):
         class Linear(_ListsItsParameters, host.Linear):
-            """The host's, but its weight is saved as values: another loader could not read the blocks."""
+            """ComfyUI's, but its weight is saved as values: another loader could not read the blocks."""
 
         class Embedding(_ListsItsParameters, host.Embedding):
-            """The host's, but of a packed table only the rows that are looked up are unpacked, where the table lies."""
+            """ComfyUI's, but of a packed table only the rows that are looked up are unpacked, where the table lies."""
 
             def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
                 key = f"{prefix}weight"
@@ -131,9 +131,9 @@ def operations(compute_dtype: torch.dtype | None) -> Any:
 
 
 class PatchesAtUse:
-    """Mixed into a patcher of the host: patches of packed weights are applied to their values in every use.
+    """Mixed into a patcher of ComfyUI: patches of packed weights are applied to their values in every use.
 
-    Applied once, as the host does with other weights, they would leave a LoRA's model in memory unpacked: several times
+    Applied once, as ComfyUI does with other weights, they would leave a LoRA's model in memory unpacked: several times
     the size that the file was chosen for.
     """
 
@@ -156,7 +156,7 @@ class PatchesAtUse:
 
     @contextmanager
     def _patches_at_use(self: Any) -> Iterator[None]:
-        """While the host places weights, it finds patches of packed ones among the functions it calls at every use."""
+        """While ComfyUI places weights, it finds patches of packed ones among the functions it calls at every use."""
         patches, wrappers = self.patches, self.weight_wrapper_patches
         packed = {key: patch for key, patch in patches.items() if is_packed(get_key_weight(self.model, key)[0])}
         at_use = {key: [LowVramPatch(key, packed), *wrappers.get(key, [])] for key in packed}

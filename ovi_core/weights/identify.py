@@ -26,7 +26,7 @@ def _under(prefix: str, kind: str) -> Callable[[Mapping[str, torch.Tensor]], str
 
 
 def quantised_elsewhere(weights: Mapping[str, torch.Tensor]) -> str:
-    """What a state dict is if it is quantised in a way that neither the host nor this pack computes with, else ""."""
+    """What a state dict is if it is quantised in a way that neither ComfyUI nor this pack computes with, else ""."""
     last = {name for key in weights for name in (key.rpartition(".")[2], ".".join(key.rsplit(".", 2)[-2:]))}
     for marks, kind in _ELSEWHERE:
         if marks <= last:

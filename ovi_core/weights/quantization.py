@@ -1,6 +1,6 @@
-"""Quantised layers in every spelling that published files have, turned into the host's present one.
+"""Quantised layers in every spelling that published files have, turned into ComfyUI's present one.
 
-The host wants, beside a layer's ``weight``, its scales and a ``comfy_quant``: JSON as bytes that names the format.
+ComfyUI wants, beside a layer's ``weight``, its scales and a ``comfy_quant``: JSON as bytes that names the format.
 Older and foreign files say less. A weight stands for its stored value times its scale.
 """
 
@@ -24,12 +24,12 @@ FILE_MARK = "scaled_fp8"  # an older file's word that its fp8 is scaled; two ele
 
 
 def host_spelling(weights: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None, wrappings: Iterable[str]):
-    """Weights (no prefix around the model) with the host's marks at every quantised layer.
+    """Weights (no prefix around the model) with ComfyUI's marks at every quantised layer.
 
     Args:
         metadata: the file's header, which may name layers and their formats, with one of the ``wrappings`` or without.
 
-    Layers that are no matrices, or scaled in a way the host's formats are not, are multiplied out to bfloat16.
+    Layers that are no matrices, or scaled in a way ComfyUI's formats are not, are multiplied out to bfloat16.
     """
     mark = weights.get(FILE_MARK)
     named = {_spelled(key): value for key, value in weights.items() if key != FILE_MARK}
@@ -48,7 +48,7 @@ def host_spelling(weights: Mapping[str, torch.Tensor], metadata: Mapping[str, st
 
 
 def is_quantised(weights: Iterable[str]) -> bool:
-    """Whether keys in the host's spelling have a quantised layer among them."""
+    """Whether keys in ComfyUI's spelling have a quantised layer among them."""
     return any(key.endswith(".comfy_quant") for key in weights)
 
 
@@ -76,7 +76,7 @@ def _told_in_header(metadata: Mapping[str, str] | None, wrappings: Iterable[str]
 
 
 def _format_of(weight: torch.Tensor, scale: torch.Tensor, second_scale: bool) -> str:
-    """The host's name of the format a layer without a mark is in; empty if it is in none."""
+    """ComfyUI's name of the format a layer without a mark is in; empty if it is in none."""
     if weight.ndim != 2:
         return ""
     if weight.dtype in FP8 and scale.numel() == 1:
