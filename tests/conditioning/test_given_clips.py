@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from fractions import Fraction
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
@@ -44,11 +44,11 @@ def counted(frames, width=48, height=32):
 
 
 def lock_video(vaes, images, rate=24.0, latent=None, mode="follow the noise"):
-    return OviLockVideo.execute(vaes[0], latent or host.empty_latent(), images, rate, mode).result[0]
+    return OviLockVideo.execute(vaes[0], latent or tiny.empty_latent(), images, rate, mode).result[0]
 
 
 def lock_audio(vaes, audio, start=0.0, latent=None, mode="follow the noise"):
-    return OviLockAudio.execute(vaes[1], latent or host.empty_latent(), audio, start, mode).result[0]
+    return OviLockAudio.execute(vaes[1], latent or tiny.empty_latent(), audio, start, mode).result[0]
 
 
 def tone(samples, rate, channels=1, gain=0.1):
@@ -71,7 +71,7 @@ def decoded(vaes, latent):
 @pytest.mark.parametrize("rate", RATES)
 def test_the_model_sees_the_frame_nearest_in_time_24_times_a_second(vaes, seen, rate):
     count = round(rate * 0.6)
-    lock_video(vaes, counted(count), rate, host.empty_latent(seconds=2.0))
+    lock_video(vaes, counted(count), rate, tiny.empty_latent(seconds=2.0))
     (pictures,) = seen
     assert pictures.shape[1:] == (64, 96, 3)
     shown = [round(float(picture.mean()) * count) for picture in pictures]
@@ -85,7 +85,7 @@ def test_the_model_sees_the_frame_nearest_in_time_24_times_a_second(vaes, seen, 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_shorter_clip_comes_back_whole_at_its_own_rate_with_sound_of_its_length(vaes, save, rate):
     images = drawn(round(rate * 0.9), 32, 48, 3, seed=3).sigmoid()
-    latent = lock_video(vaes, images, rate, host.empty_latent(seconds=3.0))
+    latent = lock_video(vaes, images, rate, tiny.empty_latent(seconds=3.0))
     frames, audio, video = decoded(vaes, latent)
     seconds = len(images) / Fraction(rate).limit_denominator(1001)
     assert torch.equal(frames, images)
@@ -105,7 +105,7 @@ def test_of_a_longer_clip_comes_back_what_the_latent_lasts(vaes, caplog, rate, k
     with caplog.at_level(logging.WARNING):
         latent = lock_video(vaes, images, rate)
     frames, _, _ = decoded(vaes, latent)
-    assert shapes(latent) == shapes(host.empty_latent())
+    assert shapes(latent) == shapes(tiny.empty_latent())
     assert torch.equal(frames, images[:kept])
     assert f"only the first {kept} of 90 frames" in caplog.text
 
@@ -116,7 +116,7 @@ def test_of_a_longer_clip_comes_back_what_the_latent_lasts(vaes, caplog, rate, k
 )
 def test_the_latent_is_shortened_to_the_steps_the_clip_takes(vaes, caplog, frames, video_steps, audio_steps):
     with caplog.at_level(logging.WARNING):
-        latent = lock_video(vaes, counted(frames), latent=host.empty_latent(2, seconds=10.0))
+        latent = lock_video(vaes, counted(frames), latent=tiny.empty_latent(2, seconds=10.0))
     assert shapes(latent) == [(video_steps, 4, 6), (audio_steps,)]
     assert [part.shape[0] for part in latent["samples"].unbind()] == [2, 2]
     assert [tuple(mask.shape) for mask in latent["noise_mask"].unbind()] == [
@@ -183,7 +183,7 @@ def test_a_tone_is_the_same_tone_after_resampling(vaes, seen):
 def test_whole_latent_steps_of_the_sound_are_kept(vaes, caplog, samples, kept):
     """157 steps are 80384 samples; a sound that ends less than 0.1 s before them is taken to fill them."""
     with caplog.at_level(logging.WARNING):
-        latent = lock_audio(vaes, tone(samples, 16_000), latent=host.empty_latent(seconds=5.0))
+        latent = lock_audio(vaes, tone(samples, 16_000), latent=tiny.empty_latent(seconds=5.0))
     mask = latent["noise_mask"].unbind()[1]
     assert mask.shape == (1, 1, 157)
     assert (mask[..., :kept] == denoise_mask.FOLLOW).all()
@@ -196,13 +196,13 @@ def test_whole_latent_steps_of_the_sound_are_kept(vaes, caplog, samples, kept):
 @pytest.mark.parametrize("seconds", [0.5, 5.1, 9.0, 12.0])
 def test_a_latent_that_keeps_its_length_needs_no_context_windows(vaes, caplog, seconds):
     with caplog.at_level(logging.WARNING):
-        lock_audio(vaes, tone(round(seconds * 16_000), 16_000), latent=host.empty_latent(seconds=10.0))
+        lock_audio(vaes, tone(round(seconds * 16_000), 16_000), latent=tiny.empty_latent(seconds=10.0))
     assert "Context Windows" not in caplog.text
 
 
 def test_a_sound_of_five_seconds_comes_back_as_it_was(vaes, save):
     given = tone(5 * 44_100, 44_100, 2)
-    _, audio, video = decoded(vaes, lock_audio(vaes, given, latent=host.empty_latent(seconds=5.0)))
+    _, audio, video = decoded(vaes, lock_audio(vaes, given, latent=tiny.empty_latent(seconds=5.0)))
     assert torch.equal(audio["waveform"], given["waveform"])
     facts = save(video)
     assert (facts.frames, facts.fps, facts.sample_rate, facts.channels) == (121, 24, 44_100, 2)
@@ -259,13 +259,13 @@ def test_silence_is_a_sound(vaes):
 )
 def test_a_clip_that_is_none_is_refused(vaes, images, found, remedy):
     expected = {"node": "Ovi Lock Video", "input": "images", "found": found, "remedy": remedy}
-    refusal(OviLockVideo.execute, vaes[0], host.empty_latent(), images, 24.0, "clean", **expected)
+    refusal(OviLockVideo.execute, vaes[0], tiny.empty_latent(), images, 24.0, "clean", **expected)
 
 
 @pytest.mark.parametrize("rate", [0.0, -24.0, float("nan"), float("inf")])
 def test_a_frame_rate_that_is_none_is_refused(vaes, rate):
     expected = {"node": "Ovi Lock Video", "input": "frame_rate", "found": f"{rate:g}", "remedy": "own frame rate"}
-    refusal(OviLockVideo.execute, vaes[0], host.empty_latent(), counted(9), rate, "clean", **expected)
+    refusal(OviLockVideo.execute, vaes[0], tiny.empty_latent(), counted(9), rate, "clean", **expected)
 
 
 def wave(*shape, rate=16_000, value=0.1):
@@ -291,20 +291,20 @@ def wave(*shape, rate=16_000, value=0.1):
 )
 def test_a_sound_that_is_none_is_refused(vaes, audio, found, remedy):
     expected = {"node": "Ovi Lock Audio", "input": "audio", "found": found, "remedy": remedy}
-    refusal(OviLockAudio.execute, vaes[1], host.empty_latent(2), audio, 0.0, "clean", **expected)
+    refusal(OviLockAudio.execute, vaes[1], tiny.empty_latent(2), audio, 0.0, "clean", **expected)
 
 
 @pytest.mark.parametrize("start", [-1.0, 0.95, 3.0, float("nan")])
 def test_a_start_outside_the_sound_is_refused(vaes, start):
     expected = {"node": "Ovi Lock Audio", "input": "start_seconds", "found": "in a sound of 1.00 s"}
     refusal(
-        OviLockAudio.execute, vaes[1], host.empty_latent(), wave(1, 1, 16_000), start, "clean",
+        OviLockAudio.execute, vaes[1], tiny.empty_latent(), wave(1, 1, 16_000), start, "clean",
         remedy="where in the sound", **expected,
     )  # fmt: skip
 
 
 ONE_PART = {"samples": torch.zeros(1, 48, 3, 4, 4)}
-WRONG_MASK = {**host.empty_latent(), "noise_mask": joint.join(torch.ones(1, 1, 3, 4, 6), torch.ones(1, 10))}
+WRONG_MASK = {**tiny.empty_latent(), "noise_mask": joint.join(torch.ones(1, 1, 3, 4, 6), torch.ones(1, 10))}
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_latent_that_is_not_ovis_is_refused(vaes, latent, found, remedy):
 
 
 def test_the_other_vae_is_named(vaes):
-    latent = host.empty_latent()
+    latent = tiny.empty_latent()
     expected = {"node": "Ovi Lock Video", "input": "vae", "found": "20 latent channels", "remedy": "wan2.2_vae"}
     refusal(OviLockVideo.execute, vaes[1], latent, counted(9), 24.0, "clean", **expected)
     expected = {"node": "Ovi Lock Audio", "input": "audio_vae", "found": "48 latent", "remedy": "Load Ovi Audio VAE"}
@@ -325,7 +325,7 @@ def test_the_other_vae_is_named(vaes):
 
 
 def test_inputs_are_left_as_they_were(vaes):
-    latent, images, audio = host.empty_latent(), counted(9), tone(16_000, 16_000)
+    latent, images, audio = tiny.empty_latent(), counted(9), tone(16_000, 16_000)
     before = [part.clone() for part in latent["samples"].unbind()] + [images.clone(), audio["waveform"].clone()]
     lock_video(vaes, images, latent=latent)
     lock_audio(vaes, audio, latent=latent)
