@@ -42,9 +42,9 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A MODEL of tiny weights; a module that needs others has a fixture of its own."""
-    import native_host
+    import tiny_ovi
 
-    return native_host.load(tmp_path_factory.mktemp("model"))
+    return tiny_ovi.load(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 import torchaudio.functional
 from comfy.latent_formats import Wan22
@@ -100,18 +100,18 @@ def test_a_clip_off_the_grid_goes_on_at_the_nearest_size_and_comes_back_at_its_o
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("joins"))
+    return tiny.load(tmp_path_factory.mktemp("joins"))
 
 
 def made(model, latent, seed):
     settings = {"steps": 2, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc", "skip_layers": "1"}
-    return OviSampler.execute(model, host.positive(), host.negative(), latent, seed=seed, **settings).result[0]
+    return OviSampler.execute(model, tiny.positive(), tiny.negative(), latent, seed=seed, **settings).result[0]
 
 
 @pytest.mark.parametrize("correct", ["to the overlap", "to the start", "off"])
 def test_a_film_is_made_clip_by_clip(model, vaes, correct):
     """Decode, go on, sample, decode, join; twice. What was there before an overlap stays bit for bit."""
-    images, audio, _ = OviDecode.execute(made(model, host.empty_latent(seconds=1.0), 1), *vaes, "off").result
+    images, audio, _ = OviDecode.execute(made(model, tiny.empty_latent(seconds=1.0), 1), *vaes, "off").result
     for n in (1, 2):
         latent = extend(vaes, images, audio, 0.2, 1.0)
         after = made(model, latent, 1 + n)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import comfy.latent_formats
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from native_cases import drawn, sample, small_vaes, text
@@ -68,7 +68,7 @@ def test_a_picture_takes_the_latent_step_that_holds_its_frame(vaes, seconds, ste
 
 def test_frames_that_show_the_picture_are_those_at_its_second(vaes):
     """By the VAE's decoder: changing that step changes no frame before the second's group of four."""
-    latent = keyframe(vaes, {**empty(), "samples": host.noise_for(empty(), 2)}, picture(), 0.5)
+    latent = keyframe(vaes, {**empty(), "samples": tiny.noise_for(empty(), 2)}, picture(), 0.5)
     video, _ = parts(latent)
     changed = video.clone()
     changed[:, :, 3] = 0
@@ -107,7 +107,7 @@ def test_a_video_alone_takes_pictures_too(vaes, model):
 
 
 def test_other_masks_stay(vaes):
-    latent = host.drawn_latent(3, seconds=1.0)
+    latent = tiny.drawn_latent(3, seconds=1.0)
     video, audio = latent["samples"].unbind()
     masks = torch.ones(1, 1, 7, 1, 1), torch.ones(1, 1, 31)
     masks[0][:, :, 6], masks[1][..., :9] = denoise_mask.FOLLOW, denoise_mask.FOLLOW
@@ -125,7 +125,7 @@ def test_the_weaker_the_further_from_the_picture(vaes, model):
         latent = keyframe(vaes, empty(), picture(), 0.5, strength)
         video, mask = parts(latent)
         assert mask[3] == 1 - strength
-        made = host.run(host.guider(model), latent, steps=6)[0]
+        made = tiny.run(tiny.guider(model), latent, steps=6)[0]
         away.append(float((made[:, :, 3] - video[:, :, 3]).norm()))
     assert away[0] == 0
     assert away[1] > 0
@@ -150,8 +150,8 @@ def test_the_model_sees_the_picture_under_that_share_of_noise_and_timestep(vaes,
 
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    noise = host.noise_for(latent)
-    host.run(host.guider(watched), latent, noise)
+    noise = tiny.noise_for(latent)
+    tiny.run(tiny.guider(watched), latent, noise)
     shown, timestep, shares = seen[0]
     clean = comfy.latent_formats.Wan22().process_in(parts(latent)[0])[:, :, 3]
     level = (1 - strength) * timestep / 1000

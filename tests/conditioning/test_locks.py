@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import comfy.latent_formats
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
@@ -34,7 +34,7 @@ def no_gradients():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return host.load(tmp_path_factory.mktemp("locks"))
+    return tiny.load(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def sound(seed=2, seconds=1.0, rate=44_100, channels=2, batch=1):
 
 def video_locked(vaes, mode=MODES[0], latent=None, images=None, rate=25.0):
     images = clip() if images is None else images
-    return OviLockVideo.execute(vaes[0], latent or host.empty_latent(), images, rate, mode).result[0]
+    return OviLockVideo.execute(vaes[0], latent or tiny.empty_latent(), images, rate, mode).result[0]
 
 
 def audio_locked(vaes, mode=MODES[0], latent=None, audio=None, start=0.0):
     audio = sound() if audio is None else audio
-    return OviLockAudio.execute(vaes[1], latent or host.empty_latent(), audio, start, mode).result[0]
+    return OviLockAudio.execute(vaes[1], latent or tiny.empty_latent(), audio, start, mode).result[0]
 
 
 def locked(tower, vaes, mode=MODES[0], seed=1, **more):
@@ -70,19 +70,19 @@ def locked(tower, vaes, mode=MODES[0], seed=1, **more):
 
 def ovi(model, latent, solver="unipc", **more):
     settings = {"seed": 3, "steps": 3, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": solver} | more
-    return OviSampler.execute(model, host.positive(), host.negative(), latent, skip_layers="1", **settings).result[0]
+    return OviSampler.execute(model, tiny.positive(), tiny.negative(), latent, skip_layers="1", **settings).result[0]
 
 
 def stock(model, latent, sampler="euler", **more):
     settings = {"seed": 3, "steps": 3, "cfg": 4.0, "scheduler": "simple", "denoise": 1.0} | more
-    prompts = {"positive": host.positive(), "negative": host.negative()}
+    prompts = {"positive": tiny.positive(), "negative": tiny.negative()}
     return KSampler().sample(model, sampler_name=sampler, latent_image=latent, **prompts, **settings)[0]
 
 
 def advanced(model, latent, sampler="euler"):
     """Through SamplerCustomAdvanced with the stock guider."""
     sampler = KSamplerSelect.execute(sampler).result[0]
-    return host.run_both(host.stock_guider(model), latent, sampler=sampler)[0]
+    return tiny.run_both(tiny.stock_guider(model), latent, sampler=sampler)[0]
 
 
 SAMPLERS = {
@@ -141,7 +141,7 @@ def test_samples_come_back_bit_for_bit_with_pictures(model, vaes, sampler, mode)
 @each_tower
 def test_what_was_given_outlives_the_denoised_output_and_being_taken_apart(model, vaes, tower):
     latent = locked(tower, vaes)
-    output, denoised = host.run_both(host.guider(model), latent)
+    output, denoised = tiny.run_both(tiny.guider(model), latent)
     apart = LTXVSeparateAVLatent.execute(output).result
     again = LTXVConcatAVLatent.execute(*apart).result[0]
     wanted, *others = (OviDecode.execute(one, *vaes, "off").result[tower] for one in (output, denoised, again))
@@ -155,11 +155,11 @@ def test_what_was_given_outlives_the_denoised_output_and_being_taken_apart(model
 
 def test_each_clip_of_a_batch_has_what_was_given(model, vaes):
     images, two = clip(frames=9), sound(batch=2)
-    made = ovi(model, video_locked(vaes, images=images, latent=host.empty_latent(2)))
+    made = ovi(model, video_locked(vaes, images=images, latent=tiny.empty_latent(2)))
     frames, audio, _ = OviDecode.execute(made, *vaes, "off").result
     assert torch.equal(frames, images.repeat(2, 1, 1, 1))
     assert not torch.allclose(audio["waveform"][0], audio["waveform"][1], atol=1e-3)
-    made = ovi(model, audio_locked(vaes, audio=two, latent=host.empty_latent(2)))
+    made = ovi(model, audio_locked(vaes, audio=two, latent=tiny.empty_latent(2)))
     frames, audio, video = OviDecode.execute(made, *vaes, "off").result
     assert frames.shape[0] == 18
     assert torch.equal(audio["waveform"], two["waveform"][..., :16_538])
@@ -216,7 +216,7 @@ def test_clean_shows_what_is_given_as_it_is_at_timestep_zero(model, vaes, sample
 def test_follow_the_noise_shows_it_at_the_level_and_timestep_of_each_step(model, vaes, sampler, tower):
     seen, latent = Seen(model), locked(tower, vaes)
     SAMPLERS[sampler](seen.model, latent)
-    noise = host.noise_for(latent, 3).unbind()[tower]
+    noise = tiny.noise_for(latent, 3).unbind()[tower]
     assert len({sigma for _, sigma, _ in seen.forwards}) == 3
     for x, sigma, shares in seen.forwards:
         expected = sigma * noise + (1 - sigma) * normalised(latent)[tower]
@@ -227,11 +227,11 @@ def test_follow_the_noise_shows_it_at_the_level_and_timestep_of_each_step(model,
 @each_tower
 @pytest.mark.parametrize("batch", [1, 2])
 def test_follow_the_noise_equals_a_loop_written_by_hand(model, vaes, tower, batch):
-    latent = locked(tower, vaes, latent=host.empty_latent(batch))
-    noise = list(host.noise_for(latent, 3).unbind())
-    sigmas = host.sigmas("euler", 4)
+    latent = locked(tower, vaes, latent=tiny.empty_latent(batch))
+    noise = list(tiny.noise_for(latent, 3).unbind())
+    sigmas = tiny.sigmas("euler", 4)
     network, x = model.model.diffusion_model, list(noise)
-    texts = [host.text(name).repeat(batch, 1, 1) for name in ("positive", "video negative", "audio negative")]
+    texts = [tiny.text(name).repeat(batch, 1, 1) for name in ("positive", "video negative", "audio negative")]
     positive, *negatives = (torch.nn.functional.pad(text, (0, 0, 0, 500)) for text in texts)
     for sigma, then in pairwise(sigmas):
         x[tower] = sigma * noise[tower] + (1 - sigma) * normalised(latent)[tower]
@@ -243,7 +243,7 @@ def test_follow_the_noise_equals_a_loop_written_by_hand(model, vaes, tower, batc
         x[other] = x[other] + (then - sigma) * velocity
     settings = {"solver": "euler", "steps": 4}
     made = OviSampler.execute(
-        model, host.positive(), host.negative(), latent, seed=3, video_cfg=4.0, audio_cfg=3.0, shift=host.SHIFT,
+        model, tiny.positive(), tiny.negative(), latent, seed=3, video_cfg=4.0, audio_cfg=3.0, shift=tiny.SHIFT,
         skip_layers="", **settings,
     ).result[0]  # fmt: skip
     ours = normalised(made)[1 - tower]
@@ -289,7 +289,7 @@ def test_a_start_picture_on_top_is_shown_clean_and_kept(model, vaes):
 @pytest.mark.parametrize("voice_first", [True, False])
 def test_a_start_picture_and_a_voice_are_both_kept(model, vaes, mode, voice_first):
     """A talking photo: the first frame is clean in both modes, the voice as its mode says."""
-    seen, picture, latent = Seen(model), clip(9, 1), host.empty_latent()
+    seen, picture, latent = Seen(model), clip(9, 1), tiny.empty_latent()
     if voice_first:
         latent = OviImageToVideo.execute(vaes[0], audio_locked(vaes, mode, latent), picture).result[0]
     else:
@@ -306,7 +306,7 @@ def test_a_start_picture_and_a_voice_are_both_kept(model, vaes, mode, voice_firs
 @each_mode
 @each_tower
 def test_two_stages_equal_one_run(model, vaes, tower, mode):
-    settings = (3, 6, 4.0, "euler", "simple", host.positive(), host.negative())  # seed, steps, cfg, ...
+    settings = (3, 6, 4.0, "euler", "simple", tiny.positive(), tiny.negative())  # seed, steps, cfg, ...
 
     def stage(latent, add_noise, start, end, leftover):
         return KSamplerAdvanced().sample(model, add_noise, *settings, latent, start, end, leftover)[0]
@@ -314,7 +314,7 @@ def test_two_stages_equal_one_run(model, vaes, tower, mode):
     latent = locked(tower, vaes, mode)
     one = stage(latent, "enable", 0, 10000, "disable")["samples"]
     two = stage(stage(latent, "enable", 0, 3, "enable"), "disable", 3, 10000, "disable")["samples"]
-    assert host.same(two, one)
+    assert tiny.same(two, one)
     assert torch.equal(two.unbind()[tower], latent["samples"].unbind()[tower])
 
 
@@ -342,7 +342,7 @@ def test_a_cache_spares_forwards_and_keeps_what_is_given(model, vaes, tower, mod
 def test_both_towers_can_be_given(model, vaes):
     """A clip shorter than the sound that was given before shortens the sound too."""
     images, given = clip(frames=12), sound(seconds=2.0)
-    latent = audio_locked(vaes, audio=given, latent=host.empty_latent(seconds=1.0))
+    latent = audio_locked(vaes, audio=given, latent=tiny.empty_latent(seconds=1.0))
     latent = video_locked(vaes, images=images, latent=latent)
     assert [part.shape[2] for part in latent["samples"].unbind()] == [4, 16]
     frames, audio, _ = OviDecode.execute(ovi(model, latent), *vaes, "off").result
@@ -357,7 +357,7 @@ def test_both_towers_can_be_given(model, vaes):
 def test_the_model_goes_on_from_a_sound_that_ends_early(model, vaes, mode):
     """0.5 s are 15 of the 31 latent steps of a second."""
     given = sound(seconds=0.5, rate=48_000)
-    latent = audio_locked(vaes, mode, audio=given, latent=host.empty_latent(seconds=1.0))
+    latent = audio_locked(vaes, mode, audio=given, latent=tiny.empty_latent(seconds=1.0))
     mask = latent["noise_mask"].unbind()[1][0, 0]
     steps = latent["samples"].unbind()[1].shape[-1]
     assert steps == 31

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
-from native_host import same
 from ovi_native.nodes.remix import OviRemix
 from ovi_native.nodes.sampling import OviSampler
 from refusals import refusal
+from tiny_ovi import same
 
 import nodes
 
@@ -18,7 +18,7 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def clip():
-    return host.drawn_latent(5)
+    return tiny.drawn_latent(5)
 
 
 def remixed(latent, video: float, audio: float):
@@ -26,12 +26,12 @@ def remixed(latent, video: float, audio: float):
 
 
 def run(model, latent, solver: str = "dpm++", **more):
-    return host.run(host.guider(model), latent, host.noise_for(latent, 3), steps=STEPS, solver=solver, **more)
+    return tiny.run(tiny.guider(model), latent, tiny.noise_for(latent, 3), steps=STEPS, solver=solver, **more)
 
 
 def stock(model, latent, name: str):
     """Through ComfyUI's KSampler."""
-    out = nodes.KSampler().sample(model, 7, STEPS, 4.0, name, "simple", host.positive(), host.negative(), latent)
+    out = nodes.KSampler().sample(model, 7, STEPS, 4.0, name, "simple", tiny.positive(), tiny.negative(), latent)
     return out[0]["samples"].unbind()
 
 
@@ -61,7 +61,7 @@ def test_both_shares_alike_are_the_samplers_own_denoise(model, clip):
     latent, denoise = OviRemix.execute(clip, 0.6, 0.6).result
     assert denoise == 0.6
     settings = {"seed": 3, "steps": 5, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "skip_layers": "1"}
-    conditionings = host.positive(), host.negative()
+    conditionings = tiny.positive(), tiny.negative()
 
     def sampled(given, steps: int, share: float):
         more = {**settings, "steps": steps, "denoise": share, "solver": "euler"}
@@ -69,7 +69,7 @@ def test_both_shares_alike_are_the_samplers_own_denoise(model, clip):
 
     partial = sampled(clip, 3, 0.6)
     assert same(sampled(latent, 3, 0.6), partial, 1e-6)
-    assert min(host.differences(sampled(clip, 5, 1.0), partial)) > 0.05
+    assert min(tiny.differences(sampled(clip, 5, 1.0), partial)) > 0.05
 
 
 def test_the_held_tower_is_seen_at_the_noise_level_of_each_step_and_is_free_afterwards(model, clip):
@@ -81,10 +81,10 @@ def test_the_held_tower_is_seen_at_the_noise_level_of_each_step_and_is_free_afte
 
     from comfy.patcher_extension import WrappersMP
 
-    looked, noise = model.clone(), host.noise_for(clip, 3)
+    looked, noise = model.clone(), tiny.noise_for(clip, 3)
     looked.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
     latent = remixed(clip, 1.0, 0.5)
-    host.run(host.guider(looked), latent, noise, steps=4, solver="dpm++")
+    tiny.run(tiny.guider(looked), latent, noise, steps=4, solver="dpm++")
     on_the_way = [
         torch.allclose(x, level * noise.unbind()[1] + (1 - level) * clip["samples"].unbind()[1], atol=2e-3)
         for level, x, _ in seen
@@ -94,7 +94,7 @@ def test_the_held_tower_is_seen_at_the_noise_level_of_each_step_and_is_free_afte
 
 
 def test_what_the_mask_keeps_anyway_stays_kept(model, clip):
-    latent = remixed(host.first_frame_kept(clip), 0.6, 0.0)
+    latent = remixed(tiny.first_frame_kept(clip), 0.6, 0.0)
     video, audio = run(model, latent)
     given = clip["samples"].unbind()
     assert torch.equal(video[:, :, 0], given[0][:, :, 0])
@@ -103,9 +103,9 @@ def test_what_the_mask_keeps_anyway_stays_kept(model, clip):
 
 
 def test_items_of_a_batch_are_held_alike(model):
-    pair = host.drawn_latent(5, batch=2)
+    pair = tiny.drawn_latent(5, batch=2)
     video, audio = run(model, remixed(pair, 0.2, 1.0))
-    assert host.finite((video, audio))
+    assert tiny.finite((video, audio))
     given = pair["samples"].unbind()[0]
     near, far = (float((a - given).norm()) for a in (video, run(model, pair)[0]))
     assert near < 0.9 * far
@@ -122,6 +122,6 @@ def test_a_share_out_of_range_or_nothing_to_start_from_is_refused(clip):
     node = "Ovi Remix"
     refusal(OviRemix.execute, clip, 1.2, 0.5, node=node, input="video_denoise", found="1.2", remedy="Set 0")
     refusal(
-        OviRemix.execute, host.empty_latent(), 1.0, 0.5, node=node, input="latent", found="empty audio",
+        OviRemix.execute, tiny.empty_latent(), 1.0, 0.5, node=node, input="latent", found="empty audio",
         remedy="audio_denoise to 1",
     )  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_audio import VAEEncodeAudio
 from comfy_extras.nodes_lt import LTXVConcatAVLatent
@@ -33,7 +33,7 @@ def vaes():
 
 def clip(seconds=1.0, batch=1):
     """A LATENT as a sampler gives it: 1 s is 7 latent frames of 4x6 cells (25 frames) and 31 audio steps."""
-    return host.drawn_latent(5, batch, seconds)
+    return tiny.drawn_latent(5, batch, seconds)
 
 
 def marked(latent=None, action="redo", video="", audio="", mask=None, mode="follow the noise", combine=True):
@@ -115,7 +115,7 @@ def test_the_artist_is_told_what_is_made(caplog):
 def test_a_latent_of_one_tower_has_spans_of_its_own(model):
     for towers, spans in (("video only", {"video": "0.4-0.6"}), ("audio only", {"audio": "0.1-0.3"})):
         empty = EmptyOviLatent.execute(96, 64, 1.0, 1, towers).result[0]
-        before = marked({"samples": host.noise_for(empty, 3)}, **spans)
+        before = marked({"samples": tiny.noise_for(empty, 3)}, **spans)
         made = free(before)[-1]
         after = KSampler().sample(model, 1, 2, 4.0, "euler", "simple", text(5), text(6), before)[0]["samples"]
         old, new = (x.unbind()[1] if x.is_nested else x for x in (before["samples"], after))
@@ -161,7 +161,7 @@ def test_the_picture_outside_a_mask_comes_back_bit_for_bit(model):
 
 
 def test_what_was_kept_stays_kept_as_it_was():
-    latent = host.first_frame_kept(clip())
+    latent = tiny.first_frame_kept(clip())
     mask = marked(latent, video="0-0.3", audio="0-end")["noise_mask"].unbind()[0][0, 0]
     assert (mask[0] == 0).all()  # clean, as it was
     assert (mask[1:3] == 1).all()
@@ -177,7 +177,7 @@ def test_without_combine_the_old_mask_is_forgotten_and_another_span_can_be_redon
 
 
 def test_a_batch_is_marked_alike_and_the_given_latent_stays_as_it_was():
-    latent = host.first_frame_kept(clip(batch=2), (True, False))
+    latent = tiny.first_frame_kept(clip(batch=2), (True, False))
     before = [part.clone() for part in (*latent["samples"].unbind(), *latent["noise_mask"].unbind())]
     mask = marked(latent, video="0-0.3")["noise_mask"].unbind()[0]
     assert [bool((mask[i, :, 0] == 0).all()) for i in range(2)] == [True, False]
@@ -230,7 +230,7 @@ def test_spans_of_nothing_are_refused():
 
 
 def encoded(vaes, images, audio, seconds=0.4, rate=24.0):
-    return OviEncodeClip.execute(*vaes, host.empty_latent(seconds=seconds), images, audio, rate).result[0]
+    return OviEncodeClip.execute(*vaes, tiny.empty_latent(seconds=seconds), images, audio, rate).result[0]
 
 
 def sound(samples, rate=16_000, channels=1):
@@ -271,4 +271,4 @@ def test_a_redone_word_leaves_the_given_frames_as_they_were(model, vaes):
 def test_a_clip_without_sound_is_refused(vaes):
     images = drawn(9, 64, 96, 3).sigmoid()
     expected = {"node": "Ovi Encode Clip", "input": "audio", "found": "no sound", "remedy": "Load Audio"}
-    refusal(OviEncodeClip.execute, *vaes, host.empty_latent(), images, None, **expected)
+    refusal(OviEncodeClip.execute, *vaes, tiny.empty_latent(), images, None, **expected)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-import native_host as host
 import numpy as np
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from native_cases import drawn, small_vaes
@@ -41,7 +41,7 @@ def speech(seconds=3.0, rate=44_100, channels=2, seed=2, batch=1):
 
 
 def voiced(vaes, latent=None, voice=None, seconds=0.6, mode=MODES[0]):
-    return OviVoice.execute(vaes[1], latent or host.empty_latent(), voice or speech(), seconds, mode).result[0]
+    return OviVoice.execute(vaes[1], latent or tiny.empty_latent(), voice or speech(), seconds, mode).result[0]
 
 
 def decoded(vaes, latent):
@@ -49,7 +49,7 @@ def decoded(vaes, latent):
 
 
 def made(model, latent, steps=2, seed=3):
-    prompts = host.positive(), host.negative()
+    prompts = tiny.positive(), tiny.negative()
     return KSampler().sample(model, seed, steps, 4.0, "euler", "simple", *prompts, latent)[0]
 
 
@@ -65,7 +65,7 @@ STEPS, FRAMES, SAMPLES, SOUND, KEPT = 5, 20, 13_333, 27, 26
 @pytest.mark.parametrize(("seconds", "steps", "sound"), [(0.5, 5, 27), (0.6, 5, 27), (1.0, 8, 42), (2.0, 14, 73)])
 @pytest.mark.parametrize("length", [0.4, 1.5])
 def test_the_clip_keeps_its_frames_and_samples_whatever_leads_to_it(vaes, seconds, steps, sound, length):
-    plain = host.drawn_latent(1, seconds=length)
+    plain = tiny.drawn_latent(1, seconds=length)
     latent = voiced(vaes, plain, seconds=seconds)
     assert shapes(latent) == [shapes(plain)[0] + steps, shapes(plain)[1] + sound]
     frames, audio, video = decoded(vaes, latent)
@@ -108,7 +108,7 @@ def test_the_sound_begins_without_a_click(model, vaes):
 
 def test_of_the_voice_nothing_is_left(vaes):
     """One clip after two voices: the pause between them and it makes one as good as the other."""
-    plain = host.drawn_latent(1, seconds=1.5)
+    plain = tiny.drawn_latent(1, seconds=1.5)
     one, other = (voiced(vaes, plain, speech(seed=seed), seconds=1.0) for seed in (2, 9))
     clips = [decoded(vaes, latent)[1]["waveform"] for latent in (one, other)]
     sounds = [decode.decode_audio(vaes[1], latent["samples"].unbind()[1])[..., :16_000] for latent in (one, other)]
@@ -139,7 +139,7 @@ def test_the_model_sees_the_voice_and_its_pause_before_the_clip(model, vaes, mod
     assert float((given - expected).norm() / expected.norm()) < 0.1  # faded over its last 10 ms
     result = made(patched, latent)
     assert torch.equal(result["samples"].unbind()[1][..., :KEPT], given)
-    noise = host.noise_for(latent, 3).unbind()[1][..., :KEPT]
+    noise = tiny.noise_for(latent, 3).unbind()[1][..., :KEPT]
     for sound, sigma, shares in seen:
         if mode == "clean":
             assert torch.allclose(sound[:1, :, :KEPT], given, atol=1e-6)
@@ -164,7 +164,7 @@ def test_the_clip_depends_on_the_voice(model, vaes):
 
 
 def test_each_clip_of_a_batch_has_its_voice(vaes):
-    latent = voiced(vaes, host.empty_latent(2), speech(batch=2))
+    latent = voiced(vaes, tiny.empty_latent(2), speech(batch=2))
     sound = latent["samples"].unbind()[1][..., :KEPT]
     assert not torch.allclose(sound[0], sound[1], atol=0.1)
 
@@ -174,7 +174,7 @@ def test_each_clip_of_a_batch_has_its_voice(vaes):
 
 def test_a_start_picture_begins_the_clip_and_is_shown_before_the_voice_too(model, vaes):
     picture = drawn(1, 64, 96, 3, seed=5).sigmoid()
-    plain = OviImageToVideo.execute(vaes[0], host.empty_latent(), picture).result[0]
+    plain = OviImageToVideo.execute(vaes[0], tiny.empty_latent(), picture).result[0]
     first = plain["samples"].unbind()[0][:, :, 0]
     latent = voiced(vaes, plain)
     result = made(model, latent)
@@ -193,7 +193,7 @@ def test_a_start_picture_begins_the_clip_and_is_shown_before_the_voice_too(model
 
 def test_a_locked_clip_that_gets_a_voice_comes_back_as_it_was(model, vaes):
     images = drawn(9, 40, 72, 3, seed=1).sigmoid()
-    latent = OviLockVideo.execute(vaes[0], host.empty_latent(), images, 25.0, MODES[0]).result[0]
+    latent = OviLockVideo.execute(vaes[0], tiny.empty_latent(), images, 25.0, MODES[0]).result[0]
     frames, audio, _ = decoded(vaes, made(model, voiced(vaes, latent)))
     assert torch.equal(frames, images)
     assert audio["waveform"].shape == (1, 1, 5760)
@@ -203,7 +203,7 @@ def test_a_locked_clip_that_gets_a_voice_comes_back_as_it_was(model, vaes):
 
 
 def test_a_latent_whose_sound_is_given_is_refused(vaes):
-    given = OviLockAudio.execute(vaes[1], host.empty_latent(), speech(), 0.0, "clean").result[0]
+    given = OviLockAudio.execute(vaes[1], tiny.empty_latent(), speech(), 0.0, "clean").result[0]
     for latent, found in ((given, "sound is given"), (voiced(vaes), "begins with a voice already")):
         refusal(
             OviVoice.execute, vaes[1], latent, speech(), 2.0, node="Ovi Own Voice", input="latent", found=found,
@@ -243,14 +243,14 @@ def hush(seconds):
 def test_a_voice_that_is_none_is_refused(vaes, voice, seconds, input, found):
     remedy = {"no sound": "Load Audio", "3 sounds for 1 clip(s)": "one sound"}.get(found, "Trim Audio Duration")
     refusal(
-        OviVoice.execute, vaes[1], host.empty_latent(), voice, seconds, node="Ovi Own Voice", input=input, found=found,
+        OviVoice.execute, vaes[1], tiny.empty_latent(), voice, seconds, node="Ovi Own Voice", input=input, found=found,
         remedy="Set it to 2" if input == "seconds" else remedy,
     )  # fmt: skip
 
 
 def test_the_other_vae_is_named(vaes):
     refusal(
-        OviVoice.execute, vaes[0], host.empty_latent(), speech(), 2.0, node="Ovi Own Voice", input="audio_vae",
+        OviVoice.execute, vaes[0], tiny.empty_latent(), speech(), 2.0, node="Ovi Own Voice", input="audio_vae",
         found="48 latent", remedy="Load Ovi Audio VAE",
     )  # fmt: skip
 
@@ -258,12 +258,12 @@ def test_the_other_vae_is_named(vaes):
 @pytest.mark.parametrize(("seconds", "told"), [(5.0, "the run lasts 7.38 s"), (1.0, None)])
 def test_the_artist_is_told_when_voice_and_clip_are_longer_than_trained(vaes, caplog, seconds, told):
     with caplog.at_level(logging.WARNING):
-        voiced(vaes, host.empty_latent(seconds=seconds), seconds=2.0)
+        voiced(vaes, tiny.empty_latent(seconds=seconds), seconds=2.0)
     assert (told in caplog.text) if told else not caplog.text
 
 
 def test_inputs_are_left_as_they_were(vaes):
-    latent, voice = host.drawn_latent(1), speech(rate=16_000, channels=1)
+    latent, voice = tiny.drawn_latent(1), speech(rate=16_000, channels=1)
     before = [part.clone() for part in latent["samples"].unbind()] + [voice["waveform"].clone()]
     voiced(vaes, latent, voice)
     assert list(latent) == ["samples"]
@@ -272,7 +272,7 @@ def test_inputs_are_left_as_they_were(vaes):
 
 
 def test_a_latent_of_one_tower_is_refused(vaes):
-    latent = {"samples": joint.split(host.empty_latent()["samples"], "latent")[0]}
+    latent = {"samples": joint.split(tiny.empty_latent()["samples"], "latent")[0]}
     refusal(
         OviVoice.execute, vaes[1], latent, speech(), 2.0, node="Ovi Own Voice", input="latent", found="1 part(s)",
         remedy="Empty Ovi Latent",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import comfy.utils
 import folder_paths
 import latent_preview
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy_extras.nodes_audio import VAEDecodeAudio
@@ -38,7 +38,7 @@ def no_gradients():
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory):
     """The MODEL of the same weights whose towers answer each other with nothing: values of the fusion are 0."""
-    weights = published_weights(host.SIZES)
+    weights = published_weights(tiny.SIZES)
     silent = {key: w * 0 if ".v_fusion." in key else w for key, w in weights.items()}
     assert any(".v_fusion." in key for key in silent)
     return load_model(str(write_model(tmp_path_factory.mktemp("apart"), silent)))
@@ -70,8 +70,8 @@ def alone(joint, towers):
 @each_tower
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_tower_alone_makes_what_it_makes_beside_one_it_does_not_look_at(model, apart, towers, kept):
-    joint = host.drawn_latent(3) if kept else host.empty_latent()
-    noise = host.noise_for(joint)
+    joint = tiny.drawn_latent(3) if kept else tiny.empty_latent()
+    noise = tiny.noise_for(joint)
     own = {**joint, "samples": alone(joint["samples"], towers)}
     if kept:
         video, audio = joint["samples"].unbind()
@@ -81,27 +81,27 @@ def test_a_tower_alone_makes_what_it_makes_beside_one_it_does_not_look_at(model,
         own = with_parts(own, *parts(own["samples"], ""), masks[0] if towers == VIDEO else None, None)
         if towers == AUDIO:
             own = with_parts(own, None, audio, audio_mask=masks[1])
-    together = host.run(host.guider(apart), joint, noise)[towers == AUDIO]
-    made = host.run_both(host.guider(model), own, alone(noise, towers))[0]["samples"]
-    assert host.same([part(made, towers)], [together])
-    assert not host.same([together], [host.run(host.guider(model), joint, noise)[towers == AUDIO]], 1e-2)
+    together = tiny.run(tiny.guider(apart), joint, noise)[towers == AUDIO]
+    made = tiny.run_both(tiny.guider(model), own, alone(noise, towers))[0]["samples"]
+    assert tiny.same([part(made, towers)], [together])
+    assert not tiny.same([together], [tiny.run(tiny.guider(model), joint, noise)[towers == AUDIO]], 1e-2)
 
 
 def flops(model, *given):
     x = [torch.zeros(shape) for shape in given]
-    context = torch.zeros(1, 512, host.SIZES["text_dim"])
+    context = torch.zeros(1, 512, tiny.SIZES["text_dim"])
     with FlopCounterMode(display=False) as counter:
-        loaded(host.with_pytorch_attention(model)).model.diffusion_model(x, torch.tensor([500.0]), context)
+        loaded(tiny.with_pytorch_attention(model)).model.diffusion_model(x, torch.tensor([500.0]), context)
     return counter.get_total_flops()
 
 
 def test_the_work_of_the_absent_tower_and_of_the_fusion_is_not_spent(model):
     video, audio, cell = (1, 48, 3, 4, 6), (1, 20, 10), (1, 48, 1, 1, 1)
     both, pictures, sound = flops(model, video, audio), flops(model, video), flops(model, cell, audio)
-    dim, tokens, steps = host.SIZES["dim"], 3 * 2 * 3, 10
+    dim, tokens, steps = tiny.SIZES["dim"], 3 * 2 * 3, 10
     projections = 2 * (tokens + steps) * 2 * dim * dim  # of key and value, 2 operations each
     attention = 2 * 2 * 2 * tokens * steps * dim  # scores and sums, both ways
-    assert both - pictures - sound == host.SIZES["num_layers"] * (projections + attention)
+    assert both - pictures - sound == tiny.SIZES["num_layers"] * (projections + attention)
     assert pictures < 0.75 * both
     assert sound < 0.75 * both
 
@@ -116,11 +116,11 @@ def test_absent_and_present_towers_cost_nothing_and_something_in_a_whole_run(mod
         if name
     ]
     try:
-        host.run_both(host.guider(model), empty(VIDEO))
+        tiny.run_both(tiny.guider(model), empty(VIDEO))
         assert "blocks.2.ffn" in called
         assert not any(name.startswith("audio_model") or "fusion" in name for name in called)
         called.clear()
-        host.run_both(host.guider(model), empty(AUDIO))
+        tiny.run_both(tiny.guider(model), empty(AUDIO))
         assert "audio_model.blocks.2.ffn" in called
         assert all(name.startswith("audio_model") and "fusion" not in name for name in called)
     finally:
@@ -132,7 +132,7 @@ def test_absent_and_present_towers_cost_nothing_and_something_in_a_whole_run(mod
 
 
 def ksampler(model, latent, sampler="euler", steps=2):
-    out = KSampler().sample(model, 1, steps, 4.0, sampler, "simple", host.positive(), host.negative(), latent)
+    out = KSampler().sample(model, 1, steps, 4.0, sampler, "simple", tiny.positive(), tiny.negative(), latent)
     return out[0]["samples"]
 
 
@@ -153,34 +153,34 @@ def test_samplers_take_it(model, towers, batch, sampler):
 @each_tower
 def test_two_stages_make_what_one_run_makes(model, towers):
     def stage(latent, noise, start, end, left):
-        settings = ("euler", "simple", host.positive(), host.negative(), latent, start, end, left)
+        settings = ("euler", "simple", tiny.positive(), tiny.negative(), latent, start, end, left)
         return KSamplerAdvanced().sample(model, noise, 1, 4, 4.0, *settings)[0]
 
     whole = stage(empty(towers), "enable", 0, 10000, "disable")["samples"]
     two = stage(stage(empty(towers), "enable", 0, 2, "enable"), "disable", 2, 10000, "disable")["samples"]
-    assert host.same([part(two, towers)], [part(whole, towers)])
+    assert tiny.same([part(two, towers)], [part(whole, towers)])
 
 
 @each_tower
 @pytest.mark.parametrize("node", [EasyCacheNode, LazyCacheNode])
 def test_a_cache_goes_by_the_tower_that_is_there(model, towers, node):
     def run(threshold):
-        counted = host.Forwards(node.execute(model, threshold, 0.1, 0.95, False).result[0])
+        counted = tiny.Forwards(node.execute(model, threshold, 0.1, 0.95, False).result[0])
         blocks = []
         counted.model.set_model_patch_replace(
             lambda args, extra: (blocks.append(1), extra["original_block"](args))[1], "dit", "double_block", 0
         )
-        out = host.run_both(host.guider(counted.model), empty(towers), steps=12)[0]["samples"]
+        out = tiny.run_both(tiny.guider(counted.model), empty(towers), steps=12)[0]["samples"]
         return part(out, towers), len(blocks)
 
-    whole = part(host.run_both(host.guider(model), empty(towers), steps=12)[0]["samples"], towers)
+    whole = part(tiny.run_both(tiny.guider(model), empty(towers), steps=12)[0]["samples"], towers)
     idle, forwards = run(0.0)
     assert forwards == 12
-    assert host.same([idle], [whole])
+    assert tiny.same([idle], [whole])
     cached, forwards = run(1.0)
     assert 2 <= forwards <= 9
-    unlike = part(host.noise_for(empty(towers), 9), towers)
-    assert 0 < host.differences([cached], [whole])[0] < host.differences([unlike], [whole])[0] * 0.75
+    unlike = part(tiny.noise_for(empty(towers), 9), towers)
+    assert 0 < tiny.differences([cached], [whole])[0] < tiny.differences([unlike], [whole])[0] * 0.75
 
 
 @pytest.mark.parametrize(("towers", "size"), [(VIDEO, (6, 4)), (AUDIO, (160, 20))])
@@ -196,7 +196,7 @@ def test_every_step_has_its_progress(model, monkeypatch, towers, size):
 
 @each_tower
 def test_a_mask_keeps_what_it_kept_beside_the_other_tower(model, towers):
-    latent = {**empty(towers), "samples": host.noise_for(empty(towers), 3)}
+    latent = {**empty(towers), "samples": tiny.noise_for(empty(towers), 3)}
     video, audio = parts(latent["samples"], "")
     if towers == VIDEO:
         mask = torch.ones(1, 64, 96)
@@ -241,7 +241,7 @@ def test_sound_alone_can_be_taken_apart_decoded_and_joined_with_a_video(model, v
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_pictures_alone_are_decoded_beside_silence_of_their_length(vaes, save, batch):
-    latent = {"samples": host.noise_for(empty(VIDEO, batch), 3)}
+    latent = {"samples": tiny.noise_for(empty(VIDEO, batch), 3)}
     images, audio, video = OviDecode.execute(latent, vaes[0], None, "off").result
     assert images.shape == (9 * batch, 64, 96, 3)
     assert audio["waveform"].shape == (batch, 1, 6000)
@@ -254,7 +254,7 @@ def test_pictures_alone_are_decoded_beside_silence_of_their_length(vaes, save, b
 
 @pytest.mark.parametrize(("seconds", "frames"), [(0.4, 8), (5.0, 121), (10.0, 242)])
 def test_sound_alone_is_decoded_beside_black_frames_of_its_length(vaes, save, seconds, frames):
-    latent = {"samples": host.noise_for(empty(AUDIO, seconds=seconds), 3)}
+    latent = {"samples": tiny.noise_for(empty(AUDIO, seconds=seconds), 3)}
     images, audio, video = OviDecode.execute(latent, None, vaes[1], "off").result
     steps = latent["samples"].unbind()[1].shape[-1]
     assert audio["waveform"].shape == (1, 1, steps * 512)
@@ -269,7 +269,7 @@ def test_sound_alone_is_decoded_beside_black_frames_of_its_length(vaes, save, se
 def test_a_picture_begins_a_video_without_sound(model, vaes):
     picture = drawn(1, 64, 96, 3, seed=3).sigmoid()
     latent = OviImageToVideo.execute(vaes[0], empty(VIDEO), picture).result[0]
-    joint = OviImageToVideo.execute(vaes[0], host.empty_latent(), picture).result[0]
+    joint = OviImageToVideo.execute(vaes[0], tiny.empty_latent(), picture).result[0]
     assert torch.equal(latent["samples"], joint["samples"].unbind()[0])
     assert torch.equal(latent["noise_mask"], joint["noise_mask"].unbind()[0])
     made = sample(model, latent, text(5), text(6))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 
 import folder_paths
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
-from native_host import both_differ, same
 from safetensors.torch import save_file
+from tiny_ovi import both_differ, same
 
 import nodes
 
 RANK, ALPHA, STRENGTH = 4, 2.0, 0.75
-DIM, FFN, TEXT = host.SIZES["dim"], host.SIZES["ffn_dim"], host.SIZES["text_dim"]
+DIM, FFN, TEXT = tiny.SIZES["dim"], tiny.SIZES["ffn_dim"], tiny.SIZES["text_dim"]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def run_and_look(model) -> tuple[tuple, dict]:
 
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    return host.run(host.guider(model), steps=2), weights
+    return tiny.run(tiny.guider(model), steps=2), weights
 
 
 @pytest.fixture(scope="module")

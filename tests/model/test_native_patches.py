@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from native_host import both_differ, same
+from tiny_ovi import both_differ, same
 
 
 @pytest.fixture(scope="module")
 def plain(model):
-    return host.run(host.guider(model))
+    return tiny.run(tiny.guider(model))
 
 
 # -- caches ---------------------------------------------------------------------------------------------------------
@@ -34,13 +34,13 @@ class Blocks:
 @pytest.mark.parametrize("node", [EasyCacheNode, LazyCacheNode])
 def test_a_cache_spares_forwards_and_keeps_both_towers(model, node):
     idle, busy = (Blocks(node.execute(model, threshold, 0.1, 0.95, False).result[0]) for threshold in (0.0, 1.0))
-    whole = host.run(host.guider(model), steps=12)
-    assert same(host.run(host.guider(idle.model), steps=12), whole)
+    whole = tiny.run(tiny.guider(model), steps=12)
+    assert same(tiny.run(tiny.guider(idle.model), steps=12), whole)
     assert idle.runs == 12
-    cached = host.run(host.guider(busy.model), steps=12)
+    cached = tiny.run(tiny.guider(busy.model), steps=12)
     assert busy.runs <= 9
-    fewer = host.run(host.guider(model), steps=6)
-    for off, off_with_fewer in zip(host.differences(cached, whole), host.differences(fewer, whole), strict=True):
+    fewer = tiny.run(tiny.guider(model), steps=6)
+    for off, off_with_fewer in zip(tiny.differences(cached, whole), tiny.differences(fewer, whole), strict=True):
         assert 0 < off < off_with_fewer  # a tower that was left out would be far off
 
 
@@ -56,7 +56,7 @@ def test_a_cache_does_not_write_into_the_latent_of_the_sampler(model):
 
     cached = EasyCacheNode.execute(model, 1.0, 0.1, 0.95, False).result[0]
     cached.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
-    host.run(host.guider(cached), steps=8)
+    tiny.run(tiny.guider(cached), steps=8)
     assert changed == [False] * 8
 
 
@@ -82,7 +82,7 @@ def first_predictions(model, **more) -> dict[int, list]:
 
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    host.run(host.guider(model, **more), steps=1)
+    tiny.run(tiny.guider(model, **more), steps=1)
     return seen
 
 
@@ -95,8 +95,8 @@ def test_a_block_replacement_sees_and_changes_the_tokens_of_both_towers(model, p
 
     patched = model.clone()
     patched.set_model_patch_replace(look, "dit", "double_block", 0)
-    assert both_differ(host.run(host.guider(patched)), plain)
-    assert shapes == [[(2, 3 * 2 * 3, 128), (2, 10, 128)]] * host.STEPS
+    assert both_differ(tiny.run(tiny.guider(patched)), plain)
+    assert shapes == [[(2, 3 * 2 * 3, 128), (2, 10, 128)]] * tiny.STEPS
 
 
 def test_a_block_replacement_and_a_skipped_layer_at_the_same_block_both_act(model):
@@ -120,8 +120,8 @@ def test_a_patch_after_blocks_is_called_for_each_and_changes_the_tokens(model, p
 
     patched = model.clone()
     patched.set_model_patch(patch, "double_block")
-    assert both_differ(host.run(host.guider(patched)), plain)
-    assert seen == [(0, 0), (1, 1), (2, 2)] * host.STEPS
+    assert both_differ(tiny.run(tiny.guider(patched)), plain)
+    assert seen == [(0, 0), (1, 1), (2, 2)] * tiny.STEPS
 
 
 # -- wrappers ---------------------------------------------------------------------------------------------------------
@@ -132,10 +132,10 @@ def test_a_patch_after_blocks_is_called_for_each_and_changes_the_tokens(model, p
     [
         (WrappersMP.OUTER_SAMPLE, 1),
         (WrappersMP.SAMPLER_SAMPLE, 1),
-        (WrappersMP.PREDICT_NOISE, host.STEPS),
-        (WrappersMP.CALC_COND_BATCH, host.STEPS),
-        (WrappersMP.APPLY_MODEL, host.STEPS),
-        (WrappersMP.DIFFUSION_MODEL, host.STEPS),
+        (WrappersMP.PREDICT_NOISE, tiny.STEPS),
+        (WrappersMP.CALC_COND_BATCH, tiny.STEPS),
+        (WrappersMP.APPLY_MODEL, tiny.STEPS),
+        (WrappersMP.DIFFUSION_MODEL, tiny.STEPS),
     ],
 )
 def test_wrappers_of_other_packs_are_called_and_change_the_result(model, plain, kind, calls):
@@ -148,10 +148,10 @@ def test_wrappers_of_other_packs_are_called_and_change_the_result(model, plain, 
 
     wrapped = model.clone()
     wrapped.add_wrapper_with_key(kind, "other pack", wrapper)
-    assert same(host.run(host.guider(wrapped)), plain, 0)
+    assert same(tiny.run(tiny.guider(wrapped)), plain, 0)
     assert len(made) == calls
     factor = 0.9
-    assert both_differ(host.run(host.guider(wrapped)), plain)
+    assert both_differ(tiny.run(tiny.guider(wrapped)), plain)
 
 
 def test_a_model_function_wrapper_stands_between_sampler_and_model(model, plain):
@@ -163,10 +163,10 @@ def test_a_model_function_wrapper_stands_between_sampler_and_model(model, plain)
 
     wrapped = model.clone()
     wrapped.set_model_unet_function_wrapper(wrapper)
-    assert same(host.run(host.guider(wrapped)), plain, 0)
-    assert seen == [(2, [1, 0])] * host.STEPS
+    assert same(tiny.run(tiny.guider(wrapped)), plain, 0)
+    assert seen == [(2, [1, 0])] * tiny.STEPS
     factor = 0.9
-    assert both_differ(host.run(host.guider(wrapped)), plain)
+    assert both_differ(tiny.run(tiny.guider(wrapped)), plain)
 
 
 def test_another_attention_is_used_everywhere(model, plain):
@@ -179,8 +179,8 @@ def test_another_attention_is_used_everywhere(model, plain):
 
     patched = model.clone()
     patched.model_options["transformer_options"]["optimized_attention_override"] = override
-    assert same(host.run(host.guider(patched)), plain)
+    assert same(tiny.run(tiny.guider(patched)), plain)
     # in each tower: self-attention, text, the other tower
-    assert calls == host.STEPS * 3 * 2 * 3
+    assert calls == tiny.STEPS * 3 * 2 * 3
     factor = 0.9
-    assert both_differ(host.run(host.guider(patched)), plain)
+    assert both_differ(tiny.run(tiny.guider(patched)), plain)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import comfy.latent_formats
 import comfy.utils
 import latent_preview
-import native_host as host
 import numpy as np
 import pytest
 import story_cases
+import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
@@ -23,21 +23,21 @@ STRIP = 20  # a pixel for each channel
 
 
 def ksampler(model, latent):
-    nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "simple", host.positive(), host.negative(), latent)
+    nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "simple", tiny.positive(), tiny.negative(), latent)
 
 
 def stock_guider(model, latent):
     euler = KSamplerSelect.execute("euler").result[0]
-    host.run_both(host.stock_guider(model), latent, sampler=euler, steps=2)
+    tiny.run_both(tiny.stock_guider(model), latent, sampler=euler, steps=2)
 
 
 def own_guider(model, latent):
-    host.run_both(host.guider(model), latent, steps=2)
+    tiny.run_both(tiny.guider(model), latent, steps=2)
 
 
 def own_sampler(model, latent):
     settings = {"seed": 1, "steps": 2, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc"}
-    OviSampler.execute(model, host.positive(), host.negative(), latent, skip_layers="1", **settings)
+    OviSampler.execute(model, tiny.positive(), tiny.negative(), latent, skip_layers="1", **settings)
 
 
 each_sampler = pytest.mark.parametrize("sample", [ksampler, stock_guider, own_guider, own_sampler])
@@ -63,7 +63,7 @@ def preview(latent_format, video) -> Image.Image:
 
 def with_sound(audio) -> dict:
     """A LATENT whose sound is kept as given."""
-    latent = host.drawn_latent(3)
+    latent = tiny.drawn_latent(3)
     video, _ = latent["samples"].unbind()
     return denoise_mask.with_parts(latent, video, audio, audio_mask=torch.zeros(1, 1, audio.shape[-1]))
 
@@ -144,7 +144,7 @@ def test_sound_is_gone_from_the_preview_after_a_run_that_failed(model, shown, mo
 
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop)
     with pytest.raises(KeyboardInterrupt):
-        own_sampler(model, host.empty_latent())
+        own_sampler(model, tiny.empty_latent())
     assert model.model.latent_format.sound is None
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
-from native_host import both_differ, same
 from ovi_native.nodes.guidance import OviCoupling
 from refusals import refusal
+from tiny_ovi import both_differ, same
 
-STEPS, LAYERS = host.STEPS, host.SIZES["num_layers"]
+STEPS, LAYERS = tiny.STEPS, tiny.SIZES["num_layers"]
 
 
 @pytest.fixture(scope="module")
 def plain(model):
-    return host.run(host.guider(model))
+    return tiny.run(tiny.guider(model))
 
 
 def coupled(model, **more):
@@ -57,7 +57,7 @@ class Attentions:
 
 
 def test_strength_one_changes_no_bit(model, plain):
-    assert same(host.run(host.guider(coupled(model))), plain, 0)
+    assert same(tiny.run(tiny.guider(coupled(model))), plain, 0)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_strength_one_changes_no_bit(model, plain):
 def test_each_direction_is_scaled_on_its_own(model, strengths, towers):
     """In one step and with one block nothing comes back: the tower that hears as ever gives the very same."""
     one_block = {"layers": str(LAYERS - 1)}
-    differences = host.differences(
-        host.run(host.guider(coupled(model, **strengths, **one_block)), steps=1),
-        host.run(host.guider(model), steps=1),
+    differences = tiny.differences(
+        tiny.run(tiny.guider(coupled(model, **strengths, **one_block)), steps=1),
+        tiny.run(tiny.guider(model), steps=1),
     )
     for tower in (0, 1):
         assert differences[tower] > 1e-4 if tower in towers else differences[tower] == 0
@@ -85,24 +85,24 @@ def test_the_other_towers_answer_is_added_as_often_as_the_strength_says(model, s
     }  # fmt: skip
     state = model.model.state_dict()
     scaled.add_patches({key: ("diff", (state[key] * (strength - 1),)) for key in weights}, 1.0, 1.0)
-    expected = host.run(host.guider(scaled))
-    ours = host.run(host.guider(coupled(model, video_to_audio=strength, audio_to_video=strength)))
+    expected = tiny.run(tiny.guider(scaled))
+    ours = tiny.run(tiny.guider(coupled(model, video_to_audio=strength, audio_to_video=strength)))
     assert same(ours, expected, 1e-4)
-    assert both_differ(ours, host.run(host.guider(model)), 1e-3)
+    assert both_differ(ours, tiny.run(tiny.guider(model)), 1e-3)
 
 
 def test_at_zero_the_other_tower_is_not_heard_and_its_work_is_not_done(model):
     deaf = coupled(model, video_to_audio=0.0)
-    audio = host.run(host.guider(deaf))[1]
-    other = host.noise_for(host.empty_latent(), 1)
-    other = host.NestedTensor([torch.randn_like(other.unbind()[0]), other.unbind()[1]])
-    assert torch.equal(audio, host.run(host.guider(deaf), noise=other)[1])
-    assert not torch.equal(host.run(host.guider(model))[1], host.run(host.guider(model), noise=other)[1])
+    audio = tiny.run(tiny.guider(deaf))[1]
+    other = tiny.noise_for(tiny.empty_latent(), 1)
+    other = tiny.NestedTensor([torch.randn_like(other.unbind()[0]), other.unbind()[1]])
+    assert torch.equal(audio, tiny.run(tiny.guider(deaf), noise=other)[1])
+    assert not torch.equal(tiny.run(tiny.guider(model))[1], tiny.run(tiny.guider(model), noise=other)[1])
     whole, half, none = (
         Attentions(m) for m in (model, deaf, coupled(deaf, audio_to_video=0.0))
     )  # self-attention and text in both towers, and what is left of the other two
     for counted, kinds in ((whole, 6), (half, 5), (none, 4)):
-        host.run(host.guider(counted.model))
+        tiny.run(tiny.guider(counted.model))
         assert counted.calls == STEPS * LAYERS * kinds
 
 
@@ -111,12 +111,12 @@ def test_at_zero_the_other_tower_is_not_heard_and_its_work_is_not_done(model):
 
 def test_layers_are_a_part_of_all_and_nodes_multiply(model):
     zero = {"video_to_audio": 0.0, "audio_to_video": 0.0}
-    all_of_them = host.run(host.guider(coupled(model, **zero)))
+    all_of_them = tiny.run(tiny.guider(coupled(model, **zero)))
     chained = coupled(coupled(model, **zero, layers="0-1"), **zero, layers="2")
-    assert same(host.run(host.guider(chained)), all_of_them, 0)
-    assert both_differ(host.run(host.guider(coupled(model, **zero, layers="1"))), all_of_them)
+    assert same(tiny.run(tiny.guider(chained)), all_of_them, 0)
+    assert both_differ(tiny.run(tiny.guider(coupled(model, **zero, layers="1"))), all_of_them)
     halves = coupled(coupled(model, video_to_audio=0.5), video_to_audio=4.0)
-    assert same(host.run(host.guider(halves)), host.run(host.guider(coupled(model, video_to_audio=2.0))), 0)
+    assert same(tiny.run(tiny.guider(halves)), tiny.run(tiny.guider(coupled(model, video_to_audio=2.0))), 0)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.5, 1.0), (0.3, 0.7)])
@@ -131,7 +131,7 @@ def test_it_begins_and_ends_at_its_share_of_the_run(model, start, end):
         return out
 
     counted.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    host.run(host.guider(counted.model), steps=5, solver="dpm++")
+    tiny.run(tiny.guider(counted.model), steps=5, solver="dpm++")
     assert per_step == [5 if start <= i / 5 <= end else 6 for i in range(5)]
 
 
@@ -143,9 +143,9 @@ def test_it_begins_and_ends_at_its_share_of_the_run(model, start, end):
     [("a2v_cross_attn", {"audio_to_video": 0.0}), ("v2a_cross_attn", {"video_to_audio": 0.0})],
 )
 def test_the_hosts_switches_mean_what_they_mean_for_ltx(model, plain, switch, strengths):
-    off = host.run(host.guider(switched(model, **{switch: False})))
-    assert same(off, host.run(host.guider(coupled(model, **strengths))), 0)
-    assert same(host.run(host.guider(switched(model, **{switch: True}))), plain, 0)
+    off = tiny.run(tiny.guider(switched(model, **{switch: False})))
+    assert same(off, tiny.run(tiny.guider(coupled(model, **strengths))), 0)
+    assert same(tiny.run(tiny.guider(switched(model, **{switch: True}))), plain, 0)
     towers = velocity(model, 2, 3), velocity(model, 2, 4), velocity(model, 5, 3)
     alone = [velocity(model, *seeds, {switch: False}) for seeds in ((2, 3), (2, 4), (5, 3))]
     deaf, changed = (0, 1) if switch == "a2v_cross_attn" else (1, 2)
@@ -155,9 +155,9 @@ def test_the_hosts_switches_mean_what_they_mean_for_ltx(model, plain, switch, st
 
 def test_it_works_under_the_hosts_own_guider_and_a_batch(model):
     deaf = coupled(model, video_to_audio=0.0)
-    assert host.differences(host.run(host.stock_guider(deaf)), host.run(host.stock_guider(model)))[1] > 1e-3
-    latent = host.empty_latent(batch=2)
-    assert host.differences(host.run(host.guider(deaf), latent), host.run(host.guider(model), latent))[1] > 1e-3
+    assert tiny.differences(tiny.run(tiny.stock_guider(deaf)), tiny.run(tiny.stock_guider(model)))[1] > 1e-3
+    latent = tiny.empty_latent(batch=2)
+    assert tiny.differences(tiny.run(tiny.guider(deaf), latent), tiny.run(tiny.guider(model), latent))[1] > 1e-3
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from native_host import drawn_latent, empty_latent, first_frame_kept, run, same, stock_guider
 from ovi_native.nodes.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.model.base_model import OviModelConfig
@@ -20,6 +19,7 @@ from ovi_native.ovi_core.network.transformer import OviConfig
 from ovi_native.ovi_core.sampling.model_patches import with_chunks
 from safetensors.torch import save_file
 from simulated_card import DEVICE, Living, flash_attention
+from tiny_ovi import drawn_latent, empty_latent, first_frame_kept, run, same, stock_guider
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import comfy.model_management
 import comfy.model_patcher
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_torch_compile import TorchCompileModel
-from native_host import both_differ, same
 from ovi_native.ovi_core.network import rope
 from ovi_native.ovi_core.network.timesteps import Waves
+from tiny_ovi import both_differ, same
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # -- once a run -----------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def text_rows(model):
 
 def test_text_is_projected_once_a_run(model, text_rows):
     for _ in range(2):
-        host.run(host.guider(model))
+        tiny.run(tiny.guider(model))
         assert text_rows == {"embedding": [2, 2], "key": [2, 2]}  # both prompts in one batch, in each tower
         text_rows["embedding"].clear()
         text_rows["key"].clear()
@@ -44,16 +44,16 @@ def test_text_is_projected_once_a_run(model, text_rows):
 def test_text_is_projected_in_every_step_where_memory_is_short_with_the_same_result(
     model, text_rows, monkeypatch, room
 ):
-    model = host.with_pytorch_attention(model)
-    kept = host.run(host.guider(model))
+    model = tiny.with_pytorch_attention(model)
+    kept = tiny.run(tiny.guider(model))
     text_rows["key"].clear()
-    latent = host.empty_latent()
+    latent = tiny.empty_latent()
     packed = sum(part.numel() for part in latent["samples"].unbind())
     step = model.model.memory_required((2, 1, packed))
     free = 2 * step if room == "for a batch" else 0
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **more: free)
-    assert same(host.run(host.guider(model)), kept)
-    assert text_rows["key"] == ([2] * 2 if room == "for a batch" else [1] * 4) * host.STEPS
+    assert same(tiny.run(tiny.guider(model)), kept)
+    assert text_rows["key"] == ([2] * 2 if room == "for a batch" else [1] * 4) * tiny.STEPS
 
 
 def test_positions_and_frequencies_are_computed_once_a_run(model, monkeypatch):
@@ -69,7 +69,7 @@ def test_positions_and_frequencies_are_computed_once_a_run(model, monkeypatch):
     for name in ("video_table", "audio_table"):
         monkeypatch.setattr(rope, name, counting(getattr(rope, name)))
     monkeypatch.setattr(Waves, "of_dim", counting(Waves.of_dim))
-    host.run(host.guider(model))
+    tiny.run(tiny.guider(model))
     assert sorted(calls) == ["audio_table", "of_dim", "video_table"]
 
 
@@ -116,9 +116,9 @@ def test_no_step_after_the_first_computes_in_float64_or_waits_for_the_device(mod
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "begin", begin)
     watched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "end", end)
-    latent = host.first_frame_kept(host.drawn_latent(3)) if kept else host.empty_latent()
+    latent = tiny.first_frame_kept(tiny.drawn_latent(3)) if kept else tiny.empty_latent()
     with watch:
-        host.run(host.guider(watched), latent, solver=solver)
+        tiny.run(tiny.guider(watched), latent, solver=solver)
     assert watch.operations > 1000
     assert watch.found == []
 
@@ -129,21 +129,21 @@ def test_no_step_after_the_first_computes_in_float64_or_waits_for_the_device(mod
 def test_a_compiled_model_gives_the_same_results_whatever_changes_between_runs(tmp_path, monkeypatch):
     """Its options are constants to a model compiled by ComfyUI's node. All the same it must see other skip layers,
     another solver, patches of other packs, and which of two prompts of one shape it is given."""
-    model = host.with_pytorch_attention(host.load(tmp_path, num_layers=2))
+    model = tiny.with_pytorch_attention(tiny.load(tmp_path, num_layers=2))
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda *args: 0)  # one prompt at a time
     compiled = TorchCompileModel.execute(model, "eager").result[0]
     torch._dynamo.reset()
     results = []
     for skip_layers, solver in (("1", "euler"), ("", "euler"), ("", "unipc")):  # unipc cuts timesteps, euler does not
-        expected = host.run(host.guider(model, skip_layers=skip_layers), steps=2, solver=solver)
+        expected = tiny.run(tiny.guider(model, skip_layers=skip_layers), steps=2, solver=solver)
         graphs = []
         for _ in range(2):
-            assert same(host.run(host.guider(compiled, skip_layers=skip_layers), steps=2, solver=solver), expected)
+            assert same(tiny.run(tiny.guider(compiled, skip_layers=skip_layers), steps=2, solver=solver), expected)
             graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
         assert graphs[0] == graphs[1] > 0  # the second run compiles nothing
         results.append(expected)
     assert both_differ(*results[:2])
     later = compiled.clone()
     later.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "other pack", lambda *args, **more: [-x for x in args[1]])
-    assert both_differ(host.run(host.guider(later), steps=2), results[0])
+    assert both_differ(tiny.run(tiny.guider(later), steps=2), results[0])
     torch._dynamo.reset()

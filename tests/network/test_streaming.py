@@ -141,7 +141,7 @@ def test_a_forward_that_is_stopped_leaves_nothing_behind_once_the_host_has_clean
 
 def test_the_result_is_the_same_as_without(transformer, monkeypatch, request):
     with monkeypatch.context() as without:
-        without.setattr(weight_prefetch, "model_prefetch", None)  # an older host
+        without.setattr(weight_prefetch, "model_prefetch", None)  # an older ComfyUI
         plain = forward(transformer)
     card = request.getfixturevalue("card")
     assert all(map(torch.equal, forward(transformer), plain))

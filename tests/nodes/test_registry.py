@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tools.dev.server import PACK_FOLDER, Server
-from tools.dev.setup import ROOT, Host
+from tools.dev.setup import ROOT, Installation
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
 LARGEST = 40e6  # bytes
@@ -67,8 +67,8 @@ def installed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(installed: Path) -> Iterator[Server]:
-    host = Host(Path(sys.executable), COMFYUI)
-    with Server(host, installed.parent.parent, pack=installed) as running:
+    installation = Installation(Path(sys.executable), COMFYUI)
+    with Server(installation, installed.parent.parent, pack=installed) as running:
         yield running
 
 

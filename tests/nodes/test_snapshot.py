@@ -89,7 +89,7 @@ def widgets(inputs: Inputs) -> list[str]:
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
-    """The pack's nodes on a host whose folders are empty."""
+    """The pack's nodes on a ComfyUI whose folders are empty."""
     monkeypatch.setattr(folder_paths, "get_filename_list", lambda _folder: [])
     monkeypatch.setattr(folder_paths, "get_input_subfolders", list)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Studio
+from browser import Studio, own_inputs
 
 from tools.dev.server import PACK_FOLDER, Server
 from tools.dev.setup import ROOT
@@ -129,11 +129,6 @@ def test_every_workflow_opens_with_all_its_links(page: Studio, page_nodes: dict[
         meant = {key: node["inputs"] for key, node in to_prompt(graph, page_nodes).items()}
         assert {key: own_inputs(node["inputs"]) for key, node in seen.items()} == meant, file.stem
     assert page.complaints() == []
-
-
-def own_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Without those that the page adds for its players."""
-    return {name: value for name, value in inputs.items() if name not in ("video-preview", "audioUI", "upload")}
 
 
 def content(graph: dict[str, Any]) -> tuple[list, list]:

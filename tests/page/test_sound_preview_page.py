@@ -6,12 +6,10 @@ import asyncio
 import io
 import json
 import os
-import sys
 import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,12 +17,11 @@ import av
 import numpy as np
 import pytest
 from browser import Studio, find, studio
+from servers import INSTALLATION
 
 from tools import standins
 from tools.dev.server import Server
-from tools.dev.setup import ROOT, Host
 
-HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 SECONDS, STEPS, EVERY = 1.0, 6, 2
 # Presses play as soon as there is a sound, and writes down whether the run was over by then.
 HEARD = """() => { window.heard = [];
@@ -38,7 +35,7 @@ HEARD = """() => { window.heard = [];
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
     standins.make(models)
-    with Server(HOST, tmp_path_factory.mktemp("base"), models=models) as running:
+    with Server(INSTALLATION, tmp_path_factory.mktemp("base"), models=models) as running:
         yield running
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiTSimple
-from native_host import both_differ, same
 from ovi_native.nodes.guidance import OviCoupling, OviGuidanceOptions
 from ovi_native.nodes.sampling import OviSampler
 from ovi_native.ovi_core.sampling.schedules import Interval, Schedule, share_of_run
 from refusals import refusal
+from tiny_ovi import both_differ, same
 
 from tests.sampling.test_native_guidance import Predictions
 
@@ -24,14 +24,14 @@ def options(**more):
 
 
 def guider(model, video_cfg: float = 4.0, audio_cfg: float = 3.0, given=None, **more):
-    return host.guider(model, video_cfg, audio_cfg, guidance_options=options(**more) if given is None else given)
+    return tiny.guider(model, video_cfg, audio_cfg, guidance_options=options(**more) if given is None else given)
 
 
 def strengths(model, **more) -> list[list[float | None]]:
     """In every step the strength that video and audio were guided with: g in n + g (p - n); None without a negative."""
-    seen, counted = Predictions(model), host.Forwards(model)
+    seen, counted = Predictions(model), tiny.Forwards(model)
     seen.model.add_wrapper_with_key("diffusion_model", "rows", counted._count)
-    host.run(guider(seen.model, **more), steps=STEPS, solver="dpm++")
+    tiny.run(guider(seen.model, **more), steps=STEPS, solver="dpm++")
     found = []
     for step, rows in zip(seen.steps, counted.rows, strict=True):
         away = [p - n for p, n in zip(step["positive"], step["negative"], strict=True)]
@@ -45,9 +45,9 @@ def strengths(model, **more) -> list[list[float | None]]:
 
 
 def test_without_options_and_with_those_that_change_nothing_no_bit_differs(model):
-    plain = host.run(host.guider(model))
-    assert same(host.run(guider(model)), plain, 0)
-    assert same(host.run(guider(model, schedule="points", points="0:4", tower="video")), plain, 1e-6)
+    plain = tiny.run(tiny.guider(model))
+    assert same(tiny.run(guider(model)), plain, 0)
+    assert same(tiny.run(guider(model, schedule="points", points="0:4", tower="video")), plain, 1e-6)
 
 
 def test_each_tower_has_its_own_interval_and_the_negative_is_skipped_where_none_needs_it(model):
@@ -71,18 +71,18 @@ def test_a_schedule_says_the_strength_of_every_step(model, more, video):
 
 
 def test_steps_in_which_both_strengths_are_one_cost_half(model):
-    counted = host.Forwards(model)
-    host.run(guider(counted.model, schedule="points", points="0.4:4, 0.5:1"), steps=STEPS, solver="dpm++")
+    counted = tiny.Forwards(model)
+    tiny.run(guider(counted.model, schedule="points", points="0.4:4, 0.5:1"), steps=STEPS, solver="dpm++")
     assert counted.rows == [2, 2, 2, 1, 1]
 
 
 def test_the_all_in_one_sampler_takes_the_same_options(model):
     settings = {"seed": 3, "steps": 3, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "euler"}
     settings |= {"skip_layers": "1", "guidance_options": options(schedule="linear")}
-    inputs = model, host.positive(), host.negative(), host.empty_latent()
+    inputs = model, tiny.positive(), tiny.negative(), tiny.empty_latent()
     ours = OviSampler.execute(*inputs, **settings).result[0]["samples"].unbind()
-    noise = host.noise_for(host.empty_latent(), 3)
-    assert same(ours, host.run(guider(model, schedule="linear"), noise=noise, steps=3), 1e-6)
+    noise = tiny.noise_for(tiny.empty_latent(), 3)
+    assert same(ours, tiny.run(guider(model, schedule="linear"), noise=noise, steps=3), 1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -101,13 +101,13 @@ def alone(model):
 
 def first(model, run) -> dict:
     seen = Predictions(model)
-    host.run(run(seen.model), steps=1)
+    tiny.run(run(seen.model), steps=1)
     return seen.steps[0]
 
 
 def test_modality_guidance_adds_the_way_from_towers_that_do_not_hear_each_other(model):
     """guided + m (p - a), with a from a run of its own without coupling."""
-    plain, deaf = first(model, host.guider), first(alone(model), host.guider)
+    plain, deaf = first(model, tiny.guider), first(alone(model), tiny.guider)
     chain = options(tower="audio", modality_guidance=2.0, options=options(tower="video", modality_guidance=0.5))
     step = first(model, lambda m: guider(m, given=chain))
     for i, m in enumerate((0.5, 2.0)):
@@ -120,30 +120,30 @@ def test_modality_guidance_adds_the_way_from_towers_that_do_not_hear_each_other(
 
 @pytest.mark.parametrize(("cfg", "roles"), [(4.0, [2, 1, 0]), (1.0, [2, 0])])
 def test_it_costs_one_more_forward_only_where_it_is_not_zero_in_the_same_batch(model, cfg, roles):
-    counted = host.Forwards(model)
-    out = host.run(guider(counted.model, cfg, cfg, modality_guidance=1.5, end_percent=0.5), steps=4, solver="dpm++")
+    counted = tiny.Forwards(model)
+    out = tiny.run(guider(counted.model, cfg, cfg, modality_guidance=1.5, end_percent=0.5), steps=4, solver="dpm++")
     assert counted.roles == [roles, roles, roles, [0]]
-    assert both_differ(out, host.run(guider(model, cfg, cfg, end_percent=0.5), steps=4, solver="dpm++"))
+    assert both_differ(out, tiny.run(guider(model, cfg, cfg, end_percent=0.5), steps=4, solver="dpm++"))
 
 
 def test_without_room_for_a_batch_and_beside_other_nodes_it_is_the_same(model, monkeypatch):
-    together = host.run(guider(model, modality_guidance=1.5))
+    together = tiny.run(guider(model, modality_guidance=1.5))
     with monkeypatch.context() as patch:
         patch.setattr("comfy.model_patcher.ModelPatcher.get_free_memory", lambda *args: 0)
-        assert same(host.run(guider(model, modality_guidance=1.5)), together)
+        assert same(tiny.run(guider(model, modality_guidance=1.5)), together)
     simple = SkipLayerGuidanceDiTSimple.execute(model, 0.0, 1.0, double_layers="2").result[0]
-    assert both_differ(host.run(guider(simple, modality_guidance=1.5)), host.run(guider(simple)))
+    assert both_differ(tiny.run(guider(simple, modality_guidance=1.5)), tiny.run(guider(simple)))
     normed = CFGNorm.execute(model, 1.0).result[0]
-    assert both_differ(host.run(guider(normed, modality_guidance=1.5)), host.run(guider(normed)))
+    assert both_differ(tiny.run(guider(normed, modality_guidance=1.5)), tiny.run(guider(normed)))
     cached = EasyCacheNode.execute(model, 0.0, 0.1, 0.95, False).result[0]
-    assert same(host.run(guider(cached, modality_guidance=1.5)), together)
+    assert same(tiny.run(guider(cached, modality_guidance=1.5)), together)
 
 
 def test_skipped_layers_do_not_touch_it(model):
     """The prediction without coupling is of the whole model, whatever the negative pass leaves out."""
     chain = options(modality_guidance=1.0)
     skipping, whole = (
-        first(model, lambda m, layers=layers: host.guider(m, 1.0, 1.0, layers, guidance_options=chain))
+        first(model, lambda m, layers=layers: tiny.guider(m, 1.0, 1.0, layers, guidance_options=chain))
         for layers in ("1", "")
     )
     assert same(skipping["guided"], whole["guided"], 0)
@@ -157,7 +157,7 @@ def test_rescaling_brings_the_velocity_back_to_the_spread_of_the_positive_one(mo
     """Lin et al.: f guided std(p) / std(guided) + (1 - f) guided, here for the video alone."""
     plain = first(model, lambda m: guider(m, 8.0, 6.0))
     step = first(model, lambda m: guider(m, 8.0, 6.0, tower="video", rescale=share))
-    noise = host.noise_for(host.empty_latent()).unbind()[0]
+    noise = tiny.noise_for(tiny.empty_latent()).unbind()[0]
     guided, positive, ours = (noise - x[name][0] for x, name in
                               ((plain, "guided"), (plain, "positive"), (step, "guided")))  # fmt: skip
     expected = guided * (1 - share + share * positive.std() / guided.std())
@@ -171,16 +171,16 @@ def test_rescaling_brings_the_velocity_back_to_the_spread_of_the_positive_one(mo
 
 def test_a_layer_skipped_in_one_tower_is_skipped_there_alone(model):
     """The last pair: what the other tower predicts does not depend on it."""
-    whole = first(model, lambda m: host.guider(m, skip_layers=""))["negative"]
-    both = first(model, lambda m: host.guider(m, skip_layers="2"))["negative"]
+    whole = first(model, lambda m: tiny.guider(m, skip_layers=""))["negative"]
+    both = first(model, lambda m: tiny.guider(m, skip_layers="2"))["negative"]
     for tower, name in enumerate(("video", "audio")):
         chosen = options(tower=name, skip_layers="2")
-        one = first(model, lambda m, chosen=chosen: host.guider(m, skip_layers="", guidance_options=chosen))
+        one = first(model, lambda m, chosen=chosen: tiny.guider(m, skip_layers="", guidance_options=chosen))
         assert torch.allclose(one["negative"][tower], both[tower], atol=1e-5)
         assert torch.allclose(one["negative"][1 - tower], whole[1 - tower], atol=1e-5)
         assert not torch.allclose(both[tower], whole[tower], atol=1e-2)
     alike = options(skip_layers="2")
-    assert same(first(model, lambda m: host.guider(m, skip_layers="", guidance_options=alike))["negative"], both, 0)
+    assert same(first(model, lambda m: tiny.guider(m, skip_layers="", guidance_options=alike))["negative"], both, 0)
 
 
 # -- bad input ------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import math
 from itertools import pairwise
 
 import comfy.model_management
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
@@ -90,7 +90,7 @@ def test_every_window_has_the_trained_geometry(model, variant, video, audio):
     """As many pictures and as much sound as in training, and both begin at the same time."""
     seen, latent = Seen(windowed(model, variant)), empty(23.0)
     total, steps = (part.shape[2] for part in latent["samples"].unbind())
-    host.run(host.guider(seen.model), latent, steps=1)
+    tiny.run(tiny.guider(seen.model), latent, steps=1)
     counted = [torch.zeros(total), torch.zeros(steps)]
     assert len(seen.windows) >= 3
     for (window, tables), (x, _) in zip(seen.windows, seen.forwards, strict=True):
@@ -112,32 +112,32 @@ def test_a_window_sees_what_a_clip_of_its_own_would(model):
     """One step over 55 latent frames: two windows, the second from frame 24 on, that is audio step 125."""
     latent = empty(54 * 4 / 24)
     assert [part.shape[2] for part in latent["samples"].unbind()] == [55, 283]
-    noise = host.noise_for(latent)
-    video, audio = host.run(host.guider(windowed(model)), latent, noise, steps=1)
+    noise = tiny.noise_for(latent)
+    video, audio = tiny.run(tiny.guider(windowed(model)), latent, noise, steps=1)
     parts = noise.unbind()
     for (first, begin, end), counts in (((0, 0, 157), (slice(0, 24), slice(0, 125))), ((24, 125, 283), (31, 157))):
         part = joint.join(parts[0][:, :, first : first + 31], parts[1][..., begin:end])
-        own = host.run(host.guider(model), {"samples": part}, part, steps=1)
+        own = tiny.run(tiny.guider(model), {"samples": part}, part, steps=1)
         if first == 0:
             ours = (video[:, :, counts[0]], audio[..., counts[1]])
             own = (own[0][:, :, counts[0]], own[1][..., counts[1]])
         else:
             ours = (video[:, :, counts[0] :], audio[..., counts[1] :])
             own = (own[0][:, :, counts[0] - 24 :], own[1][..., counts[1] - 125 :])
-        assert host.same(ours, own)
+        assert tiny.same(ours, own)
 
 
 def test_a_clip_of_the_trained_length_is_made_as_without(model):
     latent = empty(5.0)
-    assert host.same(host.run(host.guider(windowed(model)), latent), host.run(host.guider(model), latent), 0)
+    assert tiny.same(tiny.run(tiny.guider(windowed(model)), latent), tiny.run(tiny.guider(model), latent), 0)
 
 
 def test_clips_of_a_batch_are_made_as_each_alone(model):
-    one, two = (host.noise_for(empty(7.0), seed).unbind() for seed in (1, 2))
+    one, two = (tiny.noise_for(empty(7.0), seed).unbind() for seed in (1, 2))
     both = joint.join(*(torch.cat(pair) for pair in zip(one, two, strict=True)))
-    made = host.run(host.guider(windowed(model)), empty(7.0, 2), both, steps=2)
-    alone = host.run(host.guider(windowed(model)), empty(7.0), joint.join(*two), steps=2)
-    assert host.same([part[1:] for part in made], alone)
+    made = tiny.run(tiny.guider(windowed(model)), empty(7.0, 2), both, steps=2)
+    alone = tiny.run(tiny.guider(windowed(model)), empty(7.0), joint.join(*two), steps=2)
+    assert tiny.same([part[1:] for part in made], alone)
 
 
 @pytest.mark.parametrize("repeat", [False, True])
@@ -145,7 +145,7 @@ def test_the_first_frame_is_shown_to_every_window_on_demand(model, vaes, repeat)
     picture = drawn(1, 32, 32, 3, seed=5).sigmoid()
     latent = OviImageToVideo.execute(vaes[0], empty(12.0), picture).result[0]
     seen = Seen(windowed(model, repeat=repeat))
-    host.run(host.guider(seen.model), latent, steps=2)
+    tiny.run(tiny.guider(seen.model), latent, steps=2)
     kept = model.model.latent_format.process_in(latent["samples"].unbind()[0])[:, :, 0]
     for (window, _), (x, (shares, _)) in zip(seen.windows, seen.forwards, strict=True):
         shown = repeat or window.index_list[0] == 0
@@ -165,7 +165,7 @@ def test_memory_is_asked_for_one_window(model, monkeypatch):
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", look)
     for patcher, seconds in ((model, 5.0), (windowed(model), 5.0), (windowed(model), 20.0), (model, 20.0)):
-        host.run(host.guider(patcher), empty(seconds), steps=1)
+        tiny.run(tiny.guider(patcher), empty(seconds), steps=1)
     plain, short, long, without = (max(asked[i : i + 1]) for i in range(4))
     assert plain == short
     assert long == pytest.approx(plain, rel=0.05)
@@ -181,7 +181,7 @@ def test_a_long_silent_clip_gets_sound_for_all_of_it_and_comes_back_as_it_was(mo
     with caplog.at_level(logging.WARNING):
         latent = OviLockVideo.execute(vaes[0], empty(5.0), images, rate, mode, "the whole clip").result[0]
     assert "Ovi Context Windows" in caplog.text
-    made = KSampler().sample(windowed(model), 3, 2, 4.0, "euler", "simple", host.positive(), host.negative(), latent)[0]
+    made = KSampler().sample(windowed(model), 3, 2, 4.0, "euler", "simple", tiny.positive(), tiny.negative(), latent)[0]
     assert torch.equal(made["samples"].unbind()[0], latent["samples"].unbind()[0])
     shown, audio, video = OviDecode.execute(made, *vaes, "off").result
     assert torch.equal(shown, images)
@@ -199,7 +199,7 @@ def test_a_long_voice_gets_pictures_for_all_of_it_and_comes_back_as_it_was(model
             vaes[1], empty(5.0), voice, 0.5, "follow the noise", "the whole sound"
         ).result[0]  # fmt: skip
     assert "Ovi Context Windows" in caplog.text
-    made = host.run_both(host.guider(windowed(model)), latent, steps=2)[0]
+    made = tiny.run_both(tiny.guider(windowed(model)), latent, steps=2)[0]
     assert torch.equal(made["samples"].unbind()[1], latent["samples"].unbind()[1])
     shown, audio, _ = OviDecode.execute(made, *vaes, "off").result
     assert torch.equal(audio["waveform"], voice["waveform"][..., 11_025:])
@@ -285,7 +285,7 @@ def test_windows_at_odds_are_joined_without_click_step_or_cut(model):
     """Measured all along the clip; the same windows put together without overlap have all three."""
     model, latent = at_odds(model), empty(13.4)
     overlapping, beside = (
-        worst(*rendered(host.run(host.guider(patched), latent, steps=2)))
+        worst(*rendered(tiny.run(tiny.guider(patched), latent, steps=2)))
         for patched in (windowed(model), stock_windows(model, FIVE, 0, "batched"))
     )
     assert overlapping[0] < 1.6
@@ -298,18 +298,18 @@ def test_windows_at_odds_are_joined_without_click_step_or_cut(model):
 
 def test_lazy_cache_spares_forwards_and_easy_cache_is_refused(model):
     seen = Seen(windowed(model))
-    host.run(host.guider(LazyCacheNode.execute(seen.model, 1.0, 0.1, 0.95, False).result[0]), empty(7.0), steps=8)
+    tiny.run(tiny.guider(LazyCacheNode.execute(seen.model, 1.0, 0.1, 0.95, False).result[0]), empty(7.0), steps=8)
     assert 4 <= len(seen.forwards) < 16  # two windows in every step
     easy = EasyCacheNode.execute(windowed(model), 1.0, 0.1, 0.95, False).result[0]
     with pytest.raises(OviError, match="LazyCache in the place of EasyCache"):
-        host.run(host.guider(easy), empty(7.0), steps=2)
+        tiny.run(tiny.guider(easy), empty(7.0), steps=2)
 
 
 def test_a_window_that_begins_after_the_sound_is_refused(model):
     video, audio = empty(20.0)["samples"].unbind()
     latent = {"samples": joint.join(video, audio[..., :400])}
     with pytest.raises(OviError, match="400 latent steps of sound for 121 of pictures"):
-        host.run(host.guider(windowed(model)), latent, steps=1)
+        tiny.run(tiny.guider(windowed(model)), latent, steps=1)
 
 
 def test_an_overlap_of_more_than_half_a_window_is_refused(model):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import native_cases as cases
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
-from native_host import same
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.remix import OviLoop
 from ovi_native.ovi_core import spec
@@ -17,13 +16,14 @@ from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network import circular_shift
 from ovi_native.ovi_core.network.rope import AUDIO_START
 from refusals import refusal
+from tiny_ovi import same
 
 FRAMES, STEPS = 13, 63  # 2 s: a circle of 12 video and 62 audio steps
 
 
 def latent(seed: int | None = None) -> dict:
     empty = {"samples": joint.join(torch.zeros(1, 48, FRAMES, 4, 4), torch.zeros(1, 20, STEPS))}
-    return empty if seed is None else {"samples": host.noise_for(empty, seed)}
+    return empty if seed is None else {"samples": tiny.noise_for(empty, seed)}
 
 
 def looped(model):
@@ -64,18 +64,18 @@ def seams(result) -> list[float]:
 def test_the_last_step_is_to_the_first_as_any_step_to_the_next(model, monkeypatch, solver):
     monkeypatch.setattr(model.model.diffusion_model, "_forward", knows_that_neighbours_resemble)
     settings = {"latent": latent(), "solver": solver, "steps": 20}
-    open_ends = seams(host.run(host.guider(model, 1.0, 1.0), **settings))
-    closed = seams(host.run(host.guider(looped(model), 1.0, 1.0), **settings))
+    open_ends = seams(tiny.run(tiny.guider(model, 1.0, 1.0), **settings))
+    closed = seams(tiny.run(tiny.guider(looped(model), 1.0, 1.0), **settings))
     assert min(open_ends) > 2  # the control: without the loop the ends differ far more than neighbours
     assert max(closed) < 1.2
 
 
 def test_what_repeats_the_circle_is_what_it_repeats(model):
     for solver in ("unipc", "dpm++", "euler"):
-        video, audio = host.run(host.guider(looped(model)), latent(), solver=solver)
+        video, audio = tiny.run(tiny.guider(looped(model)), latent(), solver=solver)
         assert torch.allclose(video[:, :, 0], video[:, :, -1], atol=2e-3)
         assert torch.allclose(audio[:, :, 62:], audio[:, :, : STEPS - 62], atol=2e-3)
-    video, audio = host.run(host.guider(model), latent())
+    video, audio = tiny.run(tiny.guider(model), latent())
     assert not torch.allclose(video[:, :, 0], video[:, :, -1], atol=0.5)
 
 
@@ -118,7 +118,7 @@ def test_sound_that_begins_between_two_steps_is_shown_at_its_time(model):
 
 
 def test_a_kept_first_picture_is_shown_at_the_beginning_of_every_other_step(model):
-    given = host.first_frame_kept(latent(5))
+    given = tiny.first_frame_kept(latent(5))
     seen = []
     looks = looped(model).clone()
     original = model.model.diffusion_model._forward
@@ -129,7 +129,7 @@ def test_a_kept_first_picture_is_shown_at_the_beginning_of_every_other_step(mode
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model.model.diffusion_model, "_forward", look)
-        video, _ = host.run(host.guider(looks), given, steps=4)
+        video, _ = tiny.run(tiny.guider(looks), given, steps=4)
     picture = given["samples"].unbind()[0][:, :, 0]
     assert torch.equal(video[:, :, 0], picture)
     shown = model.model.process_latent_in(given["samples"].unbind()[0])[:, :, 0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import comfy.hooks
 import comfy.model_patcher
 import comfy.utils
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_apg import APG
 from comfy_extras.nodes_cfg import CFGNorm, CFGZeroStar
@@ -15,7 +15,7 @@ from comfy_extras.nodes_hooks import SetModelHooksOnCond
 from comfy_extras.nodes_model_advanced import RescaleCFG
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSimple
 from comfy_extras.nodes_tcfg import TCFG
-from native_host import both_differ, finite, same
+from tiny_ovi import both_differ, finite, same
 
 import nodes
 
@@ -37,7 +37,7 @@ class Predictions:
 
 def first_step(model, **more) -> dict:
     seen = Predictions(model)
-    host.run(host.guider(seen.model, **more), steps=1)
+    tiny.run(tiny.guider(seen.model, **more), steps=1)
     return seen.steps[0]
 
 
@@ -54,22 +54,22 @@ def test_each_strength_acts_on_its_own_tower(model, video_cfg, audio_cfg):
 
 
 def test_both_strengths_at_one_run_the_positive_prompt_alone(model):
-    counted = host.Forwards(model)
-    unguided = host.run(host.guider(counted.model, 1.0, 1.0))
-    assert counted.rows == [1] * host.STEPS
-    assert same(unguided, host.run(BasicGuider.execute(model, host.positive()).result[0]), 0)
+    counted = tiny.Forwards(model)
+    unguided = tiny.run(tiny.guider(counted.model, 1.0, 1.0))
+    assert counted.rows == [1] * tiny.STEPS
+    assert same(unguided, tiny.run(BasicGuider.execute(model, tiny.positive()).result[0]), 0)
     counted.rows.clear()
-    host.run(host.guider(counted.model))
-    assert counted.rows == [2] * host.STEPS
+    tiny.run(tiny.guider(counted.model))
+    assert counted.rows == [2] * tiny.STEPS
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.3, 1.0), (0.0, 0.7), (0.3, 0.7)])
 def test_guidance_ends_and_begins_at_its_share_of_the_run(model, start, end):
-    counted = host.Forwards(model)
-    out = host.run(host.guider(counted.model, start_percent=start, end_percent=end), steps=5, solver="dpm++")
+    counted = tiny.Forwards(model)
+    out = tiny.run(tiny.guider(counted.model, start_percent=start, end_percent=end), steps=5, solver="dpm++")
     assert counted.rows == [2 if start <= i / 5 <= end else 1 for i in range(5)]
     if (start, end) != (0.0, 1.0):
-        assert both_differ(out, host.run(host.guider(model), steps=5, solver="dpm++"))
+        assert both_differ(out, tiny.run(tiny.guider(model), steps=5, solver="dpm++"))
 
 
 # -- skipped layers --------------------------------------------------------------------------------------------
@@ -97,8 +97,8 @@ def test_a_skipped_layer_leaves_the_tokens_of_the_negative_rows_as_they_were(mod
 
     patched = model.clone()
     patched.set_model_patch_replace(look, "dit", "double_block", 1)
-    host.run(host.guider(patched, skip_layers=""), steps=1)
-    host.run(host.guider(patched, skip_layers="1"), steps=1)
+    tiny.run(tiny.guider(patched, skip_layers=""), steps=1)
+    tiny.run(tiny.guider(patched, skip_layers="1"), steps=1)
     (roles, _, whole), (_, _, positive_only) = seen
     assert [part.shape[0] for part in positive_only] == [1, 1]
     row = roles.index(0)
@@ -110,13 +110,13 @@ def test_a_skipped_layer_leaves_the_tokens_of_the_negative_rows_as_they_were(mod
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_without_room_for_a_batch_both_prompts_run_one_after_the_other_with_the_same_result(model, monkeypatch, kept):
-    latent = host.first_frame_kept(host.drawn_latent(5)) if kept else host.empty_latent()
-    together = host.run(host.guider(model), latent)
+    latent = tiny.first_frame_kept(tiny.drawn_latent(5)) if kept else tiny.empty_latent()
+    together = tiny.run(tiny.guider(model), latent)
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda *args: 0)
-    counted = host.Forwards(model)
-    apart = host.run(host.guider(counted.model), latent)
-    assert counted.rows == [1] * (2 * host.STEPS)
-    assert sorted(map(tuple, counted.roles)) == [(0,)] * host.STEPS + [(1,)] * host.STEPS
+    counted = tiny.Forwards(model)
+    apart = tiny.run(tiny.guider(counted.model), latent)
+    assert counted.rows == [1] * (2 * tiny.STEPS)
+    assert sorted(map(tuple, counted.roles)) == [(0,)] * tiny.STEPS + [(1,)] * tiny.STEPS
     assert same(apart, together)
 
 
@@ -124,13 +124,13 @@ def test_without_room_for_a_batch_both_prompts_run_one_after_the_other_with_the_
 
 
 def other() -> list:
-    return [[host.text("other", 20), {}]]
+    return [[tiny.text("other", 20), {}]]
 
 
 def test_combined_conditionings_are_averaged(model):
-    combined = nodes.ConditioningCombine().combine(host.positive(), other())[0]
+    combined = nodes.ConditioningCombine().combine(tiny.positive(), other())[0]
     both = first_step(model, positive=combined)
-    one, two = (first_step(model, positive=text) for text in (host.positive(), other()))
+    one, two = (first_step(model, positive=text) for text in (tiny.positive(), other()))
     means = [(a + b) / 2 for a, b in zip(one["positive"], two["positive"], strict=True)]
     assert same(both["positive"], means)
     assert same(both["negative"], one["negative"])
@@ -139,13 +139,13 @@ def test_combined_conditionings_are_averaged(model):
 def test_a_timestep_range_changes_the_prompt_on_the_way(model):
     ranges = nodes.ConditioningSetTimestepRange()
     early, late = (
-        ranges.set_range(text, start, end)[0] for text, start, end in ((host.positive(), 0, 0.5), (other(), 0.5, 1))
+        ranges.set_range(text, start, end)[0] for text, start, end in ((tiny.positive(), 0, 0.5), (other(), 0.5, 1))
     )
     seen = Predictions(model)
-    switched = host.run(host.guider(seen.model, positive=early + late))
+    switched = tiny.run(tiny.guider(seen.model, positive=early + late))
     first, second = (Predictions(model) for _ in range(2))
-    before = host.run(host.guider(first.model))
-    after = host.run(host.guider(second.model, positive=other()))
+    before = tiny.run(tiny.guider(first.model))
+    after = tiny.run(tiny.guider(second.model, positive=other()))
     assert same(seen.steps[0]["positive"], first.steps[0]["positive"])
     assert both_differ(seen.steps[-1]["positive"], first.steps[-1]["positive"])
     assert both_differ(switched, before)
@@ -154,14 +154,14 @@ def test_a_timestep_range_changes_the_prompt_on_the_way(model):
 
 def test_conditionings_are_averaged_and_zeroed(model):
     average = nodes.ConditioningAverage()
-    same_text, mean = (average.addWeighted(host.positive(), other(), share)[0] for share in (1.0, 0.5))
-    plain = host.run(host.guider(model))
-    assert same(host.run(host.guider(model, positive=same_text)), plain)
-    assert both_differ(host.run(host.guider(model, positive=mean)), plain)
+    same_text, mean = (average.addWeighted(tiny.positive(), other(), share)[0] for share in (1.0, 0.5))
+    plain = tiny.run(tiny.guider(model))
+    assert same(tiny.run(tiny.guider(model, positive=same_text)), plain)
+    assert both_differ(tiny.run(tiny.guider(model, positive=mean)), plain)
     zeroed = nodes.ConditioningZeroOut().zero_out(other())[0]
-    empty = [[torch.zeros(1, 1, host.SIZES["text_dim"]), {}]]
-    assert same(host.run(host.guider(model, negative=zeroed)), host.run(host.guider(model, negative=empty)))
-    assert both_differ(host.run(host.guider(model, negative=zeroed)), plain)
+    empty = [[torch.zeros(1, 1, tiny.SIZES["text_dim"]), {}]]
+    assert same(tiny.run(tiny.guider(model, negative=zeroed)), tiny.run(tiny.guider(model, negative=empty)))
+    assert both_differ(tiny.run(tiny.guider(model, negative=zeroed)), plain)
 
 
 # -- hooks -----------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def lora(strength: float = 1.0) -> dict:
     """A LoRA on the text keys of the video tower."""
     made = torch.Generator().manual_seed(4)
     key = "diffusion_model.blocks.{}.cross_attn.k.lora_{}.weight"
-    shapes = {"A": (4, host.SIZES["dim"]), "B": (host.SIZES["dim"], 4)}
+    shapes = {"A": (4, tiny.SIZES["dim"]), "B": (tiny.SIZES["dim"], 4)}
     return {
         key.format(i, side): strength * torch.randn(shape, generator=made) / 2
         for i in range(3)
@@ -185,7 +185,7 @@ def hooked(conditioning: list, strength: float = 1.0) -> list:
 
 
 def test_a_lora_hook_on_a_prompt_changes_that_prompt_alone(model):
-    plain, with_hook = first_step(model), first_step(model, positive=hooked(host.positive()))
+    plain, with_hook = first_step(model), first_step(model, positive=hooked(tiny.positive()))
     assert both_differ(with_hook["positive"], plain["positive"])
     assert same(with_hook["negative"], plain["negative"])
     loaded = comfy.sd.load_lora_for_models(model, None, lora(), 1.0, 0)[0]
@@ -195,14 +195,14 @@ def test_a_lora_hook_on_a_prompt_changes_that_prompt_alone(model):
 
 def test_a_hook_that_changes_on_the_way_is_not_met_with_kept_text_keys(model):
     """A keyframe takes the LoRA away after half the run: from there on the prompt predicts as without it."""
-    conditioning = hooked(host.positive())
+    conditioning = hooked(tiny.positive())
     keyframes = comfy.hooks.HookKeyframeGroup()
     keyframes.add(comfy.hooks.HookKeyframe(strength=1.0, start_percent=0.0))
     keyframes.add(comfy.hooks.HookKeyframe(strength=0.0, start_percent=0.5))
     conditioning[0][1]["hooks"].set_keyframes_on_hooks(hook_kf=keyframes)
     changing, constant = Predictions(model), Predictions(model)
-    changed = host.run(host.guider(changing.model, positive=conditioning))
-    kept = host.run(host.guider(constant.model, positive=hooked(host.positive())))
+    changed = tiny.run(tiny.guider(changing.model, positive=conditioning))
+    kept = tiny.run(tiny.guider(constant.model, positive=hooked(tiny.positive())))
     assert same(changing.steps[0]["positive"], constant.steps[0]["positive"])
     assert both_differ(changing.steps[-1]["positive"], constant.steps[-1]["positive"])
     assert both_differ(changed, kept)
@@ -219,9 +219,9 @@ def test_another_nodes_way_to_join_the_predictions_keeps_both_strengths(model):
     )
     assert same(neutral["guided"], plain["guided"])
     assert both_differ(rescaled["guided"], plain["guided"])
-    counted = host.Forwards(RescaleCFG().patch(model, 0.0)[0])
-    host.run(host.guider(counted.model, 1.0, 3.0))
-    assert counted.rows == [2] * host.STEPS
+    counted = tiny.Forwards(RescaleCFG().patch(model, 0.0)[0])
+    tiny.run(tiny.guider(counted.model, 1.0, 3.0))
+    assert counted.rows == [2] * tiny.STEPS
 
 
 PATCHES = {
@@ -238,10 +238,10 @@ PATCHES = {
 @pytest.mark.parametrize("name", PATCHES)
 def test_guidance_patches_of_the_host_act_on_both_towers(model, name):
     patched = PATCHES[name](model).result[0]
-    for guide in (host.guider, host.stock_guider):
-        out = host.run(guide(patched))
+    for guide in (tiny.guider, tiny.stock_guider):
+        out = tiny.run(guide(patched))
         assert finite(out)
-        assert both_differ(out, host.run(guide(model)))
+        assert both_differ(out, tiny.run(guide(model)))
 
 
 def test_skip_layer_guidance_of_the_host_pushes_away_from_the_skipped_prediction(model):
@@ -249,7 +249,7 @@ def test_skip_layer_guidance_of_the_host_pushes_away_from_the_skipped_prediction
     plain = first_step(model)
     without = first_step(model_without(model, 2))["positive"]
     seen = Predictions(SkipLayerGuidanceDiT.execute(model, 2.0, 0.0, 1.0, double_layers="2").result[0])
-    host.run(host.guider(seen.model), steps=1)
+    tiny.run(tiny.guider(seen.model), steps=1)
     expected = [
         guided + 2.0 * (positive - skipped)
         for guided, positive, skipped in zip(plain["guided"], plain["positive"], without, strict=True)

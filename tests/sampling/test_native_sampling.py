@@ -7,24 +7,24 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import BasicGuider, BasicScheduler, KSamplerSelect
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from native_host import both_differ, finite, same
 from ovi_native.nodes.sampling import OviSampler
+from tiny_ovi import both_differ, finite, same
 
 import nodes
 
 
 def ksampler(model, sampler: str, steps: int, scheduler: str = "simple", cfg: float = 1.0, latent=None) -> tuple:
-    latent = latent or host.empty_latent()
+    latent = latent or tiny.empty_latent()
     out = nodes.KSampler().sample(
-        model, 1, steps, cfg, sampler, scheduler, host.positive(), host.negative(), latent, denoise=1.0
+        model, 1, steps, cfg, sampler, scheduler, tiny.positive(), tiny.negative(), latent, denoise=1.0
     )[0]
     return tuple(out["samples"].unbind())
 
@@ -43,7 +43,7 @@ def exact(model):
 def test_ksampler_converges_in_both_parts(model, exact, sampler, scheduler):
     few, many = (ksampler(model, sampler, steps, scheduler) for steps in (8, 32))
     assert finite(few)
-    for coarse, fine in zip(host.differences(few, exact), host.differences(many, exact), strict=True):
+    for coarse, fine in zip(tiny.differences(few, exact), tiny.differences(many, exact), strict=True):
         assert fine < 0.5
         assert fine < 0.75 * coarse
 
@@ -58,40 +58,40 @@ def test_ksampler_guides_both_parts(model, sampler):
 @pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpmpp_2m", 1e-5), ("uni_pc", 1e-2)])
 def test_ksampler_returns_the_kept_first_frame(model, sampler, tolerance):
     """ComfyUI's uni_pc stops at sigma 0.001 and leaves that share of the noise."""
-    latent = host.first_frame_kept(host.drawn_latent(7))
+    latent = tiny.first_frame_kept(tiny.drawn_latent(7))
     before, after = latent["samples"].unbind()[0], ksampler(model, sampler, 4, cfg=4.0, latent=latent)[0]
     assert torch.allclose(after[:, :, 0], before[:, :, 0], atol=tolerance)
     assert not torch.allclose(after[:, :, 1:], before[:, :, 1:], atol=1.0)
 
 
 def test_stock_euler_with_the_stock_guider_equals_the_packs_euler_with_equal_strengths(model):
-    stock = host.run(host.stock_guider(model, 4.0), sampler=KSamplerSelect.execute("euler").result[0])
-    own = host.run(host.guider(model, 4.0, 4.0, skip_layers=""))
+    stock = tiny.run(tiny.stock_guider(model, 4.0), sampler=KSamplerSelect.execute("euler").result[0])
+    own = tiny.run(tiny.guider(model, 4.0, 4.0, skip_layers=""))
     assert same(stock, own)
 
 
 def test_the_packs_guider_drives_a_stock_sampler(model):
-    stock = host.run(host.guider(model), sampler=KSamplerSelect.execute("euler").result[0])
-    assert same(stock, host.run(host.guider(model)))
+    stock = tiny.run(tiny.guider(model), sampler=KSamplerSelect.execute("euler").result[0])
+    assert same(stock, tiny.run(tiny.guider(model)))
 
 
 def test_basic_guider_equals_the_stock_guider_without_guidance(model):
-    basic = BasicGuider.execute(model, host.positive()).result[0]
-    assert same(host.run(basic), host.run(host.stock_guider(model, 1.0)))
-    assert both_differ(host.run(basic), host.run(host.stock_guider(model, 4.0)))
+    basic = BasicGuider.execute(model, tiny.positive()).result[0]
+    assert same(tiny.run(basic), tiny.run(tiny.stock_guider(model, 1.0)))
+    assert both_differ(tiny.run(basic), tiny.run(tiny.stock_guider(model, 4.0)))
 
 
-@pytest.mark.parametrize("make", [host.stock_guider, lambda model, cfg: host.guider(model, cfg, cfg)])
+@pytest.mark.parametrize("make", [tiny.stock_guider, lambda model, cfg: tiny.guider(model, cfg, cfg)])
 def test_the_denoised_output_is_scaled_as_the_output(model, make):
     """The last step goes to sigma 0, where the state is the prediction itself."""
-    output, denoised = host.run_both(make(model, 4.0))
+    output, denoised = tiny.run_both(make(model, 4.0))
     assert same(denoised["samples"], output["samples"])
 
 
 def test_the_denoised_output_of_a_run_cut_short_differs_from_the_noisy_output(model, monkeypatch):
-    whole = host.sigmas()
-    monkeypatch.setattr(host, "sigmas", lambda *args: whole[:-1])
-    output, denoised = host.run_both(host.guider(model))
+    whole = tiny.sigmas()
+    monkeypatch.setattr(tiny, "sigmas", lambda *args: whole[:-1])
+    output, denoised = tiny.run_both(tiny.guider(model))
     assert both_differ(denoised["samples"], output["samples"], by=0.01)
     assert finite(denoised["samples"].unbind())
 
@@ -108,13 +108,13 @@ def test_model_sampling_sd3_moves_the_sigmas_and_with_them_the_result(model):
 
 
 def test_two_stages_of_ksampler_advanced_equal_one_run(model):
-    settings = (3, 6, 4.0, "euler", "simple", host.positive(), host.negative())  # seed, steps, cfg, ...
+    settings = (3, 6, 4.0, "euler", "simple", tiny.positive(), tiny.negative())  # seed, steps, cfg, ...
 
     def stage(latent, add_noise, start, end, leftover):
         return nodes.KSamplerAdvanced().sample(model, add_noise, *settings, latent, start, end, leftover)[0]
 
     for batch in (1, 2):
-        latent = host.empty_latent(batch)
+        latent = tiny.empty_latent(batch)
         one = stage(latent, "enable", 0, 10000, "disable")["samples"]
         first = stage(latent, "enable", 0, 3, "enable")
         two = stage(first, "disable", 3, 10000, "disable")["samples"]
@@ -139,7 +139,7 @@ def previews(monkeypatch):
 def own_sampler(model, latent=None, **more) -> tuple:
     settings = {"seed": 1, "steps": 4, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc"}
     out = OviSampler.execute(
-        model, host.positive(), host.negative(), latent or host.empty_latent(), skip_layers="1", **{**settings, **more}
+        model, tiny.positive(), tiny.negative(), latent or tiny.empty_latent(), skip_layers="1", **{**settings, **more}
     )
     return tuple(out.result[0]["samples"].unbind())
 
@@ -157,7 +157,7 @@ def test_every_step_shows_a_preview_of_the_video(model, previews, sample):
 
 def test_an_interrupted_run_leaves_nothing_behind(model):
     whole = own_sampler(model)
-    counted = host.Forwards(model)
+    counted = tiny.Forwards(model)
 
     def interrupt(executor, *args, **more):
         if len(counted.rows) == 2:
@@ -180,14 +180,14 @@ def item(batch: NestedTensor, i: int) -> NestedTensor:
 @pytest.mark.parametrize("solver", ["euler", "unipc"])
 def test_a_batch_of_two_equals_two_runs_of_one(model, solver, kept):
     """In image-to-video each clip has a first frame, and a mask, of its own."""
-    latent = host.empty_latent(2) if kept is None else host.first_frame_kept(host.drawn_latent(7, 2), kept)
-    noise = host.noise_for(latent)
+    latent = tiny.empty_latent(2) if kept is None else tiny.first_frame_kept(tiny.drawn_latent(7, 2), kept)
+    noise = tiny.noise_for(latent)
 
-    together = host.run(host.guider(model), latent, noise, solver=solver)
+    together = tiny.run(tiny.guider(model), latent, noise, solver=solver)
     for i in range(2):
         single = {"samples": item(latent["samples"], i)}
         if kept is not None:
-            single = host.first_frame_kept(single, (kept[i],))
-        alone = host.run(host.guider(model), single, item(noise, i), solver=solver)
+            single = tiny.first_frame_kept(single, (kept[i],))
+        alone = tiny.run(tiny.guider(model), single, item(noise, i), solver=solver)
         assert same([part[i : i + 1] for part in together], alone)
     assert both_differ([part[:1] for part in together], [part[1:] for part in together], by=0.1)

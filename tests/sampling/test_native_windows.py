@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode, WanContextWindowsManualNode
-from native_host import both_differ, finite, same
 from ovi_native.ovi_core.network.rope import AUDIO_TIME_SCALE
+from tiny_ovi import both_differ, finite, same
 
 FRAMES, STEPS = 8, 40  # latent frames and audio steps
 PER_FRAME = 125 / 24  # audio steps, of 32 ms, while one latent frame of four pictures shows
@@ -42,8 +42,8 @@ def part(nested: NestedTensor, first: int, last: int) -> NestedTensor:
 
 
 def test_a_clip_within_one_window_is_sampled_as_without(model):
-    plain = host.run(host.guider(model), empty(), joint(1))
-    assert same(host.run(host.guider(windowed(model, 16, 4)), empty(), joint(1)), plain, 0)
+    plain = tiny.run(tiny.guider(model), empty(), joint(1))
+    assert same(tiny.run(tiny.guider(windowed(model, 16, 4)), empty(), joint(1)), plain, 0)
 
 
 @pytest.mark.parametrize("mode", ["t2v", "i2v"])
@@ -51,13 +51,13 @@ def test_windows_that_do_not_overlap_equal_clips_of_their_own(model, mode):
     """So each sees its own frames, its own sound and its own part of the noise mask, with both prompts."""
     latent, noise = {"samples": joint(2, 48, 250)}, joint(1, 48, 250)
     if mode == "i2v":
-        latent = host.first_frame_kept(latent)
-    result = NestedTensor(list(host.run(host.guider(windowed(model, 24, 0, "batched")), latent, noise)))
+        latent = tiny.first_frame_kept(latent)
+    result = NestedTensor(list(tiny.run(tiny.guider(windowed(model, 24, 0, "batched")), latent, noise)))
     for first in (0, 24):
         clip = {"samples": part(latent["samples"], first, first + 24)}
         if mode == "i2v" and first == 0:
-            clip = host.first_frame_kept(clip)
-        alone = host.run(host.guider(model), clip, part(noise, first, first + 24))
+            clip = tiny.first_frame_kept(clip)
+        alone = tiny.run(tiny.guider(model), clip, part(noise, first, first + 24))
         assert same(part(result, first, first + 24), alone)
 
 
@@ -73,9 +73,9 @@ def test_the_wan_node_samples_both_parts_in_overlapping_windows(model, schedule)
         model, 17, 8, schedule, 1, False, "pyramid", True, retain_first_frame=False
     ).result[0]
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    out = host.run(host.guider(patched), empty(), joint(1))
+    out = tiny.run(tiny.guider(patched), empty(), joint(1))
     assert finite(out)
-    assert both_differ(out, host.run(host.guider(model), empty(), joint(1)), by=0.05)
+    assert both_differ(out, tiny.run(tiny.guider(model), empty(), joint(1)), by=0.05)
     assert {audio for _, audio in sizes} == {25}  # 17 pictures are 5 latent frames
     assert {video for video, _ in sizes} == {5, 6}  # ComfyUI adds one before the window and drops it again
 
@@ -98,7 +98,7 @@ def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, step
 
     patched = windowed(model, 4, 1, causal_window_fix=causal)
     patched.set_model_patch_replace(look, "dit", "double_block", 0)
-    host.run(host.guider(patched), {"samples": joint(0, steps=steps) * 0}, joint(1, steps=steps), steps=1)
+    tiny.run(tiny.guider(patched), {"samples": joint(0, steps=steps) * 0}, joint(1, steps=steps), steps=1)
     assert [window.index_list[0] for window, _ in seen] == [0, 3, 4]
     for window, (video, audio) in seen:
         frame, step = window.index_list[0], window.modality_windows[1].index_list[0]
@@ -118,8 +118,8 @@ def test_a_first_frame_kept_in_every_window_is_clean_in_each(model):
 
     patched = windowed(model, 4, 1, latent_retain_index_list="0", causal_window_fix=True)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-    latent = host.first_frame_kept({"samples": joint(2)})
-    host.run(host.guider(patched), latent, joint(1), steps=2)
+    latent = tiny.first_frame_kept({"samples": joint(2)})
+    tiny.run(tiny.guider(patched), latent, joint(1), steps=2)
     kept = patched.model.latent_format.process_in(latent["samples"].unbind()[0])[:, :, 0]
     assert len(shown) == 6
     for frame, shares in shown:

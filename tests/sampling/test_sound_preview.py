@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import comfy.model_management
 import comfy.utils
-import native_host as host
 import pytest
+import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_audio import vae_decode_audio
 from native_cases import small_vaes
@@ -62,7 +62,7 @@ def alike(ours, theirs):
 
 @each_sampler
 def test_every_sampler_is_heard_in_every_step_and_last_as_the_clip_will_sound(model, page, sample):
-    sample(page.listening(model), host.empty_latent())
+    sample(page.listening(model), tiny.empty_latent())
     assert [sound.shape for sound in page.sounds] == [(1, 1, 10 * 512)] * 2
     assert all(float(sound.std()) > 0.01 for sound in page.sounds)
     assert not torch.allclose(*page.sounds, atol=1e-3)
@@ -71,20 +71,20 @@ def test_every_sampler_is_heard_in_every_step_and_last_as_the_clip_will_sound(mo
 
 @pytest.mark.parametrize(("every", "times"), [(1, 4), (2, 2), (3, 2), (5, 1)])
 def test_it_is_heard_as_often_as_asked_and_at_the_end(model, page, every, times):
-    host.run(host.guider(page.listening(model, every)))
+    tiny.run(tiny.guider(page.listening(model, every)))
     assert len(page.sounds) == times
 
 
 def test_the_last_sound_is_that_of_the_finished_clip_and_the_clip_is_the_same_bit_for_bit(model, page):
-    plain = host.run(host.guider(model))
-    heard = host.run(host.guider(page.listening(model)))
+    plain = tiny.run(tiny.guider(model))
+    heard = tiny.run(tiny.guider(page.listening(model)))
     assert all(map(torch.equal, plain, heard))
     assert alike(page.sounds[-1], stock_sound(heard[1]))
     assert not alike(page.sounds[0], stock_sound(heard[1]))
 
 
 def test_of_a_batch_the_first_clip_is_heard(model, page):
-    _, audio = host.run(host.guider(page.listening(model, STEPS)), host.empty_latent(batch=2))
+    _, audio = tiny.run(tiny.guider(page.listening(model, STEPS)), tiny.empty_latent(batch=2))
     (sound,) = page.sounds
     first, second = stock_sound(audio)
     assert alike(sound, first)
@@ -94,7 +94,7 @@ def test_of_a_batch_the_first_clip_is_heard(model, page):
 def test_sound_alone_is_heard_and_pictures_alone_are_told_to_be_silent(model, page):
     for towers in ("audio only", "video only"):
         latent = EmptyOviLatent.execute(96, 64, 0.4, 1, towers).result[0]
-        host.run_both(host.guider(page.listening(model, STEPS)), latent)
+        tiny.run_both(tiny.guider(page.listening(model, STEPS)), latent)
     assert len(page.sounds) == 1
     assert page.notes == [NO_SOUND]
 
@@ -108,7 +108,7 @@ def test_both_are_in_memory_for_all_of_the_run_and_the_host_is_asked_for_room_on
     model = page.listening(model)
     networks = {id(model.model), id(small_vaes()[1].first_stage_model)}
     page.play = lambda *_: there.append({id(loaded.model) for loaded in comfy.model_management.loaded_models()})
-    host.run(host.guider(model))
+    tiny.run(tiny.guider(model))
     assert len(there) == STEPS
     assert all(networks <= loaded for loaded in there)
     assert len(asked) == 1
@@ -122,7 +122,7 @@ def test_a_run_that_is_stopped_while_a_step_is_shown_is_not_heard(model, page, m
     stop = comfy.model_management.interrupt_current_processing
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *_, **more: stop())
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        sample(page.listening(model), host.empty_latent())
+        sample(page.listening(model), tiny.empty_latent())
     assert page.sounds == []
     stop(False)
 
@@ -134,8 +134,8 @@ def test_what_memory_or_disk_has_no_room_for_is_told_once_and_the_run_goes_on(mo
         raise failure
 
     page.play = fail
-    heard = host.run(host.guider(page.listening(model)))
-    assert all(map(torch.equal, host.run(host.guider(model)), heard))
+    heard = tiny.run(tiny.guider(page.listening(model)))
+    assert all(map(torch.equal, tiny.run(tiny.guider(model)), heard))
     assert len(page.sounds) == 1
     (note,) = page.notes
     assert str(failure) in note
@@ -147,11 +147,11 @@ def test_other_failures_are_not_hidden(model, page):
 
     page.play = fail
     with pytest.raises(ZeroDivisionError):
-        host.run(host.guider(page.listening(model)))
+        tiny.run(tiny.guider(page.listening(model)))
 
 
 def test_a_second_one_takes_the_place_of_the_first(model, page):
-    host.run(host.guider(page.listening(page.listening(model, 1), STEPS)))
+    tiny.run(tiny.guider(page.listening(page.listening(model, 1), STEPS)))
     assert len(page.sounds) == 1
 
 

@@ -95,7 +95,7 @@ def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatc
 
 
 def test_quantised_models_that_another_machine_has_loaded_make_shots(models, tmp_path):
-    """The host moves quantised weights, where it runs nodes, only if they were loaded where it runs nodes."""
+    """ComfyUI moves quantised weights, where it runs nodes, only if they were loaded where it runs nodes."""
     convert([Path(native_cases.write_tiny(tmp_path))], tmp_path / "fp8.safetensors", "fp8")
     with torch.inference_mode():
         ours = models._replace(model=load_model(str(tmp_path / "fp8.safetensors")))

@@ -22,7 +22,7 @@ from tools.convert import convert
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 
@@ -60,7 +60,7 @@ def test_patches_in_place_do_not_hide_the_model_below(path, kind, tmp_path):
     known, patched = identity(model), with_lora(model, lora())
     other = identity(patched)
     assert other != known
-    sample(patched, steps=1)  # the host writes the patches into the weights that both share, quantised ones with scales
+    sample(patched, steps=1)  # ComfyUI writes the patches into the weights that both share, quantised ones with scales
     assert (identity(model), identity(patched)) == (known, other)
 
 

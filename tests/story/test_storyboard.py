@@ -1,4 +1,4 @@
-"""Ovi Storyboard, the node: as the host checks, runs and saves it."""
+"""Ovi Storyboard, the node: as ComfyUI checks, runs and saves it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLING = {"video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc",
 
 @pytest.fixture(autouse=True)
 def no_gradients():
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         yield
 
 

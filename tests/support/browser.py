@@ -276,3 +276,8 @@ def studio(chromium: str, url: str, profile: Path) -> Iterator[Studio]:
             yield Studio(context.pages[0], url)
         finally:
             context.close()
+
+
+def own_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Without those that the page adds for its players."""
+    return {name: value for name, value in inputs.items() if name not in ("video-preview", "audioUI", "upload")}

@@ -1,6 +1,6 @@
-"""Weights for other systems' stock loaders: their own keys and, where the host reads sizes from a file, small sizes.
+"""Weights for other systems' stock loaders: their own keys and, where ComfyUI reads sizes from a file, small sizes.
 
-Each file is drawn for the host's own module, so that its loader, sampler and decoder run; what they make is noise.
+Each file is drawn for ComfyUI's own module, so that its loader, sampler and decoder run; what they make is noise.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _image_vae() -> nn.Module:
 
 
 def _clip_l() -> nn.Module:
-    """The text encoder of SD 1.5, whose size the host has fixed."""
+    """The text encoder of SD 1.5, whose size ComfyUI has fixed."""
     from comfy import clip_model, sd1_clip
 
     config = json.loads(Path(sd1_clip.__file__).with_name("sd1_clip_config.json").read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ def _sd15() -> tuple[Weights, None]:
 
 
 def _sdxl() -> tuple[Weights, None]:
-    """With as many transformers as SDXL's smallest descendant that the host knows, Segmind Vega."""
+    """With as many transformers as SDXL's smallest descendant that ComfyUI knows, Segmind Vega."""
     labels = {"num_classes": "sequential", "adm_in_channels": 2816, "num_head_channels": 64}
     more = {"use_linear_in_transformer": True, "transformer_depth_middle": -1, **labels}
     return _checkpoint(lambda: _unet(2048, [0, 0, 1, 1, 2, 2], **more)), None
@@ -173,14 +173,14 @@ def _cogvideox() -> tuple[Weights, None]:
 
 
 def _cogvideox_vae() -> tuple[Weights, None]:
-    """The decoder, in the size that the host has fixed; of the encoder what the host knows the VAE by."""
+    """The decoder, in the size that ComfyUI has fixed; of the encoder what ComfyUI knows the VAE by."""
     from comfy.ldm.cogvideo.vae import AutoencoderKLCogVideoX
 
     return _drawn(lambda: AutoencoderKLCogVideoX(latent_channels=16), only=("decoder.", "encoder.conv_out.")), None
 
 
 def _film() -> tuple[Weights, None]:
-    """In its own size, which the host has fixed."""
+    """In its own size, which ComfyUI has fixed."""
     from comfy_extras.frame_interpolation_models.film_net import FILMNet
 
     return _drawn(FILMNet), None

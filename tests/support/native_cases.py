@@ -1,4 +1,4 @@
-"""A tiny Ovi model and what the tests of the host's own mechanisms do with it."""
+"""A tiny Ovi model and what the tests of ComfyUI's own mechanisms do with it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_tiny(folder: Path, seed: int = 11, name: str = "tiny.safetensors", **s
 
 
 def tiny_wan(seed: int = 100) -> dict[str, Tensor]:
-    """A plain Wan 2.2 5B of the tiny model's size, but text of 4096: the host gives every Wan that one."""
+    """A plain Wan 2.2 5B of the tiny model's size, but text of 4096: ComfyUI gives every Wan that one."""
     sizes = {"dim": TINY["dim"], "ffn_dim": TINY["ffn_dim"], "num_layers": TINY["num_layers"], "num_heads": 1}
     network = comfy.ldm.wan.model.WanModel(
         model_type="t2v", in_dim=48, out_dim=48, operations=torch.nn, device="meta", **sizes
@@ -63,7 +63,7 @@ def empty_latent(batch: int = 1, frames: int = 2, height: int = 4, width: int = 
 
 
 def loaded(patcher: Any) -> Any:
-    """The patcher, its weights and patches put in place by the host."""
+    """The patcher, its weights and patches put in place by ComfyUI."""
     comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     return patcher
 

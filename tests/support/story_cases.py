@@ -70,7 +70,7 @@ def told(folder: Path, script: str = SCRIPT, **more: Any) -> tuple[Path, str]:
 
     arguments = {"models": models(), "load": None, "say": lambda line: None} | more
     changed = arguments.pop("settings", {})
-    with torch.inference_mode():  # as the host runs nodes
+    with torch.inference_mode():  # as ComfyUI runs nodes
         return tell(text=script, settings=settings(**changed), store=store(folder), **arguments)
 
 

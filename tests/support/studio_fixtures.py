@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers import INSTALLATION
 
 from tools.dev.server import Server
-from tools.dev.setup import ROOT, Host
+from tools.dev.setup import ROOT
 from tools.workflows.results import write_lora
 
 if TYPE_CHECKING:
     from browser import Studio
-
-HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +30,7 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("no Chromium on this machine: NOTHING of the page was tested (Debian: apt install chromium)")
     models = tmp_path_factory.mktemp("models")
     write_lora(models / "loras")
-    with Server(HOST, tmp_path_factory.mktemp("base"), models=models) as running:
+    with Server(INSTALLATION, tmp_path_factory.mktemp("base"), models=models) as running:
         for media in (ROOT / "assets").iterdir():
             shutil.copy(media, running.base / "input")
         yield running

@@ -140,11 +140,11 @@ HOST_FORMATS: dict[str, tuple[str, dict]] = {
     "nvfp4": ("nvfp4", {}),
     "int4 rotated": ("convrot_w4a4", {"convrot_groupsize": 64}),
 }
-"""The host's formats, and how its own code quantises to them."""
+"""ComfyUI's formats, and how its own code quantises to them."""
 
 
 def in_host_format(weights: Weights, name: str, marked: bool = True) -> tuple[Weights, Weights]:
-    """The large matrices quantised by the host, with its marks or without; and the values that they stand for."""
+    """The large matrices quantised by ComfyUI, with its marks or without; and the values that they stand for."""
     format, settings = HOST_FORMATS[name]
     conf = {"format": format} | {key: value for key, value in settings.items() if "convrot" in key}
     stored, meant = {}, dict(weights)

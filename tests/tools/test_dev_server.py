@@ -16,20 +16,18 @@ from typing import Any
 import psutil
 import pytest
 from ovi_native.ovi_core.spec import VARIANTS
+from servers import COMFYUI, INSTALLATION, is_valid
 
 from tools.dev import client, demo, full_weights, workflow
 from tools.dev.problems import DevError
 from tools.dev.server import Server, free_port, prepare_base
-from tools.dev.setup import ROOT, Host
-
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
-HOST = Host(Path(sys.executable), COMFYUI)
+from tools.dev.setup import ROOT
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server with the pack; its models folder is empty."""
-    with Server(HOST, tmp_path_factory.mktemp("base")) as running:
+    with Server(INSTALLATION, tmp_path_factory.mktemp("base")) as running:
         for example in demo.EXAMPLE_PICTURE.parent.glob("ovi_example*"):
             shutil.copy(example, running.base / "input")
         yield running
@@ -138,20 +136,6 @@ def test_shipped_workflow_holds_one_valid_value_for_every_widget(nodes: dict[str
             assert is_valid(slot, value), (entry["type"], slot.name, value)
 
 
-def is_valid(slot: workflow.Slot, value: Any) -> bool:
-    config = slot.config
-    if slot.kind in ("INT", "FLOAT"):
-        number = isinstance(value, int if slot.kind == "INT" else (int, float)) and not isinstance(value, bool)
-        return number and config.get("min", value) <= value <= config.get("max", value)
-    if slot.kind == "DYNAMIC":
-        return value in [option["key"] for option in config["options"]]
-    if slot.kind == "COMBO":
-        return value in config["options"]
-    if slot.kind == "CONTROL":
-        return value in ("fixed", "increment", "decrement", "randomize")
-    return isinstance(value, bool if slot.kind == "BOOLEAN" else str)
-
-
 @pytest.mark.parametrize("file", demo.SHIPPED, ids=lambda file: file.stem)
 def test_shipped_workflow_is_accepted_and_only_lacks_the_weights(server: Server, nodes: dict[str, Any], file: Path):
     """The full ones, that is: those of the small variant come with the pack."""
@@ -255,7 +239,7 @@ def test_a_pack_that_cannot_be_imported_stops_the_start(tmp_path: Path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "__init__.py").write_text("import no_such_module_anywhere\n")
-    server = Server(HOST, tmp_path / "base", pack=broken)
+    server = Server(INSTALLATION, tmp_path / "base", pack=broken)
     with pytest.raises(DevError, match="No module named 'no_such_module_anywhere'"):
         server.start()
     assert processes(server.port) == []

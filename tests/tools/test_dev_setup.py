@@ -111,11 +111,11 @@ def test_first_run_makes_everything_and_the_second_touches_nothing(finished: Pat
     before = files()
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", None)  # nothing may be started, so nothing is fetched
-        host = setup.ensure(finished)
+        installation = setup.ensure(finished)
     assert files() == before
-    assert (host.comfyui / "comfy" / "sd.py").is_file()
+    assert (installation.comfyui / "comfy" / "sd.py").is_file()
     assert [entry.name for entry in (finished / ".comfyui").glob("unpack-*")] == []
-    subprocess.run([host.python, "-B", "-c", "import tinytorch, tinyhost"], check=True)
+    subprocess.run([installation.python, "-B", "-c", "import tinytorch, tinyhost"], check=True)
 
 
 def test_changed_requirements_are_installed_into_the_same_environment(finished: Path):
@@ -133,11 +133,11 @@ def test_broken_off_installation_is_made_anew(finished: Path):
     leftover.touch()
     (finished / ".comfyui" / "unpack-1").mkdir()
     (finished / ".comfyui" / "ComfyUI" / "main.py").unlink()
-    host = setup.ensure(finished)
+    installation = setup.ensure(finished)
     assert not leftover.exists()
-    assert (host.comfyui / "main.py").is_file()
+    assert (installation.comfyui / "main.py").is_file()
     assert not (finished / ".comfyui" / "unpack-1").exists()
-    subprocess.run([host.python, "-c", "import tinytorch"], check=True)
+    subprocess.run([installation.python, "-c", "import tinytorch"], check=True)
 
 
 def test_a_changed_archive_is_refused_before_anything_in_it_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch):

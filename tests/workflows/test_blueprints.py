@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ovi_native.ovi_core.loading.manifest import model_list
 from ovi_native.ovi_core.spec import VARIANTS
+from servers import is_valid
 
-from tests.tools.test_dev_server import is_valid
 from tools.dev import workflow
 from tools.dev.server import PACK_FOLDER, Server
 from tools.dev.setup import ROOT

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,18 +22,17 @@ import chain_standins
 import numpy as np
 import pytest
 import torch
-from browser import Studio, find
+from browser import Studio, find, own_inputs
 from comfy_api.latest import InputImpl, Types
+from servers import INSTALLATION
 
-from tests.page.test_browser import own_inputs
 from tools.dev import client, workflow
 from tools.dev.clip_check import ClipFacts, read_clip
 from tools.dev.demo import saved_videos
 from tools.dev.server import Server
-from tools.dev.setup import ROOT, Host
+from tools.dev.setup import ROOT
 from tools.workflows import chains, registry
 
-HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 TITLES = sorted(title for title in registry.SHELF if title.startswith("Ovi chain"))
 PAGE = ROOT / "docs" / "chains.md"
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -191,7 +189,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (folder / "metadata.json").write_text("{}", encoding="utf-8")
         encoded = {"latents": [], "conditioning": [chain_standins.conditioning(*sizes)]}
         torch.save(encoded, folder / "shard_0000.pkl")
-    with Server(HOST, base, models=models) as running:
+    with Server(INSTALLATION, base, models=models) as running:
         yield running
     shutil.rmtree(models)  # 1 GB, which pytest would keep for its last three runs
 

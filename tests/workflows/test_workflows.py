@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import urllib.request
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ovi_native.ovi_core.loading.manifest import model_list
 from ovi_native.ovi_core.spec import VARIANTS
 from PIL import Image
+from servers import INSTALLATION, is_valid
 
-from tests.tools.test_dev_server import is_valid
 from tools.dev import client, workflow
 from tools.dev.server import Server
-from tools.dev.setup import ROOT, Host
+from tools.dev.setup import ROOT
 from tools.workflows import chains, examples, registry, results, thumbnail
 
-HOST = Host(Path(sys.executable), Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI"))
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
 TITLES = sorted({*registry.SHELF, *(file.stem for file in FOLDER.glob("*.json"))})
 REWRITE = "python3 dev.py test tests/workflows/test_workflows.py --rewrite"
@@ -41,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (models / folder / name).touch()
     for file in ASSETS.glob("ovi_example*"):
         shutil.copy(file, base / "input")
-    with Server(HOST, base, models=models) as running:
+    with Server(INSTALLATION, base, models=models) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import setup
 from .problems import DevError
-from .setup import ROOT, Host
+from .setup import ROOT, Installation
 
 BASE = ROOT / ".comfyui" / "base"
 SERVE_PORT = 8199
@@ -36,13 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     forwards = argv[:1] in (["test"], ["bench"], ["mini-report"], ["convert"])
     arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
-        host = setup.ensure()
+        installation = setup.ensure()
         if arguments.command == "paths":
-            print(json.dumps({"python": str(host.python), "comfyui": str(host.comfyui)}))
+            print(json.dumps({"python": str(installation.python), "comfyui": str(installation.comfyui)}))
             return 0
         if arguments.command in ("demo", "serve", "fetch-models") and not ready:
-            return _restart(host, [str(ROOT / "dev.py"), READY, *argv])
-        return _run(host, arguments, argv[1:] if forwards else [])
+            return _restart(installation, [str(ROOT / "dev.py"), READY, *argv])
+        return _run(installation, arguments, argv[1:] if forwards else [])
     except DevError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -51,28 +51,28 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int:
+def _run(installation: Installation, arguments: argparse.Namespace, forwarded: list[str]) -> int:
     if arguments.command == "test":
-        return _in_checkout(host, ["-m", "pytest", *pytest_arguments(forwarded)])
+        return _in_checkout(installation, ["-m", "pytest", *pytest_arguments(forwarded)])
     if arguments.command == "bench":
-        return _in_checkout(host, ["-m", "tools.bench", *forwarded])
+        return _in_checkout(installation, ["-m", "tools.bench", *forwarded])
     if arguments.command == "mini-report":
-        return _in_checkout(host, ["-m", "tools.mini.report", *forwarded])
+        return _in_checkout(installation, ["-m", "tools.mini.report", *forwarded])
     if arguments.command == "convert":
         # In the folder it was called from, for the files are named from there.
-        environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui), "PYTHONPATH": str(ROOT)}
-        command = [str(host.python), str(ROOT / "tools" / "convert.py"), *forwarded]
+        environment = {**os.environ, "COMFYUI_PATH": str(installation.comfyui), "PYTHONPATH": str(ROOT)}
+        command = [str(installation.python), str(ROOT / "tools" / "convert.py"), *forwarded]
         return subprocess.run(command, env=environment, check=False).returncode
     if arguments.command == "inspect":
-        return _in_checkout(host, ["-m", "tools.dev.inspect_file", *map(str, arguments.files)])
+        return _in_checkout(installation, ["-m", "tools.dev.inspect_file", *map(str, arguments.files)])
     if arguments.command == "lint":
         from . import lint
 
-        return lint.run(host)
+        return lint.run(installation)
     if arguments.command == "serve":
         from .server import serve
 
-        return serve(host, arguments.base, arguments.port, _models(arguments.models))
+        return serve(installation, arguments.base, arguments.port, _models(arguments.models))
     if arguments.command == "fetch-models":
         from . import fetch_models
 
@@ -82,7 +82,7 @@ def _run(host: Host, arguments: argparse.Namespace, forwarded: list[str]) -> int
     options = demo.Options(
         arguments.base, _models(arguments.models), arguments.workflow, arguments.port, arguments.keep, arguments.seed
     )
-    return demo.run(host, options)
+    return demo.run(installation, options)
 
 
 def _models(folder: Path | None) -> Path | None:
@@ -102,16 +102,16 @@ def pytest_arguments(given: list[str]) -> list[str]:
 BY_FILES = ("--dist", "loadfile", "--no-loadscope-reorder", "--numprocesses", "auto", "--maxprocesses", "4")
 
 
-def _in_checkout(host: Host, command: list[str]) -> int:
-    environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui)}
-    return subprocess.run([str(host.python), *command], cwd=ROOT, env=environment, check=False).returncode
+def _in_checkout(installation: Installation, command: list[str]) -> int:
+    environment = {**os.environ, "COMFYUI_PATH": str(installation.comfyui)}
+    return subprocess.run([str(installation.python), *command], cwd=ROOT, env=environment, check=False).returncode
 
 
-def _restart(host: Host, command: list[str]) -> int:
+def _restart(installation: Installation, command: list[str]) -> int:
     """Continue as ``command`` under the Python that has the packages; signals then reach that program itself."""
     if os.name != "nt":
-        os.execv(host.python, [str(host.python), *command])
-    return subprocess.run([str(host.python), *command], check=False).returncode
+        os.execv(installation.python, [str(installation.python), *command])
+    return subprocess.run([str(installation.python), *command], check=False).returncode
 
 
 def _parser() -> argparse.ArgumentParser:

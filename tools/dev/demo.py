@@ -15,7 +15,7 @@ from .clip_check import check_clip, frames_for, read_clip, table
 from .contact_sheet import draw_sheet
 from .problems import DevError
 from .server import Server, stopped_by_signals
-from .setup import ROOT, Host, say
+from .setup import ROOT, Installation, say
 
 if TYPE_CHECKING:
     from ..mini.measure.marks import Marks
@@ -40,11 +40,11 @@ class Options:
     seed: int | None = None
 
 
-def run(host: Host, options: Options) -> int:
+def run(installation: Installation, options: Options) -> int:
     """Make the clips, the contact sheet and the report; returns the exit status (1 when a check fails)."""
     graphs = [(file, workflow.load(file)) for file in ([options.workflow] if options.workflow else SHIPPED)]
     with stopped_by_signals():
-        server = Server(host, options.base, options.port, options.models)
+        server = Server(installation, options.base, options.port, options.models)
         say("Starting ComfyUI ...")
         with server:
             for example in EXAMPLE_PICTURE.parent.glob("ovi_example*"):

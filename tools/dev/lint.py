@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 from .server import link_folder
-from .setup import ROOT, Host, say
+from .setup import ROOT, Installation, say
 
 
-def run(host: Host, root: Path = ROOT) -> int:
+def run(installation: Installation, root: Path = ROOT) -> int:
     """Run all three, even when the first fails; 0 when all are clean."""
-    python = str(host.python)
+    python = str(installation.python)
     failed = False
     for name, command in (
         ("ruff check", [python, "-m", "ruff", "check", "--output-format", "concise", "."]),

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .problems import DevError, port_taken
-from .setup import ROOT, Host, say
+from .setup import ROOT, Installation, say
 
 PACK_FOLDER = "comfyui-ovi-native"
 START_SECONDS = 300
@@ -35,7 +35,7 @@ class Server:
     """A ComfyUI process in a process group of its own. Use it as a context manager.
 
     Args:
-        host: the Python and the ComfyUI to run.
+        installation: the Python and the ComfyUI to run.
         base: working directory; ``custom_nodes``, ``models``, ``input``, ``output``, ``user`` and ``temp`` are in it.
         port: TCP port on 127.0.0.1; None takes any free one.
         models: folder laid out like ComfyUI's ``models/``; None for the one inside ``base``.
@@ -45,8 +45,15 @@ class Server:
         DevError: the port is taken, the process died, or ComfyUI could not import a node file.
     """
 
-    def __init__(self, host: Host, base: Path, port: int | None = None, models: Path | None = None, pack: Path = ROOT):
-        self.host, self.base, self.models, self.pack = host, base, models, pack
+    def __init__(
+        self,
+        installation: Installation,
+        base: Path,
+        port: int | None = None,
+        models: Path | None = None,
+        pack: Path = ROOT,
+    ):
+        self.installation, self.base, self.models, self.pack = installation, base, models, pack
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / "server.log"
@@ -125,10 +132,10 @@ class Server:
         return DevError(f"ComfyUI ended by itself. The end of its log ({self.log}):\n{self._log_tail()}")
 
     def _command(self) -> list[str]:
-        main = str(self.host.comfyui / "main.py")
-        command = [str(self.host.python), main, "--port", str(self.port), "--base-directory", str(self.base)]
+        main = str(self.installation.comfyui / "main.py")
+        command = [str(self.installation.python), main, "--port", str(self.port), "--base-directory", str(self.base)]
         command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
-        return command if has_gpu(self.host.python) else [*command, "--cpu"]
+        return command if has_gpu(self.installation.python) else [*command, "--cpu"]
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -248,9 +255,9 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(host: Host, base: Path, port: int, models: Path | None) -> int:
+def serve(installation: Installation, base: Path, port: int, models: Path | None) -> int:
     """Run a server in the foreground until Ctrl-C; its log goes to the terminal."""
-    with stopped_by_signals(), Server(host, base, port, models) as server:
+    with stopped_by_signals(), Server(installation, base, port, models) as server:
         say(f"ComfyUI is running at {server.url} (Ctrl-C stops it)")
         server.follow()
         raise server.died()

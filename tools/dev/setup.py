@@ -1,4 +1,4 @@
-"""Makes what the pack is developed with: ``.venv/`` (Python packages) and ``.comfyui/ComfyUI`` (the pinned host).
+"""Makes what the pack is developed with: ``.venv/`` (Python packages) and ``.comfyui/ComfyUI`` (the pinned ComfyUI).
 
 Every step leaves a stamp that depends on its inputs, so a second run finds nothing to do. Only the standard library
 is used here: this runs before anything is installed.
@@ -33,7 +33,7 @@ COMFYUI_GIGABYTES = 0.2
 
 
 @dataclass(frozen=True)
-class Host:
+class Installation:
     """The Python and the ComfyUI everything runs with."""
 
     python: Path
@@ -45,7 +45,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ensure(root: Path = ROOT) -> Host:
+def ensure(root: Path = ROOT) -> Installation:
     """The Python and the ComfyUI to use, made first where they are missing. Raises :class:`DevError`."""
     try:
         with _one_at_a_time(root):
@@ -54,7 +54,7 @@ def ensure(root: Path = ROOT) -> Host:
             comfyui = find_comfyui(root) or ensure_pinned_comfyui(root, python)
             if not given:
                 ensure_packages(root, python, comfyui)
-        return Host(python, comfyui)
+        return Installation(python, comfyui)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full("the set-up") from None

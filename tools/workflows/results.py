@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..dev import setup
 from ..dev.problems import DevError
-from ..dev.setup import ROOT, Host, say
+from ..dev.setup import ROOT, Installation, say
 
 FOLDER = ROOT / "workflows"
 CHAIN = "Ovi chain"  # how the title of a workflow with another system begins
@@ -31,18 +31,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("titles", nargs="*", metavar="TITLE", help="a workflow's title; without one, all of them")
     titles = parser.parse_args(argv).titles or sorted(file.stem for file in FOLDER.glob("*.json"))
     try:
-        host = setup.ensure()
-        if Path(sys.executable) != host.python:  # the one that has PyAV and Pillow
-            command = [str(host.python), "-m", "tools.workflows.results", *titles]
+        installation = setup.ensure()
+        if Path(sys.executable) != installation.python:  # the one that has PyAV and Pillow
+            command = [str(installation.python), "-m", "tools.workflows.results", *titles]
             return subprocess.run(command, cwd=ROOT, check=False).returncode
-        run(host, titles)
+        run(installation, titles)
     except DevError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(host: Host, titles: Iterable[str]) -> None:
+def run(installation: Installation, titles: Iterable[str]) -> None:
     """Run the workflows one after the other and draw each as soon as it has run.
 
     Raises:
@@ -59,7 +59,7 @@ def run(host: Host, titles: Iterable[str]) -> None:
         for media in (ROOT / "assets").glob("ovi_example*"):
             shutil.copy(media, base / "input")
         write_lora(models / "loras")
-        with Server(host, base, models=models) as server:
+        with Server(installation, base, models=models) as server:
             nodes = client.object_info(server.url)
             for title, graph in graphs.items():
                 picture = FOLDER / f"{title}.jpg"

@@ -1,4 +1,4 @@
-"""A tiny Ovi in this process and what a run of it needs, for tests of the host's own nodes and mechanisms."""
+"""A tiny Ovi in this process and what a run of it needs, for tests of ComfyUI's own nodes and mechanisms."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def guider(model: Any, video_cfg: float = 4.0, audio_cfg: float = 3.0, skip_laye
 
 
 def stock_guider(model: Any, cfg: float = 4.0) -> Any:
-    """The host's own guider for positive and negative."""
+    """ComfyUI's own guider for positive and negative."""
     return CFGGuider.execute(model, positive(), negative(), cfg).result[0]
 
 
