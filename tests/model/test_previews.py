@@ -11,36 +11,12 @@ import story_cases
 import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
-from comfy_extras.nodes_custom_sampler import KSamplerSelect
-from ovi_native.nodes.sampling import OviSampler
 from ovi_native.ovi_core.latents import denoise_mask
 from PIL import Image
-
-import nodes
+from sampler_cases import each_sampler, own_sampler
 
 PICTURE = (162, 108)  # 6x4 latent cells, each shown as 27x27
 STRIP = 20  # a pixel for each channel
-
-
-def ksampler(model, latent):
-    nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "simple", tiny.positive(), tiny.negative(), latent)
-
-
-def stock_guider(model, latent):
-    euler = KSamplerSelect.execute("euler").result[0]
-    tiny.run_both(tiny.stock_guider(model), latent, sampler=euler, steps=2)
-
-
-def own_guider(model, latent):
-    tiny.run_both(tiny.guider(model), latent, steps=2)
-
-
-def own_sampler(model, latent):
-    settings = {"seed": 1, "steps": 2, "video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc"}
-    OviSampler.execute(model, tiny.positive(), tiny.negative(), latent, skip_layers="1", **settings)
-
-
-each_sampler = pytest.mark.parametrize("sample", [ksampler, stock_guider, own_guider, own_sampler])
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from ovi_native.ovi_core.sampling.schedules import Interval, Schedule, share_of_
 from refusals import refusal
 from tiny_ovi import both_differ, same
 
-from tests.sampling.test_native_guidance import Predictions
-
 STEPS = 5
 
 
@@ -29,7 +27,7 @@ def guider(model, video_cfg: float = 4.0, audio_cfg: float = 3.0, given=None, **
 
 def strengths(model, **more) -> list[list[float | None]]:
     """In every step the strength that video and audio were guided with: g in n + g (p - n); None without a negative."""
-    seen, counted = Predictions(model), tiny.Forwards(model)
+    seen, counted = tiny.Predictions(model), tiny.Forwards(model)
     seen.model.add_wrapper_with_key("diffusion_model", "rows", counted._count)
     tiny.run(guider(seen.model, **more), steps=STEPS, solver="dpm++")
     found = []
@@ -100,7 +98,7 @@ def alone(model):
 
 
 def first(model, run) -> dict:
-    seen = Predictions(model)
+    seen = tiny.Predictions(model)
     tiny.run(run(seen.model), steps=1)
     return seen.steps[0]
 

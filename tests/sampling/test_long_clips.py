@@ -26,8 +26,6 @@ from ovi_native.tools.mini.measure import seams
 from refusals import refusal
 
 from nodes import KSampler
-from tests.sampling.test_native_windows import turn
-from tests.sampling.test_native_windows import windowed as stock_windows
 
 PER_FRAME = 125 / 24  # audio steps, of 32 ms, while one latent frame of four pictures shows
 FIVE, TEN = 31, 61  # latent frames of a trained clip
@@ -102,7 +100,7 @@ def test_every_window_has_the_trained_geometry(model, variant, video, audio):
         first = max(0, window.index_list[0] - 1)  # shown, but not counted
         distance = sound[0] - first * PER_FRAME
         assert abs(distance) <= 0.5
-        assert turn(tables[1], 0) - turn(tables[0], 0) == pytest.approx(distance * AUDIO_TIME_SCALE, abs=1e-5)
+        assert tiny.turn(tables[1], 0) - tiny.turn(tables[0], 0) == pytest.approx(distance * AUDIO_TIME_SCALE, abs=1e-5)
         counted[0][window.index_list] += 1
         counted[1][sound] += 1
     assert all(bool((count > 0).all()) for count in counted)
@@ -286,7 +284,7 @@ def test_windows_at_odds_are_joined_without_click_step_or_cut(model):
     model, latent = at_odds(model), empty(13.4)
     overlapping, beside = (
         worst(*rendered(tiny.run(tiny.guider(patched), latent, steps=2)))
-        for patched in (windowed(model), stock_windows(model, FIVE, 0, "batched"))
+        for patched in (windowed(model), tiny.windowed(model, FIVE, 0, "batched"))
     )
     assert overlapping[0] < 1.6
     assert overlapping[1] < 4

@@ -20,23 +20,8 @@ from tiny_ovi import both_differ, finite, same
 import nodes
 
 
-class Predictions:
-    """What every step predicts, as ComfyUI hands it to post-CFG patches: parts of positive, negative and result."""
-
-    def __init__(self, model):
-        self.model = model.clone()
-        self.steps: list[dict] = []
-        self.model.set_model_sampler_post_cfg_function(self._note)
-
-    def _note(self, args: dict) -> torch.Tensor:
-        shapes = args["model"].latent_shapes
-        names = {"cond_denoised": "positive", "uncond_denoised": "negative", "denoised": "guided"}
-        self.steps.append({name: comfy.utils.unpack_latents(args[key], shapes) for key, name in names.items()})
-        return args["denoised"]
-
-
 def first_step(model, **more) -> dict:
-    seen = Predictions(model)
+    seen = tiny.Predictions(model)
     tiny.run(tiny.guider(seen.model, **more), steps=1)
     return seen.steps[0]
 
@@ -141,9 +126,9 @@ def test_a_timestep_range_changes_the_prompt_on_the_way(model):
     early, late = (
         ranges.set_range(text, start, end)[0] for text, start, end in ((tiny.positive(), 0, 0.5), (other(), 0.5, 1))
     )
-    seen = Predictions(model)
+    seen = tiny.Predictions(model)
     switched = tiny.run(tiny.guider(seen.model, positive=early + late))
-    first, second = (Predictions(model) for _ in range(2))
+    first, second = (tiny.Predictions(model) for _ in range(2))
     before = tiny.run(tiny.guider(first.model))
     after = tiny.run(tiny.guider(second.model, positive=other()))
     assert same(seen.steps[0]["positive"], first.steps[0]["positive"])
@@ -200,7 +185,7 @@ def test_a_hook_that_changes_on_the_way_is_not_met_with_kept_text_keys(model):
     keyframes.add(comfy.hooks.HookKeyframe(strength=1.0, start_percent=0.0))
     keyframes.add(comfy.hooks.HookKeyframe(strength=0.0, start_percent=0.5))
     conditioning[0][1]["hooks"].set_keyframes_on_hooks(hook_kf=keyframes)
-    changing, constant = Predictions(model), Predictions(model)
+    changing, constant = tiny.Predictions(model), tiny.Predictions(model)
     changed = tiny.run(tiny.guider(changing.model, positive=conditioning))
     kept = tiny.run(tiny.guider(constant.model, positive=hooked(tiny.positive())))
     assert same(changing.steps[0]["positive"], constant.steps[0]["positive"])
@@ -248,7 +233,7 @@ def test_skip_layer_guidance_of_the_host_pushes_away_from_the_skipped_prediction
     """guided + scale (positive - positive without the layer), as its node defines it."""
     plain = first_step(model)
     without = first_step(model_without(model, 2))["positive"]
-    seen = Predictions(SkipLayerGuidanceDiT.execute(model, 2.0, 0.0, 1.0, double_layers="2").result[0])
+    seen = tiny.Predictions(SkipLayerGuidanceDiT.execute(model, 2.0, 0.0, 1.0, double_layers="2").result[0])
     tiny.run(tiny.guider(seen.model), steps=1)
     expected = [
         guided + 2.0 * (positive - skipped)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import tiny_ovi as tiny
 import torch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode, WanContextWindowsManualNode
+from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 from ovi_native.ovi_core.network.rope import AUDIO_TIME_SCALE
 from tiny_ovi import both_differ, finite, same
 
 FRAMES, STEPS = 8, 40  # latent frames and audio steps
 PER_FRAME = 125 / 24  # audio steps, of 32 ms, while one latent frame of four pictures shows
-
-
-def windowed(model, length: int, overlap: int, schedule: str = "standard_static", **more):
-    """The MODEL with stock context windows of ``length`` latent frames."""
-    settings = {
-        "context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False,
-        "causal_window_fix": False,
-    }  # fmt: skip
-    return ContextWindowsManualNode.execute(model, length, overlap, schedule, **{**settings, **more}).result[0]
 
 
 def joint(seed: int, frames: int = FRAMES, steps: int = STEPS) -> NestedTensor:
@@ -43,7 +32,7 @@ def part(nested: NestedTensor, first: int, last: int) -> NestedTensor:
 
 def test_a_clip_within_one_window_is_sampled_as_without(model):
     plain = tiny.run(tiny.guider(model), empty(), joint(1))
-    assert same(tiny.run(tiny.guider(windowed(model, 16, 4)), empty(), joint(1)), plain, 0)
+    assert same(tiny.run(tiny.guider(tiny.windowed(model, 16, 4)), empty(), joint(1)), plain, 0)
 
 
 @pytest.mark.parametrize("mode", ["t2v", "i2v"])
@@ -52,7 +41,7 @@ def test_windows_that_do_not_overlap_equal_clips_of_their_own(model, mode):
     latent, noise = {"samples": joint(2, 48, 250)}, joint(1, 48, 250)
     if mode == "i2v":
         latent = tiny.first_frame_kept(latent)
-    result = NestedTensor(list(tiny.run(tiny.guider(windowed(model, 24, 0, "batched")), latent, noise)))
+    result = NestedTensor(list(tiny.run(tiny.guider(tiny.windowed(model, 24, 0, "batched")), latent, noise)))
     for first in (0, 24):
         clip = {"samples": part(latent["samples"], first, first + 24)}
         if mode == "i2v" and first == 0:
@@ -80,12 +69,6 @@ def test_the_wan_node_samples_both_parts_in_overlapping_windows(model, schedule)
     assert {video for video, _ in sizes} == {5, 6}  # ComfyUI adds one before the window and drops it again
 
 
-def turn(table: torch.Tensor, token: int) -> float:
-    """Angle by which a rope table turns the first pair of head dimensions; it is the token's time."""
-    rotation = table[0, token, 0, 0]
-    return math.atan2(rotation[1, 0], rotation[0, 0])
-
-
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("steps", [STEPS, 43])
 def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, steps):
@@ -96,7 +79,7 @@ def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, step
         seen.append((args["transformer_options"]["context_window"], [stream.table for stream in args["streams"]]))
         return extra["original_block"](args)
 
-    patched = windowed(model, 4, 1, causal_window_fix=causal)
+    patched = tiny.windowed(model, 4, 1, causal_window_fix=causal)
     patched.set_model_patch_replace(look, "dit", "double_block", 0)
     tiny.run(tiny.guider(patched), {"samples": joint(0, steps=steps) * 0}, joint(1, steps=steps), steps=1)
     assert [window.index_list[0] for window, _ in seen] == [0, 3, 4]
@@ -105,7 +88,7 @@ def test_the_sound_of_a_window_begins_where_its_picture_does(model, causal, step
         before = 1 if causal and frame > 0 else 0
         distance = step - (frame - before) * PER_FRAME  # in steps, from the first picture shown
         assert distance == pytest.approx(before * PER_FRAME, abs=2)
-        assert turn(audio, 0) - turn(video, 0) == pytest.approx(distance * AUDIO_TIME_SCALE, abs=1e-5)
+        assert tiny.turn(audio, 0) - tiny.turn(video, 0) == pytest.approx(distance * AUDIO_TIME_SCALE, abs=1e-5)
 
 
 def test_a_first_frame_kept_in_every_window_is_clean_in_each(model):
@@ -116,7 +99,7 @@ def test_a_first_frame_kept_in_every_window_is_clean_in_each(model):
         shown.append((x[0][:1, :, 0], shares.values[shares.index[0]].tolist()))
         return executor(x, timestep, *args, **more)
 
-    patched = windowed(model, 4, 1, latent_retain_index_list="0", causal_window_fix=True)
+    patched = tiny.windowed(model, 4, 1, latent_retain_index_list="0", causal_window_fix=True)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
     latent = tiny.first_frame_kept({"samples": joint(2)})
     tiny.run(tiny.guider(patched), latent, joint(1), steps=2)

@@ -16,8 +16,7 @@ from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.sampling.audio_preview import NO_SOUND
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from refusals import refusal
-
-from tests.model.test_previews import each_sampler
+from sampler_cases import each_sampler
 
 STEPS = 4
 

@@ -14,6 +14,7 @@ import pytest
 import ray
 import story_cases as story
 import torch
+from film_cases import assert_same_film
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.story import farm, farm_worker, script
@@ -26,8 +27,6 @@ from ovi_native.ovi_core.vae.video_vae import read_video_vae
 from ovi_native.tools import standins
 from safetensors.torch import save_file
 
-from tests.story.test_story import assert_same_film
-from tests.story.test_story_identity import lora
 from tools.convert import convert
 
 
@@ -46,7 +45,7 @@ def models(tmp_path_factory):
     paths = {name: str(folder / f"{name}.safetensors") for name in ("text_encoder", "video_vae", "audio_vae")}
     for name, path in paths.items():
         save_file(getattr(standins, name)(0), path)
-    model = native_cases.with_lora(load_model(native_cases.write_tiny(folder)), lora())
+    model = native_cases.with_lora(load_model(native_cases.write_tiny(folder)), native_cases.small_lora())
     vaes = read_video_vae(paths["video_vae"]), read_audio_vae(paths["audio_vae"])
     return Models(model, read_text_encoder(paths["text_encoder"]), *vaes)
 

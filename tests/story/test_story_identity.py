@@ -9,7 +9,7 @@ import pytest
 import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from native_cases import sample, tiny_weights, with_lora, write_tiny
+from native_cases import sample, small_lora, tiny_weights, with_lora, write_tiny
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from ovi_native.ovi_core.text.umt5 import load_text_encoder
@@ -36,11 +36,6 @@ def model(path):
     return load_model(path)
 
 
-def lora(scale=1.0, key="blocks.0.self_attn.q"):
-    up, down = torch.ones(128, 4), torch.ones(4, 128) * scale
-    return {f"diffusion_model.{key}.lora_B.weight": up, f"diffusion_model.{key}.lora_A.weight": down}
-
-
 def easy_cache(model, threshold):
     return EasyCacheNode.execute(model, threshold, 0.1, 0.9, False).result[0]
 
@@ -57,7 +52,7 @@ def test_the_same_file_is_the_same_model_wherever_it_lies_and_whatever_it_did(mo
 def test_patches_in_place_do_not_hide_the_model_below(path, kind, tmp_path):
     convert([Path(path)], tmp_path / "model.safetensors", kind)
     model = load_model(str(tmp_path / "model.safetensors"))
-    known, patched = identity(model), with_lora(model, lora())
+    known, patched = identity(model), with_lora(model, small_lora())
     other = identity(patched)
     assert other != known
     sample(patched, steps=1)  # ComfyUI writes the patches into the weights that both share, quantised ones with scales
@@ -78,11 +73,11 @@ def test_it_does_not_matter_what_is_loaded_at_the_moment(model):
 
 def test_every_change_makes_another_model(model):
     changed = {
-        "lora": with_lora(model, lora()),
-        "weaker": with_lora(model, lora(), 0.5),
-        "trained on": with_lora(model, lora(1.001)),
-        "elsewhere": with_lora(model, lora(key="blocks.1.self_attn.q")),
-        "both": with_lora(with_lora(model, lora()), lora(2.0)),
+        "lora": with_lora(model, small_lora()),
+        "weaker": with_lora(model, small_lora(), 0.5),
+        "trained on": with_lora(model, small_lora(1.001)),
+        "elsewhere": with_lora(model, small_lora(key="blocks.1.self_attn.q")),
+        "both": with_lora(with_lora(model, small_lora()), small_lora(2.0)),
         "cached": easy_cache(model, 0.2),
         "cached more": easy_cache(model, 0.3),
         "shifted": ModelSamplingSD3().patch(model, 3.0)[0],
@@ -94,7 +89,7 @@ def test_every_change_makes_another_model(model):
     known = {name: identity(patcher) for name, patcher in changed.items()}
     assert len({identity(model), *known.values()}) == 1 + len(known)
     assert known["cached"] == identity(easy_cache(model, 0.2))
-    assert known["both"] == identity(with_lora(with_lora(model, lora()), lora(2.0)))
+    assert known["both"] == identity(with_lora(with_lora(model, small_lora()), small_lora(2.0)))
 
 
 def test_a_fine_tune_and_another_type_are_other_models(model, tmp_path):

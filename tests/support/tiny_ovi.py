@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import comfy.sample
+import comfy.utils
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
 from fusion_cases import published_weights, seeded, write_model
 from ovi_native.nodes.conditioning import OviDualConditioning
@@ -153,3 +156,33 @@ class Forwards:
         self.rows.append(timestep.shape[0])
         self.roles.append(list(options["cond_or_uncond"]))
         return executor(x, timestep, context, options, **more)
+
+
+class Predictions:
+    """What every step predicts, as ComfyUI hands it to post-CFG patches: parts of positive, negative and result."""
+
+    def __init__(self, model):
+        self.model = model.clone()
+        self.steps: list[dict] = []
+        self.model.set_model_sampler_post_cfg_function(self._note)
+
+    def _note(self, args: dict) -> torch.Tensor:
+        shapes = args["model"].latent_shapes
+        names = {"cond_denoised": "positive", "uncond_denoised": "negative", "denoised": "guided"}
+        self.steps.append({name: comfy.utils.unpack_latents(args[key], shapes) for key, name in names.items()})
+        return args["denoised"]
+
+
+def windowed(model, length: int, overlap: int, schedule: str = "standard_static", **more):
+    """The MODEL with stock context windows of ``length`` latent frames."""
+    settings = {
+        "context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False,
+        "causal_window_fix": False,
+    }  # fmt: skip
+    return ContextWindowsManualNode.execute(model, length, overlap, schedule, **{**settings, **more}).result[0]
+
+
+def turn(table: torch.Tensor, token: int) -> float:
+    """Angle by which a rope table turns the first pair of head dimensions; it is the token's time."""
+    rotation = table[0, token, 0, 0]
+    return math.atan2(rotation[1, 0], rotation[0, 0])

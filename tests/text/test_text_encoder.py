@@ -1,38 +1,17 @@
 """The text encoder: ComfyUI's UMT5 at any size, and what an artist is told about another file."""
 
-import io
-
 import comfy.ops
 import comfy.sd
 import pytest
 import safetensors.torch
-import sentencepiece
 import torch
 from comfy.text_encoders.t5 import T5
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.text.umt5 import load_text_encoder, read_text_encoder
 from seeded_weights import draw_weights, relative_error, shapes_of
+from umt5_cases import UMT5, train_tokenizer
 
 SIZES = {"d_model": 48, "d_ff": 80, "d_kv": 8, "num_heads": 6, "num_layers": 3, "vocab_size": 300}
-UMT5 = {"model_type": "umt5", "is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"}
-
-
-def train_tokenizer() -> bytes:
-    """A small sentencepiece model that knows every byte."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a small boat on a calm sea", "she says hello to the wind"] * 20),
-        model_writer=model,
-        vocab_size=290,
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return model.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from ovi_native.ovi_core.weights.gguf_tensors import format_of
 from ovi_native.ovi_core.weights.gguf_tokenizer import read_tokenizer
 from seeded_weights import draw_weights, relative_error, shapes_of
 from sentencepiece import sentencepiece_model_pb2
+from umt5_cases import UMT5, train_tokenizer
 
-from tests.text.test_text_encoder import UMT5, train_tokenizer
 from tools.dev.inspect_file import inspect
 
 SMALL = {"d_model": 64, "d_ff": 96, "d_kv": 8, "num_heads": 8, "num_layers": 3, "vocab_size": 320}
