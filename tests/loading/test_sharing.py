@@ -11,7 +11,7 @@ from ovi_native.ovi_core.loading.substitutes import models, published, shared, s
 
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows.registry import LORA
+from tools.workflows.parts import LORA
 
 if TYPE_CHECKING:
     from browser import Studio

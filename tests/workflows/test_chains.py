@@ -31,9 +31,9 @@ from tools.dev.clip_check import ClipFacts, read_clip
 from tools.dev.demo import saved_videos
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows import chains, registry
+from tools.workflows import chains
 
-TITLES = sorted(title for title in registry.SHELF if title.startswith("Ovi chain"))
+TITLES = sorted(chains.CHAINS)
 PAGE = ROOT / "docs" / "chains.md"
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 DECODED = 2 * 512 / 16000  # seconds that the decoded sound of a short clip may end before its pictures

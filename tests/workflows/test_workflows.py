@@ -18,10 +18,10 @@ from servers import INSTALLATION, is_valid
 from tools.dev import client, workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows import chains, examples, registry, results, thumbnail
+from tools.workflows import catalogue, chains, examples, parts, results, thumbnail
 
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
-TITLES = sorted({*registry.SHELF, *(file.stem for file in FOLDER.glob("*.json"))})
+TITLES = sorted({*catalogue.WORKFLOWS, *(file.stem for file in FOLDER.glob("*.json"))})
 REWRITE = "python3 dev.py test tests/workflows/test_workflows.py --rewrite"
 MEDIA = {"LoadImage": 0, "LoadVideo": 0, "LoadAudio": 0}  # the widget that names a file of the input folder
 NODE_TITLE = 30  # pixels of a node's title, above its position
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose input folder holds the pack's examples; of the weights that others made, only names are there."""
     base, models = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("models")
     (base / "input").mkdir()
-    for folder, name in [("loras", registry.LORA), *((folder, name) for name, (folder, _) in chains.FILES.items())]:
+    for folder, name in [("loras", parts.LORA), *((folder, name) for name, (folder, _) in chains.FILES.items())]:
         (models / folder).mkdir(exist_ok=True)
         (models / folder / name).touch()
     for file in ASSETS.glob("ovi_example*"):
@@ -57,9 +57,9 @@ def load(title: str) -> dict[str, Any]:
     return workflow.load(FOLDER / f"{title}.json")
 
 
-@pytest.mark.parametrize("title", sorted(registry.SHELF))
+@pytest.mark.parametrize("title", sorted(catalogue.WORKFLOWS))
 def test_a_workflow_is_what_its_description_draws(title: str, nodes: dict, request: pytest.FixtureRequest):
-    drawn = registry.graph(title, nodes, model_list(VARIANTS["960x960_10s"]))
+    drawn = catalogue.graph(title, nodes, model_list(VARIANTS["960x960_10s"]))
     file = FOLDER / f"{title}.json"
     if request.config.getoption("--rewrite"):
         file.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -119,8 +119,11 @@ def test_a_server_takes_the_workflow_without_an_objection(title: str, server: Se
     prompt = workflow.to_prompt(load(title), nodes)
     body = json.dumps({"prompt": prompt}).encode()
     with urllib.request.urlopen(urllib.request.Request(f"{server.url}/prompt", body)) as answer:
-        told = json.load(answer)
-    assert told["node_errors"] == {}
+        answered = json.load(answer)
+    assert answered["node_errors"] == {}
     # It is only asked, not run: without weights every run would end at the loader.
-    for path, said in (("queue", {"delete": [told["prompt_id"]]}), ("interrupt", {"prompt_id": told["prompt_id"]})):
+    for path, said in (
+        ("queue", {"delete": [answered["prompt_id"]]}),
+        ("interrupt", {"prompt_id": answered["prompt_id"]}),
+    ):
         urllib.request.urlopen(urllib.request.Request(f"{server.url}/{path}", json.dumps(said).encode())).close()

@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")
     commands.add_parser("convert", help="turn a model into another layout or type; --help tells more", add_help=False)
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
-    commands.add_parser("lint", help="run ruff and the type checker")
+    commands.add_parser("lint", help="run ruff, the import contracts and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)
     commands.add_parser("mini-report", help="measure Ovi mini and write docs/mini.md; --seeds N", add_help=False)
     commands.add_parser("paths", help="print the Python and the ComfyUI in use as one JSON object")

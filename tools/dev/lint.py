@@ -1,4 +1,4 @@
-"""Style, lint and types: ``ruff check``, ``ruff format --check`` and mypy."""
+"""Style, layers and types: ``ruff check``, ``ruff format --check``, import-linter and mypy."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from .setup import ROOT, Installation, say
 
 
 def run(installation: Installation, root: Path = ROOT) -> int:
-    """Run all three, even when the first fails; 0 when all are clean."""
-    python = str(installation.python)
+    """Run all four, even when the first fails.
+
+    Returns:
+        The exit status: 0 when all are clean, else 1.
+    """
     failed = False
-    for name, command in (
-        ("ruff check", [python, "-m", "ruff", "check", "--output-format", "concise", "."]),
-        ("ruff format --check", [python, "-m", "ruff", "format", "--check", "--quiet", "."]),
-        ("mypy", [python, "-m", "mypy", *mypy_arguments(root)]),
-    ):
+    for name, command in commands(str(installation.python), root):
         say(f"{name} ...")
         view = _named_view(root) if name == "mypy" else root
         failed |= subprocess.run(command, cwd=view, check=False, env=_environment(view)).returncode != 0
-    say("There is something to mend." if failed else "All clean.")
+    say("There is something to fix." if failed else "All clean.")
     return 1 if failed else 0
+
+
+def commands(python: str, root: Path) -> list[tuple[str, list[str]]]:
+    """Name and command line of each check."""
+    return [
+        ("ruff check", [python, "-m", "ruff", "check", "--output-format", "concise", "."]),
+        ("ruff format --check", [python, "-m", "ruff", "format", "--check", "--quiet", "."]),
+        ("import-linter", import_linter(python, root)),
+        ("mypy", [python, "-m", "mypy", *mypy_arguments(root)]),
+    ]
+
+
+def import_linter(python: str, root: Path) -> list[str]:
+    """The command that checks the contracts in ``pyproject.toml``; import-linter has no ``-m`` of its own."""
+    code = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    return [python, "-c", code, "--config", str(root / "pyproject.toml")]
 
 
 def mypy_arguments(root: Path) -> list[str]:

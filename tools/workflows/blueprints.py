@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .drawing import FOOT, GAP, PACK, PREVIEW, ROW, SLOT, TEXT, Drawing, Node, Output
-from .registry import BALL, FACE, empty, make, words
+from .parts import BALL, FACE, empty, make, words
 
 BLUEPRINTS: dict[str, Callable[[Box], None]] = {}
 INPUT, OUTPUT = -10, -20  # the ids that ComfyUI gives the two ends of a subgraph
@@ -165,9 +165,9 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length
     run["skip_layers"] = box.widget("skip_layers", "STRING", "2")
     d.group("Weights")
     load = d.add("OviPipelineLoader", variant=variant)
-    told = words(d, load, said, variant)
+    prompts = words(d, load, said, variant)
     d.group("Size, length, what is given")
-    made = make(d, load, told, start(load, empty(d, **size)), **run)
+    made = make(d, load, prompts, start(load, empty(d, **size)), **run)
     for name in ("video", "images", "audio"):
         box.result(name, getattr(made, name))
 

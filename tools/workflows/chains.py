@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .drawing import GREEN, RED, Drawing, Node, Output
-from .registry import BALL, begin, clip_of, empty, make, save, words, workflow
+from .parts import BALL, Draw, begin, clip_of, empty, listed, make, save, words
 
+CHAINS: dict[str, Draw] = {}
 HUB = "https://huggingface.co"
 WAN_21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 WAN_22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
@@ -88,7 +89,7 @@ def _load(d: Drawing, kind: str, **given: Any) -> Node:
 
 
 def _asked(d: Drawing, name: str, clip: Output) -> tuple[Output, Output]:
-    """What the other system is told: positive and negative conditioning."""
+    """What the other system is prompts: positive and negative conditioning."""
     d.group(f"What {name} makes")
     shown = d.add("CLIPTextEncode", f"What {name} shows", GREEN, clip=clip, text=SEEN).conditioning
     return shown, d.add("CLIPTextEncode", f"What {name} leaves out", RED, clip=clip, text=UNSEEN).conditioning
@@ -111,12 +112,12 @@ def _sampled(
 
 def _sounded(d: Drawing, load: Node, images: Output, rate: float | Output, width: int = 224) -> None:
     """Sound for a clip of that rate: it is locked, sampled, decoded and saved. ``width``: of the latent, in pixels."""
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("The clip is kept, its sound is free")
     latent = empty(d, width=width, height=96 if width == 96 else 128)
     given = {"images": images, "frame_rate": rate, "length": "the whole clip"}
     latent = d.add("OviLockVideo", vae=load.vae, latent=latent, **given).latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
 def _still_to_clip(d: Drawing, name: str, file: str, side: int) -> None:
@@ -130,23 +131,23 @@ def _still_to_clip(d: Drawing, name: str, file: str, side: int) -> None:
     latent = d.add("EmptyLatentImage", width=side, height=side, batch_size=1).latent
     drawn = _sampled(d, still.model, asked, latent, steps=25, cfg=7.0, scheduler="normal")
     picture = d.add("VAEDecode", samples=drawn, vae=still.vae).image
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length, first frame")
     latent = d.add("OviImageToVideo", vae=load.vae, latent=empty(d), start_image=picture).latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi chain SD 1.5 picture to clip")
+@listed(CHAINS, "Ovi chain SD 1.5 picture to clip")
 def _sd15(d: Drawing) -> None:
     _still_to_clip(d, "SD 1.5", "v1-5-pruned-emaonly-fp16.safetensors", 512)
 
 
-@workflow("Ovi chain SDXL picture to clip")
+@listed(CHAINS, "Ovi chain SDXL picture to clip")
 def _sdxl(d: Drawing) -> None:
     _still_to_clip(d, "SDXL", "sd_xl_base_1.0.safetensors", 1024)
 
 
-@workflow("Ovi chain AnimateDiff to sound")
+@listed(CHAINS, "Ovi chain AnimateDiff to sound")
 def _animatediff(d: Drawing) -> None:
     load = begin(
         d,
@@ -159,7 +160,7 @@ def _animatediff(d: Drawing) -> None:
     _sounded(d, load, clip_of(d, "ovi_example_8fps.mp4").images, 8.0, width=96)
 
 
-@workflow("Ovi chain Open-Sora to sound")
+@listed(CHAINS, "Ovi chain Open-Sora to sound")
 def _open_sora(d: Drawing) -> None:
     load = begin(
         d,
@@ -172,7 +173,7 @@ def _open_sora(d: Drawing) -> None:
     _sounded(d, load, clip.images, clip.fps, width=96)
 
 
-@workflow("Ovi chain LTX-Video to sound")
+@listed(CHAINS, "Ovi chain LTX-Video to sound")
 def _ltx(d: Drawing) -> None:
     load = begin(
         d,
@@ -193,7 +194,7 @@ def _ltx(d: Drawing) -> None:
     _sounded(d, load, film, 25.0, width=192)
 
 
-@workflow("Ovi chain HunyuanVideo to sound")
+@listed(CHAINS, "Ovi chain HunyuanVideo to sound")
 def _hunyuan(d: Drawing) -> None:
     load = begin(d, ONE_SENTENCE.format(name="HunyuanVideo"), size="1248×704 in *Empty Ovi Latent*, ")
     model = _load(d, "UNETLoader", unet_name="hunyuan_video_t2v_720p_bf16.safetensors").model
@@ -226,7 +227,7 @@ def _split_files(d: Drawing, name: str, kind: str, model: str, text: str, vae: s
     )
 
 
-@workflow("Ovi chain Mochi to sound")
+@listed(CHAINS, "Ovi chain Mochi to sound")
 def _mochi(d: Drawing) -> None:
     files = ("mochi_preview_bf16.safetensors", "t5xxl_fp16.safetensors", "mochi_vae.safetensors")
     load, model, text, vae = _split_files(d, "Mochi", "mochi", *files, change="")
@@ -236,7 +237,7 @@ def _mochi(d: Drawing) -> None:
     _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 30.0)
 
 
-@workflow("Ovi chain Wan 2.1 to sound")
+@listed(CHAINS, "Ovi chain Wan 2.1 to sound")
 def _wan21(d: Drawing) -> None:
     files = ("wan2.1_t2v_1.3B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan_2.1_vae.safetensors")
     load, model, text, vae = _split_files(d, "Wan 2.1", "wan", *files, change="")
@@ -247,7 +248,7 @@ def _wan21(d: Drawing) -> None:
     _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 16.0)
 
 
-@workflow("Ovi chain Wan 2.2 to sound")
+@listed(CHAINS, "Ovi chain Wan 2.2 to sound")
 def _wan22(d: Drawing) -> None:
     files = ("wan2.2_ti2v_5B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan2.2_vae.safetensors")
     change = " The full Ovi has the same text encoder and VAE: then *Load Ovi* gives both, and two loaders can go."
@@ -260,7 +261,7 @@ def _wan22(d: Drawing) -> None:
     _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 24.0)
 
 
-@workflow("Ovi chain CogVideoX to sound")
+@listed(CHAINS, "Ovi chain CogVideoX to sound")
 def _cogvideox(d: Drawing) -> None:
     files = ("cogvideox_5b.safetensors", "t5xxl_fp16.safetensors", "cogvideox_vae.safetensors")
     change = (
@@ -278,9 +279,9 @@ def _cogvideox(d: Drawing) -> None:
 def _of_ovi(d: Drawing, change: str, files: str = "") -> Node:
     """The decoder of a clip that Ovi makes from text."""
     load = begin(d, change, files=files)
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length")
-    return make(d, load, told, empty(d))
+    return make(d, load, prompts, empty(d))
 
 
 def _save(d: Drawing, images: Output, audio: Output, fps: float, mark: str = "whole clip") -> None:
@@ -290,7 +291,7 @@ def _save(d: Drawing, images: Output, audio: Output, fps: float, mark: str = "wh
     d.add("OviSaveVideo", video=video, filename_prefix="video/" + d.title.replace(" ", "_"), mark_as_ai=mark)
 
 
-@workflow("Ovi chain to LTX upscale")
+@listed(CHAINS, "Ovi chain to LTX upscale")
 def _to_ltx(d: Drawing) -> None:
     clip = _of_ovi(
         d,
@@ -315,7 +316,7 @@ def _to_ltx(d: Drawing) -> None:
     _save(d, d.add("VAEDecode", samples=run.output, vae=ltx.vae).image, clip.audio, 24.0)
 
 
-@workflow("Ovi chain to more frames a second")
+@listed(CHAINS, "Ovi chain to more frames a second")
 def _to_more_frames(d: Drawing) -> None:
     clip = _of_ovi(
         d,
@@ -328,7 +329,7 @@ def _to_more_frames(d: Drawing) -> None:
     _save(d, more, clip.audio, 48.0)
 
 
-@workflow("Ovi chain to upscaling")
+@listed(CHAINS, "Ovi chain to upscaling")
 def _to_upscaling(d: Drawing) -> None:
     clip = _of_ovi(
         d,
@@ -342,7 +343,7 @@ def _to_upscaling(d: Drawing) -> None:
     _save(d, large, clip.audio, 24.0)
 
 
-@workflow("Ovi chain to music and voice mix")
+@listed(CHAINS, "Ovi chain to music and voice mix")
 def _to_mix(d: Drawing) -> None:
     clip = _of_ovi(
         d,

@@ -8,17 +8,17 @@ from pathlib import Path
 import av
 import torch
 from comfy_api.latest import InputImpl, Types
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, Clip
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, ClipShape
 from PIL import Image
 
 from ..mini.world.casting import draw_scene
 from ..mini.world.render import Rendered, render
 
-CLIP = Clip.from_seconds(96, 96, 2)
+CLIP = ClipShape.from_seconds(96, 96, 2)
 BALL, FACE = 330, 158  # seeds of scenes: the ball and the face that the prompts tell of
 
 
-def _scene(seed: int, kind: str, clip: Clip = CLIP) -> Rendered:
+def _scene(seed: int, kind: str, clip: ClipShape = CLIP) -> Rendered:
     return render(draw_scene(seed, clip, kind=kind))
 
 
@@ -37,7 +37,7 @@ def _slow(file: Path, scene: Rendered, fps: int, frames: int) -> None:
 
 
 def _still(file: Path, index: int) -> None:
-    frame = _scene(BALL, "floor", Clip.from_seconds(256, 256, 2)).frames[index]
+    frame = _scene(BALL, "floor", ClipShape.from_seconds(256, 256, 2)).frames[index]
     Image.fromarray((frame * 255).round().astype("uint8")).save(file, quality=90)
 
 

@@ -81,7 +81,7 @@ def write_lora(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from .registry import LORA
+    from .parts import LORA
 
     folder.mkdir(parents=True, exist_ok=True)
     down, up = torch.full((1, 256), 0.01), torch.full((256, 1), 0.01)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from .drawing import Drawing
-from .registry import BALL, FACE, LAMP, LORA, SMALL, begin, clip_of, decode, empty, make, save, words, workflow
+from .parts import BALL, FACE, LAMP, LORA, SMALL, Draw, begin, clip_of, decode, empty, listed, make, save, words
+
+TEMPLATES: dict[str, Draw] = {}
 
 
-@workflow("Ovi text to video")
+@listed(TEMPLATES, "Ovi text to video")
 def _text(d: Drawing) -> None:
     load = begin(
         d,
         "**Write your own sentence** in *What happens* (speech between `<S>` and `<E>`, the sound after `Audio:`). The "
         "small variant knows only balls, lamps, bars and faces in six colours.",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length")
-    save(d, make(d, load, told, empty(d)).video)
+    save(d, make(d, load, prompts, empty(d)).video)
 
 
-@workflow("Ovi picture to video")
+@listed(TEMPLATES, "Ovi picture to video")
 def _picture(d: Drawing) -> None:
     load = begin(
         d,
@@ -26,30 +28,30 @@ def _picture(d: Drawing) -> None:
         "to.",
         files="picture is `ovi_example_first.jpg`",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length and first frame")
     first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
     latent = d.add("OviImageToVideo", vae=load.vae, latent=empty(d), start_image=first).latent
-    save(d, make(d, load, told, latent, seed=7).video)
+    save(d, make(d, load, prompts, latent, seed=7).video)
 
 
-@workflow("Ovi first and last picture")
+@listed(TEMPLATES, "Ovi first and last picture")
 def _first_and_last(d: Drawing) -> None:
     load = begin(
         d,
         "**Choose both pictures** and write in *What happens* how the one becomes the other.",
         files="pictures are `ovi_example_first.jpg` and `ovi_example_last.jpg`",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length, first and last frame")
     latent = empty(d)
     first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
     last = d.add("LoadImage", "Last picture", image="ovi_example_last.jpg").image
     latent = d.add("OviImageToVideo", vae=load.vae, latent=latent, start_image=first, end_image=last).latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi sound for a silent clip")
+@listed(TEMPLATES, "Ovi sound for a silent clip")
 def _sound_for_a_clip(d: Drawing) -> None:
     load = begin(
         d,
@@ -58,15 +60,15 @@ def _sound_for_a_clip(d: Drawing) -> None:
         "weights begin with *follow the noise*.",
         files="clip is `ovi_example_silent.mp4`",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("The silent clip")
     clip = clip_of(d, "ovi_example_silent.mp4")
     given = {"images": clip.images, "frame_rate": clip.fps, "mode": "clean", "length": "the whole clip"}
     latent = d.add("OviLockVideo", vae=load.vae, latent=empty(d), **given).latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi pictures for a voice")
+@listed(TEMPLATES, "Ovi pictures for a voice")
 def _pictures_for_a_voice(d: Drawing) -> None:
     load = begin(
         d,
@@ -75,14 +77,14 @@ def _pictures_for_a_voice(d: Drawing) -> None:
         "sound too late; with the full weights begin with *follow the noise*.",
         files="voice is `ovi_example_voice.flac`",
     )
-    told = words(d, load, FACE)
+    prompts = words(d, load, FACE)
     d.group("The voice")
     voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
     latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice, mode="clean").latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi go on from a clip")
+@listed(TEMPLATES, "Ovi go on from a clip")
 def _go_on(d: Drawing) -> None:
     load = begin(
         d,
@@ -91,19 +93,19 @@ def _go_on(d: Drawing) -> None:
         size="10 s in *Ovi Extend*, ",
         files="clip is `ovi_example_clip.mp4`",
     )
-    told = words(d, load, FACE)
+    prompts = words(d, load, FACE)
     d.group("The clip before")
     clip = clip_of(d, "ovi_example_clip.mp4")
     given = {"images": clip.images, "audio": clip.audio, "overlap_seconds": 0.5}
     latent = d.add("OviExtend", vae=load.vae, audio_vae=load.audio_vae, seconds=2.0, **given).latent
-    new = make(d, load, told, latent)
+    new = make(d, load, prompts, latent)
     d.group("Both as one")
     before = {"images_a": clip.images, "audio_a": clip.audio, "overlap_seconds": 0.5}
     film = d.add("OviJoin", images_b=new.images, audio_b=new.audio, **before)
     save(d, d.add("CreateVideo", images=film.images, audio=film.audio, fps=24.0).video)
 
 
-@workflow("Ovi storyboard")
+@listed(TEMPLATES, "Ovi storyboard")
 def _storyboard(d: Drawing) -> None:
     load = begin(
         d,
@@ -124,19 +126,19 @@ def _storyboard(d: Drawing) -> None:
     save(d, d.add("OviStoryboard", **models, script=script, **size, seed=42, **SMALL).video)
 
 
-@workflow("Ovi several seeds at once")
+@listed(TEMPLATES, "Ovi several seeds at once")
 def _several(d: Drawing) -> None:
     load = begin(
         d,
         "**Write your own sentence** in *What happens*. *batch_size* in *Empty Ovi Latent* says how many clips are "
         "made of it, each from noise of its own; they are saved one after the other in one file.",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length, how many")
-    save(d, make(d, load, told, empty(d, batch_size=2)).video)
+    save(d, make(d, load, prompts, empty(d, batch_size=2)).video)
 
 
-@workflow("Ovi LoRA")
+@listed(TEMPLATES, "Ovi LoRA")
 def _lora(d: Drawing) -> None:
     load = begin(
         d,
@@ -144,12 +146,12 @@ def _lora(d: Drawing) -> None:
         "fit the variant), then its strength for the picture and for the sound.",
     )
     model = d.add("OviLoraLoader", model=load.model, lora_name=LORA).model
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length")
-    save(d, make(d, load, told, empty(d), model).video)
+    save(d, make(d, load, prompts, empty(d), model).video)
 
 
-@workflow("Ovi low memory")
+@listed(TEMPLATES, "Ovi low memory")
 def _low_memory(d: Drawing) -> None:
     load = begin(
         d,
@@ -158,12 +160,12 @@ def _low_memory(d: Drawing) -> None:
         precision="fp8",
     )
     model = d.add("OviLowMemory", model=load.model).model
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length")
-    save(d, make(d, load, told, empty(d), model).video)
+    save(d, make(d, load, prompts, empty(d), model).video)
 
 
-@workflow("Ovi few steps")
+@listed(TEMPLATES, "Ovi few steps")
 def _few_steps(d: Drawing) -> None:
     load = begin(
         d,
@@ -173,7 +175,7 @@ def _few_steps(d: Drawing) -> None:
         skip="",
         size="960×960, 10 s; for a better clip ",
     )
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length, steps")
     latent = empty(d)
     noise = d.add("RandomNoise", noise_seed=42).noise
@@ -181,12 +183,12 @@ def _few_steps(d: Drawing) -> None:
     solver = d.add("OviSamplerSelect", solver="euler").sampler
     d.group("Make picture and sound together")
     strength = {"video_cfg": 1.0, "audio_cfg": 1.0, "skip_layers": "0"}
-    guider = d.add("OviGuider", model=load.model, positive=told[0], negative=told[1], **strength).guider
+    guider = d.add("OviGuider", model=load.model, positive=prompts[0], negative=prompts[1], **strength).guider
     given = {"noise": noise, "guider": guider, "sampler": solver, "sigmas": sigmas, "latent_image": latent}
     save(d, decode(d, load, d.add("SamplerCustomAdvanced", **given).output).video)
 
 
-@workflow("Ovi own voice")
+@listed(TEMPLATES, "Ovi own voice")
 def _own_voice(d: Drawing) -> None:
     load = begin(
         d,
@@ -194,14 +196,14 @@ def _own_voice(d: Drawing) -> None:
         "recording, then the new ones, each between `<S>` and `<E>`. The recording is not in the finished clip.",
         files="voice is `ovi_example_voice.flac`",
     )
-    told = words(d, load, "A yellow face says <S>bee bee<E> <S>bee bee<E>. Audio: A clear voice.")
+    prompts = words(d, load, "A yellow face says <S>bee bee<E> <S>bee bee<E>. Audio: A clear voice.")
     d.group("Size, length and the voice")
     voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
     latent = d.add("OviVoice", audio_vae=load.audio_vae, latent=empty(d), voice=voice).latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi loop")
+@listed(TEMPLATES, "Ovi loop")
 def _loop(d: Drawing) -> None:
     load = begin(
         d,
@@ -209,12 +211,12 @@ def _loop(d: Drawing) -> None:
         "in *Ovi AV Decode*, and *Ovi Loop* is on the model.",
     )
     model = d.add("OviLoop", model=load.model).model
-    told = words(d, load, LAMP)
+    prompts = words(d, load, LAMP)
     d.group("Size, length")
-    save(d, make(d, load, told, empty(d), model, loop=True).video)
+    save(d, make(d, load, prompts, empty(d), model, loop=True).video)
 
 
-@workflow("Ovi redo a word")
+@listed(TEMPLATES, "Ovi redo a word")
 def _redo(d: Drawing) -> None:
     load = begin(
         d,
@@ -222,16 +224,16 @@ def _redo(d: Drawing) -> None:
         "in *What happens*. All else stays as it is. Another seed gives another take.",
         files="clip is `ovi_example_clip.mp4`",
     )
-    told = words(d, load, FACE)
+    prompts = words(d, load, FACE)
     d.group("The clip, and what to redo in it")
     clip = clip_of(d, "ovi_example_clip.mp4")
     given = {"images": clip.images, "audio": clip.audio, "frame_rate": clip.fps}
     latent = d.add("OviEncodeClip", vae=load.vae, audio_vae=load.audio_vae, latent=empty(d), **given).latent
     latent = d.add("OviKeepSpan", latent=latent, video_spans="0.7-1.1", audio_spans="0.7-1.1").latent
-    save(d, make(d, load, told, latent).video)
+    save(d, make(d, load, prompts, latent).video)
 
 
-@workflow("Ovi long clip in windows")
+@listed(TEMPLATES, "Ovi long clip in windows")
 def _windows(d: Drawing) -> None:
     load = begin(
         d,
@@ -240,9 +242,6 @@ def _windows(d: Drawing) -> None:
         size="960×960, 20 s, ",
     )
     model = d.add("OviContextWindows", model=load.model, variant="mini").model
-    told = words(d, load, BALL)
+    prompts = words(d, load, BALL)
     d.group("Size, length")
-    save(d, make(d, load, told, empty(d, seconds=12.0), model).video)
-
-
-from . import chains  # noqa: E402, F401  (they put themselves on the shelf, which has to be there)
+    save(d, make(d, load, prompts, empty(d, seconds=12.0), model).video)

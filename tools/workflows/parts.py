@@ -1,4 +1,4 @@
-"""The list of workflows, and the parts that they have in common."""
+"""Parts that the workflows have in common: prompts, weights, sampling, saving."""
 
 from __future__ import annotations
 
@@ -7,51 +7,29 @@ from typing import Any
 
 from .drawing import GREEN, RED, Drawing, Node, Output
 
-SHELF: dict[str, Callable[[Drawing], None]] = {}
-
-
 BALL = "A large purple rubber ball bounces on the floor. Audio: Dull rubber thuds, one for each bounce."
-
-
 FACE = "A yellow face says <S>bee bee<E>. Audio: A clear voice."
-
-
 LAMP = "A large yellow lamp pulses slowly. Audio: A low hum that follows the light."
-
-
 LORA = "my_ovi_lora.safetensors"
-
-
 BIG = """
 ## Variants
 This graph is set to the small variant `mini`. With the full weights choose `960x960_10s` wherever a node has a \
 *variant*, then {size}50 steps{skip}."""
-
-
 SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one takes 2 and 2)"
-
-
-SIZE, SKIP = "960×960, 10 s, ", ", video_cfg 4 and skip layers 11 (the small one takes 2 and 2)"
-
-
 SMALL: dict[str, Any] = {"steps": 20, "video_cfg": 2.0, "skip_layers": "2"}
 
 
-def workflow(title: str) -> Callable[[Callable[[Drawing], None]], Callable[[Drawing], None]]:
-    """Put a drawing function on the shelf under the workflow's title."""
+Draw = Callable[[Drawing], None]
 
-    def put(draw: Callable[[Drawing], None]) -> Callable[[Drawing], None]:
-        SHELF[title] = draw
+
+def listed(under: dict[str, Draw], title: str) -> Callable[[Draw], Draw]:
+    """List a drawing function in ``under`` by its workflow's title."""
+
+    def put(draw: Draw) -> Draw:
+        under[title] = draw
         return draw
 
     return put
-
-
-def graph(title: str, info: dict[str, Any], models: list[dict[str, str]]) -> dict[str, Any]:
-    """The workflow of that title; ``info`` and ``models`` as in :class:`Drawing`."""
-    drawing = Drawing(title, info, models)
-    SHELF[title](drawing)
-    return drawing.graph()
 
 
 def begin(
@@ -88,7 +66,7 @@ def clip_of(d: Drawing, file: str) -> Node:
 def make(
     d: Drawing,
     load: Node,
-    told: tuple[Output, Output],
+    prompts: tuple[Output, Output],
     latent: Output,
     model: Output | None = None,
     loop: bool = False,
@@ -96,7 +74,7 @@ def make(
 ) -> Node:
     """Sampler and decoder in a group of their own; returns the decoder."""
     d.group("Make picture and sound together")
-    given = {"model": model or load.model, "positive": told[0], "negative": told[1], "latent": latent}
+    given = {"model": model or load.model, "positive": prompts[0], "negative": prompts[1], "latent": latent}
     settings = {"seed": 42, **SMALL, **more}
     run = d.add("OviSampler", **given, **settings)
     return decode(d, load, run.latent, loop)
