@@ -1,6 +1,6 @@
 """Tiny random weights in the published layouts, so that every workflow runs before trained small weights exist.
 
-What comes out is noise, in picture and sound. The files are named ``ovi_mini…`` and lie in ComfyUI's model folders; a
+Clips made with them are noise. The files are named ``ovi_mini…`` and lie in ComfyUI's model folders; a
 file of that name that this script did not write is left alone.
 """
 

@@ -213,7 +213,7 @@ def blank(page: Studio) -> Studio:
 
 
 @pytest.mark.parametrize(("words", "nodes"), WORDS.items(), ids=WORDS)
-def test_search_finds_nodes_by_what_an_artist_types(blank: Studio, names: dict[str, str], words: str, nodes: set[str]):
+def test_search_finds_nodes_by_what_a_user_types(blank: Studio, names: dict[str, str], words: str, nodes: set[str]):
     found = "\n".join(blank.search(words)[:10])
     assert {name for name in nodes if names[name] not in found} == set()
 
@@ -239,7 +239,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize("language", words.TRANSLATIONS)
-def test_the_page_speaks_the_artists_language(page: Studio, language: str):
+def test_the_page_speaks_the_users_language(page: Studio, language: str):
     page.open(Comfy__Locale=language)
     page.blank()
     translated = words.read(language)

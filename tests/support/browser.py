@@ -1,4 +1,4 @@
-"""ComfyUI's page in a real Chromium, driven as an artist does."""
+"""ComfyUI's page in a real Chromium, driven as a user does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WATCH = """() => {
 PLAYING = """(() => { const videos = [...document.querySelectorAll('video')];
   return videos.length > 0 && videos.every(video => video.readyState >= 2); })()"""
 SECONDS = 90  # for whatever the page is waited for; on a busy machine it is slow to open
-MOST = 150_000  # bytes of a picture for the documentation
+MOST = 150_000  # bytes of an image for the documentation
 FIELD = "document.activeElement?.matches('input[type=text], input:not([type])')"
 DROP = """async ([bytes, name, type]) => {
   const file = new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type});
@@ -82,7 +82,7 @@ class Studio:
             self.errors.append(text)
 
     def open(self, **settings: Any) -> None:
-        """Load the page anew with ``settings`` (dots written as ``__``) on top of :data:`SETTINGS`."""
+        """Reload the page with ``settings`` (dots written as ``__``) on top of :data:`SETTINGS`."""
         chosen = SETTINGS | {key.replace("__", "."): value for key, value in settings.items()}
         self._newer = None if settings.keys() - {"Comfy__VueNodes__Enabled"} else chosen["Comfy.VueNodes.Enabled"]
         for key, value in chosen.items():
@@ -94,7 +94,7 @@ class Studio:
         self.errors.clear()
 
     def draw_with(self, newer: bool) -> None:
-        """Have the page open with one of its two renderers and nothing else set, loading it anew only if need be."""
+        """Have the page open with one of its two renderers and nothing else set, reloading it only if need be."""
         if self._newer is not newer:
             self.open(Comfy__VueNodes__Enabled=newer)
 
@@ -233,7 +233,7 @@ class Studio:
         self.page.evaluate(code, kind)
 
     def portrait(self, kind: str, file: Path) -> None:
-        """A picture of a node of this type, drawn by the newer renderer."""
+        """An image of a node of this type, drawn by the newer renderer."""
         self.alone(kind)
         node = self.page.locator("[data-node-id]").first
         node.wait_for()
@@ -242,7 +242,7 @@ class Studio:
         node.screenshot(path=str(file), type="jpeg", quality=80)
 
     def picture(self, file: Path) -> None:
-        """A picture of the whole graph and nothing else."""
+        """An image of the whole graph and nothing else."""
         self.command("Workspace.ToggleFocusMode")
         self.command("Comfy.Canvas.FitView")
         self.page.add_style_tag(content='.p-toast,[data-testid="error-overlay"]{display:none!important}')

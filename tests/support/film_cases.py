@@ -34,9 +34,9 @@ def assert_shows(in_file, frames):
 
 
 def assert_same_film(planned, *told):
-    """Of two stories, each the folder of its store and its film, the same pictures and sound went into the films.
+    """Of two stories, each the folder of its store and its film, the same frames and audio went into the films.
 
-    The files' pictures may differ: where rows are no multiple of 128 pixels, x264's AVX-512 code for mbtree encodes
+    The files' frames may differ: where rows are no multiple of 128 pixels, x264's AVX-512 code for mbtree encodes
     the same frames now one way, now another (not without mbtree, and not with its AVX2 code).
     """
     parts = [put_together(store(folder), planned) for folder, _ in told]

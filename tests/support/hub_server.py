@@ -19,8 +19,8 @@ class File:
     """One file, and how it is served.
 
     Attributes:
-        etag: as the hub tells it; the SHA-256 of the data unless given.
-        size: as the hub tells it; that of the data unless given.
+        etag: as Hugging Face reports it; the SHA-256 of the data unless given.
+        size: as Hugging Face reports it; that of the data unless given.
         status: of every answer.
         faults: what goes wrong with the next requests of the body, one each; see ``_Handler.do_GET``.
     """

@@ -1,4 +1,4 @@
-"""Clips for the tests of going on and joining: random pictures and sound of exact counts."""
+"""Clips for the tests of extending and joining: random frames and audio of exact counts."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Predictions:
         self.model.set_model_sampler_post_cfg_function(self._note)
 
     def _note(self, args: dict) -> torch.Tensor:
-        shapes = args["model"].latent_shapes
+        shapes = args["model"].sampling_run.latent_shapes
         names = {"cond_denoised": "positive", "uncond_denoised": "negative", "denoised": "guided"}
         self.steps.append({name: comfy.utils.unpack_latents(args[key], shapes) for key, name in names.items()})
         return args["denoised"]

@@ -171,7 +171,7 @@ def test_a_disk_that_gives_back_something_else_is_found_out(exact, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told_before_anything_is_written(exact, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_written(exact, tmp_path, monkeypatch):
     monkeypatch.setattr(tool.shutil, "disk_usage", lambda path: type("usage", (), {"free": 1_500_000}))
     with pytest.raises(OviError, match=r"0\.00 GB free"):
         convert([exact[0]], tmp_path / "t.safetensors", **SILENT)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from ovi_native.ovi_core.network.weight_prefetch import WANTED
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from simulated_card import DEVICE, Living, flash_attention
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -59,7 +59,7 @@ def test_every_clip_is_measured_both_ways_and_with_low_memory(tiny_card):
         seconds = step["seconds_per_step"]
         assert step["ours / straightforward"] == pytest.approx(seconds["ours"] / seconds["straightforward"], rel=0.1)
         assert step["tflop_per_step"] >= 0
-    assert report["small"]["step"]["tokens"] == {"video": 3 * 2 * 3, "audio": Clip(*CLIP).audio_steps}
+    assert report["small"]["step"]["tokens"] == {"video": 3 * 2 * 3, "audio": ClipShape(*CLIP).audio_frames}
 
 
 def test_the_report_is_saved_after_every_part(tiny_card):

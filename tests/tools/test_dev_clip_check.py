@@ -17,7 +17,7 @@ GOOD = {"frames": 121, "fps": 24, "seconds": 5.024, "rate": 16000, "codec": "lib
 
 
 def write_clip(file: Path, *, frames: int, fps: int, seconds: float, rate: int, codec: str) -> Path:
-    """An MP4 of 64x32 px with a tone of ``seconds``; no sound when that is 0."""
+    """An MP4 of 64x32 px with a tone of ``seconds``; no audio when that is 0."""
     with av.open(str(file), "w") as container:
         video = container.add_stream(codec, rate=Fraction(fps))
         video.width, video.height, video.pix_fmt = 64, 32, "yuv420p"

@@ -22,7 +22,7 @@ def test_the_largest_variant_whose_model_is_there_is_taken(files, variant):
     assert variant_among(files).name == variant
 
 
-def test_without_an_ovi_model_the_accepted_names_are_told():
+def test_without_an_ovi_model_the_accepted_names_are_reported():
     with pytest.raises(DevError, match=r"holds 1 file.*model_960x960_10s\.safetensors.*--workflow"):
         variant_among(["flux.safetensors"])
 

@@ -1,4 +1,4 @@
-"""``dev.py inspect``: what a file is, what it lacks, what goes with it, from its header alone."""
+"""``dev.py inspect``: identifies a file and lists missing parts, from its header alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report_on(weights, folder, name="file.safetensors", metadata=None):
     return inspect(str(folder / name))
 
 
-def test_the_published_checkpoint_is_told_from_its_header_alone(tmp_path):
+def test_the_published_checkpoint_is_reported_from_its_header_alone(tmp_path):
     """A file of 23 GB on paper: its header with the published names and shapes, and a hole where the weights are."""
     shapes, at, header = golden_json("checkpoint_11b_keys.json"), 0, {}
     for key, shape in shapes.items():
@@ -61,14 +61,14 @@ def test_a_model_is_known_in_any_layout(layout, tmp_path):
 @pytest.mark.parametrize(
     ("name", "type"), [("nvfp4", "scaled uint8"), ("int8", "scaled int8"), ("mxfp8", "float8_e4m3fn")]
 )
-def test_a_quantised_model_is_known_and_its_types_are_told(name, type, tmp_path):
+def test_a_quantised_model_is_known_and_its_types_are_reported(name, type, tmp_path):
     report = report_on(layouts.in_host_format(tiny_weights(), name)[0], tmp_path)
     assert report.usable, report
     assert type in report.lines["weights"]
     assert "text of width 64" in report.lines["what"]
 
 
-def test_a_packed_gguf_is_told_by_its_types(tmp_path):
+def test_a_packed_gguf_is_reported_by_its_types(tmp_path):
     path, _ = layouts.write_gguf(tmp_path / "Ovi-960x960-10s-Q8_0.gguf", tiny_weights(), "Q8_0")
     report = inspect(path)
     assert report.usable, report

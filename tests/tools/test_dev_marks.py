@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_api.latest import InputImpl, Types
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from PIL import Image, ImageColor
 
 from tools.dev.contact_sheet import CONTACT, ONSET, draw_sheet
@@ -20,7 +20,7 @@ from tools.mini.world.render import Rendered, render
 
 @pytest.fixture(scope="module")
 def bouncing() -> Rendered:
-    return render(draw_scene(4, Clip.from_seconds(128, 128, 2), kind="floor"))
+    return render(draw_scene(4, ClipShape.from_seconds(128, 128, 2), kind="floor"))
 
 
 @pytest.fixture(scope="module")

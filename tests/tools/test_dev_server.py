@@ -155,14 +155,14 @@ def test_a_workflow_runs_to_the_file_it_saves(server: Server, nodes: dict[str, A
     assert capsys.readouterr().err.split("\n")[:3] == ["  Empty Image", "  Create Video", "  Save Video"]
 
 
-def test_a_refused_value_is_told_with_node_and_input(server: Server, nodes: dict[str, Any]):
+def test_a_refused_value_is_reported_with_node_and_input(server: Server, nodes: dict[str, Any]):
     graph = silent_clip()
     graph["nodes"][0]["widgets_values"] = [64, 32, 0, 0]
     with pytest.raises(DevError, match=r"refused the workflow\. Empty Image \(node 1\): .* batch_size"):
         client.run_prompt(server.url, workflow.to_prompt(graph, nodes))
 
 
-def test_a_failing_node_is_told_with_what_it_said(server: Server, nodes: dict[str, Any]):
+def test_a_failing_node_is_reported_with_what_it_said(server: Server, nodes: dict[str, Any]):
     prompt = workflow.to_prompt(silent_clip(), nodes)
     prompt["3"]["inputs"]["filename_prefix"] = "../../outside"
     with pytest.raises(DevError, match=r"^Save Video \(node 3\) failed: \w+: .*outside"):
@@ -222,7 +222,7 @@ def test_ending_dev_py_leaves_no_process_behind(tmp_path: Path, how: signal.Sign
     assert processes(port) == []
 
 
-def test_a_taken_port_is_told_with_the_way_out(tmp_path: Path):
+def test_a_taken_port_is_reported_with_the_way_out(tmp_path: Path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

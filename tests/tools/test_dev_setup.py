@@ -184,7 +184,7 @@ def test_unpacking_takes_one_folder_and_never_leaves_the_target(tmp_path: Path):
 
 
 @pytest.mark.parametrize("index", ["http://127.0.0.1:9/simple", "https://no-such-host.invalid/simple"])
-def test_unreachable_index_is_told_in_one_paragraph(checkout: Path, index: str, monkeypatch: pytest.MonkeyPatch):
+def test_unreachable_index_is_reported_in_one_paragraph(checkout: Path, index: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", index)
@@ -194,7 +194,7 @@ def test_unreachable_index_is_told_in_one_paragraph(checkout: Path, index: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_little_disk_space_is_told_before_anything_is_made(checkout: Path, monkeypatch: pytest.MonkeyPatch):
+def test_little_disk_space_is_reported_before_anything_is_made(checkout: Path, monkeypatch: pytest.MonkeyPatch):
     little = shutil._ntuple_diskusage(10**12, 10**12 - 10**9, 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: little)
     with pytest.raises(DevError, match=r"takes about 9 GB and .* has 1\.0 GB free"):
@@ -202,7 +202,9 @@ def test_little_disk_space_is_told_before_anything_is_made(checkout: Path, monke
     assert not (checkout / ".venv").exists()
 
 
-def test_a_disk_that_fills_up_is_told_and_the_next_run_starts_clean(checkout: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fills_up_is_reported_and_the_next_run_starts_clean(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("OVI_DEV_PYTHON", sys.executable)
     with monkeypatch.context() as patch:
         # A device that is always full stands in for the disk.
@@ -221,11 +223,11 @@ def test_a_disk_that_fills_up_is_told_and_the_next_run_starts_clean(checkout: Pa
         ("error: subprocess-exited-with-error", "Its last words: error: subprocess-exited-with-error"),
     ],
 )
-def test_pip_failures_are_told_by_their_cause(log: str, message: str):
+def test_pip_failures_are_reported_by_their_cause(log: str, message: str):
     assert message in str(problems.explain_pip_failure(log, "PyTorch"))
 
 
-def test_python_without_venv_module_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_python_without_venv_module_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DevError, match=r"apt install python3\.\d+-venv"):
         setup.require_venv_module()

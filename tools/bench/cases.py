@@ -26,6 +26,11 @@ HEAVY = (
 )
 
 
+def gigabytes(size: float) -> float:
+    """Bytes as GB (1e9), to two digits."""
+    return round(size / 1e9, 2)
+
+
 class Case:
     """A transformer of given sizes with random weights, and inputs for a positive and a negative prompt.
 
@@ -44,7 +49,7 @@ class Case:
     ):
         import comfy.ops
         from ovi_native.ovi_core.network.transformer import OviTransformer
-        from ovi_native.ovi_core.spec import Clip
+        from ovi_native.ovi_core.spec import ClipShape
 
         torch.manual_seed(seed)
         self.device, self.dtype = device, dtype
@@ -57,18 +62,22 @@ class Case:
                 weight.copy_(torch.empty_like(weight, device=device).normal_(std=fan_in**-0.5))
             else:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)
-        self.set_clip(Clip(*clip))
+        self.set_clip(ClipShape(*clip))
 
     def set_clip(self, clip: Any) -> None:
         """Draw inputs for ``clip``, and begin a new run."""
-        from ovi_native.ovi_core.network.run_cache import Run
+        from ovi_native.ovi_core.network.run_cache import RunCache
 
         draw, text_dim = torch.randn, self.transformer.config.text_dim
         self.video = draw(clip.video_shape(), device=self.device, dtype=self.dtype).repeat(2, 1, 1, 1, 1)
         self.audio = draw(clip.audio_shape(), device=self.device, dtype=self.dtype).repeat(2, 1, 1)
         self.text = draw(2, 512, text_dim, device=self.device, dtype=self.dtype)
         self.timestep = torch.full((2,), 700.0, device=self.device)
-        self.options: dict[str, Any] = {Run.KEY: Run(), "uuids": ["positive", "negative"], "cond_or_uncond": [0, 1]}
+        self.options: dict[str, Any] = {
+            RunCache.KEY: RunCache(),
+            "uuids": ["positive", "negative"],
+            "cond_or_uncond": [0, 1],
+        }
 
     @property
     def tokens(self) -> tuple[int, int]:

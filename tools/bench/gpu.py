@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .cases import Case, Kernels, difference, interleaved, measured
+from .cases import Case, Kernels, difference, gigabytes, interleaved, measured
 from .plain_forward import PlainTwin
 
 DEVICE = "cuda"
@@ -35,7 +35,7 @@ def fill(report: dict[str, Any], repeats: int, seconds: float, save: Callable[[]
 
     def make() -> dict[str, Any]:
         cases.append(Case(MODEL, next(iter(CLIPS.values())), DEVICE, torch.bfloat16))
-        return {"gb": _gb(_weight_bytes(cases[0]))}
+        return {"gb": gigabytes(_weight_bytes(cases[0]))}
 
     _part(report, "weights", save, make)
     for name in CLIPS if cases else ():
@@ -69,10 +69,6 @@ def _tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _gb(size: float) -> float:
-    return round(size / 1e9, 2)
-
-
 def _weight_bytes(case: Case) -> int:
     return sum(weight.nbytes for weight in case.transformer.parameters())
 
@@ -91,9 +87,9 @@ def _matmul_rate(size: int = 8192, repeats: int = 20) -> float:
 
 def _step(case: Case, clip: tuple[int, int, int], repeats: int, seconds: float, rate: float | None) -> dict[str, Any]:
     """One step of both forwards, in turns."""
-    from ovi_native.ovi_core.spec import Clip
+    from ovi_native.ovi_core.spec import ClipShape
 
-    case.set_clip(Clip(*clip))
+    case.set_clip(ClipShape(*clip))
     bare = _lying()
     case.begin_run()
     lying, twin, counter = _lying(), PlainTwin(case.transformer.state_dict()), FlopCounterMode(display=False)
@@ -119,11 +115,11 @@ def _step(case: Case, clip: tuple[int, int, int], repeats: int, seconds: float, 
         "tflop_per_step": round(tflop, 1),
         "share_of_matmul_rate": {name: _share(tflop, some.seconds, rate) for name, some in taken.items()},
         "attention": {"ours": sorted(our_kernels.names), "straightforward": sorted(plain_kernels.names)},
-        "peak_gb": {name: _gb(some.peak) for name, some in taken.items()},
-        "kept_for_the_run_gb": _gb(lying - bare),
+        "peak_gb": {name: gigabytes(some.peak) for name, some in taken.items()},
+        "kept_for_the_run_gb": gigabytes(lying - bare),
         # of both: beside weights, inputs and what our run keeps, which lies there while either of them runs
-        "beside_weights_gb": {name: _gb(some.peak - lying) for name, some in taken.items()},
-        "estimate_gb": _gb(estimate),
+        "beside_weights_gb": {name: gigabytes(some.peak - lying) for name, some in taken.items()},
+        "estimate_gb": gigabytes(estimate),
         "ours / estimate": round((ours.peak - lying) / estimate, 3),
     }
 
@@ -148,8 +144,8 @@ def _low_memory(case: Case, chunk: int) -> dict[str, Any]:
     estimate = _estimate(case, chunk)
     return {
         "seconds_per_step": round(seconds, 4),
-        "beside_weights_gb": _gb(peak - lying),
-        "estimate_gb": _gb(estimate),
+        "beside_weights_gb": gigabytes(peak - lying),
+        "estimate_gb": gigabytes(estimate),
         "ours / estimate": round((peak - lying) / estimate, 3),
     }
 

@@ -1,7 +1,7 @@
-"""Weights paged in by ComfyUI, with and without telling it the next block pair (``bench --gpu`` runs this).
+"""Weights paged in by ComfyUI, with and without prefetch of the next block pair (``bench --gpu`` runs this).
 
-ComfyUI's own dynamic memory: its patcher holds the weights, its loader copies them from pinned memory. It is told to
-keep none of them on the card, as if nothing were left there, so that every step copies them all.
+ComfyUI's own dynamic memory: its patcher holds the weights, its loader copies them from pinned memory. It keeps
+none of them on the card, as if nothing were left there, so that every step copies them all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .. import pack
-from .cases import Case, difference, interleaved, measured
+from .cases import Case, difference, gigabytes, interleaved, measured
 
 PAIRS = 8  # of 30: each takes the same
 CLIP = (704, 704, 31)
@@ -67,7 +67,7 @@ class Paged:
             self.pages.set_watermark(0)
 
     def resident_gb(self) -> float:
-        return round(self.pages.loaded_size() / 1e9, 2)
+        return gigabytes(self.pages.loaded_size())
 
 
 def report(case: Case) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def report(case: Case) -> dict[str, Any]:
     out: dict[str, Any] = {
         "what": f"one step (both prompts) of {PAIRS} block pairs, random bf16 weights",
         "clip": dict(zip(("width", "height", "video_steps"), CLIP, strict=True)),
-        "copied_gb_per_step": {name: round(size / 1e9, 2) for name, size in _copied(case).items()},
+        "copied_gb_per_step": {name: gigabytes(size) for name, size in _copied(case).items()},
         "copy_gb_per_second": round(_copy_rate() / 1e9, 1),
         "seconds_per_step": _seconds(ways),
     }

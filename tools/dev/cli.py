@@ -147,9 +147,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder laid out like ComfyUI's models/ (default: .comfyui/base/models, which 'serve' uses)",
     )
-    inspect = commands.add_parser("inspect", help="say what weight files are, what they lack and what goes with them")
+    inspect = commands.add_parser("inspect", help="identify weight files and list missing parts")
     inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")
-    commands.add_parser("convert", help="turn a model into another layout or type; --help tells more", add_help=False)
+    commands.add_parser("convert", help="turn a model into another layout or type; see --help", add_help=False)
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff, the import contracts and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)

@@ -17,8 +17,8 @@ class ClipFacts:
     """What a file holds; a missing track has an empty codec name and zeros.
 
     Attributes:
-        frames: pictures that really decode.
-        fps: pictures per second, as the container says.
+        frames: number of frames that decode.
+        fps: frames per second, as the container says.
         video_seconds, audio_seconds: length of each track. The audio track's edit list is what players follow; the
             decoder gives up to one AAC block (1024 samples) more.
         sample_rate: Hz.
@@ -73,7 +73,7 @@ def _track_seconds(stream: Any) -> float:
 
 
 def frames_for(seconds: float) -> int:
-    """Pictures Ovi makes for a wanted length: 4 for each latent step after the first, which has one. 5 s: 121."""
+    """Frames that Ovi makes for a length: 1 for the first latent frame, 4 for each further one. 5 s: 121."""
     return max(5, 4 * round((seconds * FPS - 1) / 4) + 1)
 
 
@@ -81,7 +81,7 @@ def check_clip(facts: ClipFacts, frames: int | None = None, size: tuple[int, int
     """Compare a clip with H.264 at 24 fps, AAC at 16 kHz and tracks of equal length (within one frame).
 
     Args:
-        frames: the number of pictures wanted; None to accept any.
+        frames: the number of frames wanted; None to accept any.
         size: the wanted (width, height) in pixels; None to accept any.
     """
     gap = abs(facts.video_seconds - facts.audio_seconds)

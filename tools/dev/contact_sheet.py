@@ -1,6 +1,6 @@
-"""One picture of several clips: for each a row of frames over time, and the waveform under it on the same time axis.
+"""One image of several clips: for each a row of frames over time, and the waveform under it on the same time axis.
 
-Where it is known what should sound, contacts are marked above the waveform and onsets in it.
+For clips of the small world, contacts are marked above the waveform and onsets in it.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _draw_marks(pen: ImageDraw.ImageDraw, marks: Marks, seconds: float, top: int
     pen.text((WIDTH - 330, 4), legend, fill=FAINT, font=ImageFont.load_default(12))
 
 
-def _draw_wave(pen: ImageDraw.ImageDraw, sound: tuple[np.ndarray, int], seconds: float, top: int) -> None:
-    """Peaks of ``sound`` (mono samples in -1..1, Hz) in each pixel column; the full height is amplitude 1."""
-    samples, rate = sound
+def _draw_wave(pen: ImageDraw.ImageDraw, audio: tuple[np.ndarray, int], seconds: float, top: int) -> None:
+    """Peaks of ``audio`` (mono samples in -1..1, Hz) in each pixel column; the full height is amplitude 1."""
+    samples, rate = audio
     middle, half = top + WAVE_HEIGHT / 2, WAVE_HEIGHT / 2 - 2
     pen.line((0, middle, WIDTH, middle), fill=FAINT)
     edges = (np.arange(WIDTH + 1) * seconds * rate / WIDTH).astype(int)
@@ -88,16 +88,16 @@ def _draw_wave(pen: ImageDraw.ImageDraw, sound: tuple[np.ndarray, int], seconds:
 
 
 def _frames(file: Path) -> tuple[list[Image.Image], float]:
-    """``FRAMES`` pictures at equal distances from the first on, and the clip's length in seconds."""
+    """``FRAMES`` images at equal distances from the first on, and the clip's length in seconds."""
     with av.open(str(file)) as container:
-        pictures = [frame.to_image() for frame in container.decode(container.streams.video[0])]
-        seconds = len(pictures) / float(container.streams.video[0].average_rate or 24)
-    count = min(FRAMES, len(pictures))
-    return [pictures[round(index * len(pictures) / count)] for index in range(count)], seconds
+        images = [frame.to_image() for frame in container.decode(container.streams.video[0])]
+        seconds = len(images) / float(container.streams.video[0].average_rate or 24)
+    count = min(FRAMES, len(images))
+    return [images[round(index * len(images) / count)] for index in range(count)], seconds
 
 
 def _sound(file: Path) -> tuple[np.ndarray, int]:
-    """The sound as mono samples in -1..1, and its rate in Hz; no samples when the file has no sound."""
+    """The audio as mono samples in -1..1, and its rate in Hz; no samples when the file has no audio."""
     with av.open(str(file)) as container:
         if not container.streams.audio:
             return np.zeros(0), 1

@@ -1,4 +1,4 @@
-"""From a fresh checkout to clips one can watch and hear: runs the shipped workflows on a real ComfyUI server."""
+"""Makes clips from a fresh checkout: runs the shipped workflows on a real ComfyUI server."""
 
 from __future__ import annotations
 
@@ -134,10 +134,7 @@ def report(clips: list[MadeClip], small: bool) -> int:
     sheet = OUTPUT / "contact_sheet.png"
     marks = {clip.file: marks_of(clip.file) for clip in clips} if small else {}
     draw_sheet([(clip.title, clip.file) for clip in clips], sheet, marks)
-    print(
-        f"{sheet}\n  all clips side by side"
-        + (", with what is seen to touch and what is heard marked" if small else "")
-    )
+    print(f"{sheet}\n  all clips side by side" + (", with contacts and onsets marked" if small else ""))
     if small:
         print("Made with Ovi mini, which knows a small world only. For real clips: python3 dev.py demo --models DIR")
     return 0 if good else 1

@@ -1,4 +1,4 @@
-"""Says what a weight file is, what it lacks and what goes with it. Reads headers only, whatever the file's size."""
+"""Identifies a weight file and lists missing parts. Reads headers only, whatever the file's size."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def inspect(path: str) -> Report:
         input="file",
         found=f"{describe_weights(checkpoint.unwrapped(header.weights))}, which is no part of Ovi",
         accepted="Ovi's transformer, the video VAE of Wan 2.2, UMT5-XXL, MMAudio's 16 kHz VAE and vocoder, LoRAs",
-        remedy="README.md tells which files are needed and where to get them.",
+        remedy="README.md lists which files are needed and where to get them.",
     )
     return report.fails(other)
 
@@ -140,9 +140,9 @@ def _sound(path: str, header: Header, report: Report) -> bool:
 def _lora(path: str, header: Header, report: Report) -> bool:
     if not report.lines["what"].startswith("A LoRA"):
         return False
-    sound = any("audio_model" in key for key in header.weights)
+    audio = any("audio_model" in key for key in header.weights)
     report.lines |= {
-        "changes": "Both towers, or the audio tower." if sound else "The video tower, if it is for Ovi or Wan 2.2 5B.",
+        "changes": "Both towers, or the audio tower." if audio else "The video tower, if it is for Ovi or Wan 2.2 5B.",
         "load with": "Load Ovi LoRA, after Load Ovi Model.",
     }
     return True

@@ -1,4 +1,4 @@
-"""What can go wrong outside the code, each told in one paragraph with the way out."""
+"""Messages for what goes wrong outside the code: one paragraph each, with the remedy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def disk_full(what: str) -> DevError:
     """The paragraph for a disk that filled up while ``what`` was being written."""
     return DevError(
         f"The disk is full: there was no room left for {what}. Free some space (the first set-up takes about 9 GB), "
-        "then run the same command again; the unfinished part is removed and made anew."
+        "then run the same command again; the unfinished part is removed and made again."
     )
 
 

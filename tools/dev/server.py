@@ -168,8 +168,8 @@ def import_failure(log: str) -> str:
     lines = log.splitlines()
     last = max(index for index, line in enumerate(lines) if "IMPORT FAILED" in line)
     start = next((index for index, line in enumerate(lines) if line.startswith("Traceback")), last)
-    told = [line for line in lines[:start] if "Error while calling" in line or "Cannot import" in line]
-    return "\n".join([*told, *lines[start : last + 1]][-60:])
+    causes = [line for line in lines[:start] if "Error while calling" in line or "Cannot import" in line]
+    return "\n".join([*causes, *lines[start : last + 1]][-60:])
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -1,4 +1,4 @@
-"""Makes what the pack is developed with: ``.venv/`` (Python packages) and ``.comfyui/ComfyUI`` (the pinned ComfyUI).
+"""Makes what development needs: ``.venv/`` (Python packages) and ``.comfyui/ComfyUI`` (the pinned ComfyUI).
 
 Every step leaves a stamp that depends on its inputs, so a second run finds nothing to do. Only the standard library
 is used here: this runs before anything is installed.
@@ -163,7 +163,7 @@ def venv_python(root: Path) -> Path:
 
 
 def ensure_venv(root: Path) -> Path:
-    """Make ``.venv``, unless a sound one is there; one whose installation was broken off is made anew."""
+    """Make ``.venv``, unless a sound one is there; one whose installation was broken off is removed first."""
     folder, python = root / ".venv", venv_python(root)
     if python.is_file() and not _unfinished(root).exists():
         return python

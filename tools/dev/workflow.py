@@ -1,4 +1,4 @@
-"""Turns the workflow an artist saves (nodes, links, widgets) into the prompt ComfyUI's server runs.
+"""Turns the workflow a user saves (nodes, links, widgets) into the prompt ComfyUI's server runs.
 
 The browser does this in ComfyUI; here it is done with nothing but the server's ``/object_info``, which lists every
 node's inputs in the order in which a saved workflow keeps its widget values.

@@ -1,4 +1,4 @@
-"""The small clips, pictures and the voice that the workflows open: scenes of the small model's world."""
+"""The small clips, images and the voice that the workflows open: scenes of the small model's world."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..mini.world.casting import draw_scene
 from ..mini.world.render import Rendered, render
 
 CLIP = ClipShape.from_seconds(96, 96, 2)
-BALL, FACE = 330, 158  # seeds of scenes: the ball and the face that the prompts tell of
+BALL, FACE = 330, 158  # seeds of scenes: the ball and the face that the prompts describe
 
 
 def _scene(seed: int, kind: str, clip: ClipShape = CLIP) -> Rendered:

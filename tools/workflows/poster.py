@@ -1,4 +1,4 @@
-"""A square picture of a clip, for ComfyUI's template browser: its middle frame, three more over time, its waveform."""
+"""A square image of a clip, for ComfyUI's template browser: its middle frame, three more over time, its waveform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAPER, LINE, WAVE = "#16181d", "#6c7079", "#5aa9e6"
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded clip: pictures, and samples in -1..1 of its one or first channel, none if it is silent."""
+    """A decoded clip: frames, and samples in -1..1 of its one or first channel, none if it is silent."""
 
     frames: list[Image.Image]
     sound: np.ndarray
@@ -37,7 +37,7 @@ def read(file: Path) -> Clip:
 
 
 def draw(clip: Clip, file: Path) -> None:
-    """Write the picture, of less than :data:`MOST` bytes."""
+    """Write the image, of less than :data:`MOST` bytes."""
     poster = Image.new("RGB", (SIDE, SIDE), PAPER)
     last = len(clip.frames) - 1
     poster.paste(ImageOps.fit(clip.frames[last // 2], (MIDDLE, MIDDLE)), (0, 0))

@@ -1,6 +1,6 @@
-"""Pictures of what the workflows make: ``python3 -m tools.workflows.results [TITLE ...]``.
+"""Thumbnails of what the workflows make: ``python3 -m tools.workflows.results [TITLE ...]``.
 
-Every workflow runs with the values it ships with on a real server with Ovi mini, and its picture in the template
+Every workflow runs with the values it ships with on a real server with Ovi mini, and its thumbnail in the template
 browser becomes one of the clip that it saves. A chain keeps its diagram, for the other system's weights are not here.
 """
 
@@ -25,7 +25,7 @@ LORA_LAYER = "diffusion_model.blocks.0.self_attn.q"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw the pictures of the workflows named, or of all; the exit status."""
+    """Draw the thumbnails of the workflows named, or of all; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python3 -m tools.workflows.results", description=__doc__)
     parser.add_argument("titles", nargs="*", metavar="TITLE", help="a workflow's title; without one, all of them")

@@ -1,4 +1,4 @@
-"""A picture of a workflow: its groups, boxes and links, for ComfyUI's template browser."""
+"""An image of a workflow: its groups, boxes and links, for ComfyUI's template browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIRES = {"MODEL": "#b39ddb", "CLIP": "#ffd500", "VAE": "#ff6e6e", "CONDITIONING"
 
 
 def draw(graph: dict[str, Any], file: Path) -> None:
-    """Write the picture of ``graph``, 508 pixels square."""
+    """Write the image of ``graph``, 508 pixels square."""
     boxes = {node["id"]: (*node["pos"], *node["size"]) for node in graph["nodes"]}
     frames = [(*boxes[key],) for key in boxes] + [tuple(group["bounding"]) for group in graph["groups"]]
     left, top = (min(frame[axis] for frame in frames) for axis in (0, 1))
