@@ -1,4 +1,4 @@
-"""Joint latents: empty, showing pictures at given moments, or of a clip that is there already."""
+"""Joint latents: empty, with images at given moments, or encoded from an existing clip."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ovi_core.conditioning import encode, inpaint, keyframes, locked_media
-from ..ovi_core.errors import reported_by
 from ..ovi_core.latents import joint
-from ..ovi_core.media.images import FITS
-from ..ovi_core.spec import SIZE_GRID, Clip
-from .notify import tell
-from .widgets import MAX_SIDE
+from ..ovi_core.spec import ClipShape
+from . import notify
+from .boundary import checked
+from .widgets import (
+    audio_vae_input,
+    fit_input,
+    frame_rate_input,
+    mode_input,
+    seconds_input,
+    size_inputs,
+    video_vae_input,
+)
 
 CATEGORY = "Ovi/latents"
 
@@ -20,59 +27,38 @@ CATEGORY = "Ovi/latents"
 class EmptyOviLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"min": SIZE_GRID, "max": MAX_SIDE, "step": SIZE_GRID}
         return io.Schema(
             node_id="EmptyOviLatent",
             display_name="Empty Ovi Latent",
             category=CATEGORY,
-            description="A joint latent for a clip with its sound, to be filled by a sampler.",
+            description="An empty joint latent for a clip and its sound, for a sampler.",
             search_aliases=["ovi size", "video length", "blank video"],
             inputs=[
-                io.Int.Input("width", default=960, tooltip="Pixels, a multiple of 32.", **side),
-                io.Int.Input(
-                    "height",
-                    default=960,
-                    tooltip="Pixels, a multiple of 32. Best near the variant's area: 960x960 or 720x720 in all.",
-                    **side,
+                *size_inputs(
+                    960,
+                    height="Pixels, a multiple of 32. Best near the variant's area: 960x960 or 720x720 in total.",
                 ),
-                io.Float.Input(
-                    "seconds",
-                    default=10.0,
-                    min=0.2,
-                    max=60.0,
-                    step=0.1,
-                    tooltip="Length at 24 frames a second. The weights were trained on 5 s or 10 s.",
-                ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at the same time."),
+                seconds_input(10.0, "Length at 24 frames per second. The weights were trained on 5 s or 10 s."),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips generated at the same time."),
                 io.Combo.Input(
                     "towers",
                     options=list(joint.TOWERS),
                     default=joint.TOWERS[0],
                     optional=True,
-                    tooltip="What is made. One alone costs only its own share of the work, and knows nothing of the "
-                    "other: pictures that no sound shapes, or sound from the text alone.",
+                    tooltip="What is generated. One tower alone costs only its own share of the work and does not "
+                    "attend to the other: video without regard to sound, or sound from the text alone.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
 
     @classmethod
-    @reported_by("Empty Ovi Latent")
+    @checked
     def execute(
         cls, width: int, height: int, seconds: float, batch_size: int = 1, towers: str = joint.TOWERS[0]
     ) -> io.NodeOutput:
-        clip = Clip.from_seconds(width, height, seconds)
+        clip = ClipShape.from_seconds(width, height, seconds)
         return io.NodeOutput({"samples": joint.empty(clip, batch_size, towers)})
-
-
-def _fit() -> io.Combo.Input:
-    return io.Combo.Input(
-        "fit",
-        options=list(FITS),
-        default="crop",
-        tooltip="How a picture of another shape is brought to the clip's size: crop cuts its edges, pad adds black "
-        "bars, stretch distorts.",
-    )
 
 
 def _strength(name: str, **more: Any) -> io.Float.Input:
@@ -82,7 +68,7 @@ def _strength(name: str, **more: Any) -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.01,
-        tooltip="1: the picture stays as it is. Less: the model may change it, the more the lower. 0: no influence.",
+        tooltip="1: the image stays as it is. Lower: the model may change it more. 0: no effect.",
         **more,
     )
 
@@ -94,19 +80,19 @@ class OviImageToVideo(io.ComfyNode):
             node_id="OviImageToVideo",
             display_name="Ovi Image To Video",
             category=CATEGORY,
-            description="Begin the clip with a picture, end it with one, or both: each becomes the first or the last "
-            "frame and stays as it is. For pictures in between, add Ovi Keyframe.",
+            description="Starts the clip with an image, ends it with one, or both: each becomes the first or the last "
+            "frame and stays as it is. For images in between, add Ovi Keyframe.",
             search_aliases=["i2v", "first frame", "last frame", "end image", "talking photo", "animate picture"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-                io.Latent.Input("latent", tooltip="From Empty Ovi Latent; its size is the clip's."),
-                io.Image.Input("start_image", optional=True, tooltip="First frame. One picture, or one for each clip."),
-                _fit(),
+                video_vae_input(),
+                io.Latent.Input("latent", tooltip="From Empty Ovi Latent. Its size is the clip's size."),
+                io.Image.Input("start_image", optional=True, tooltip="First frame. One image, or one for each clip."),
+                fit_input(),
                 io.Image.Input(
                     "end_image",
                     optional=True,
-                    tooltip="Last frame, held for the last 4 (1/6 s). One picture, or one for each clip. The published "
-                    "weights were trained on start pictures only.",
+                    tooltip="Last frame, held for the last 4 frames (1/6 s). One image, or one for each clip. The "
+                    "published weights were trained on start images only; end images are untested with them.",
                 ),
                 _strength("start_strength", optional=True),
                 _strength("end_strength", optional=True),
@@ -115,7 +101,7 @@ class OviImageToVideo(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi Image To Video")
+    @checked
     def execute(
         cls,
         vae,
@@ -140,30 +126,30 @@ class OviKeyframe(io.ComfyNode):
             node_id="OviKeyframe",
             display_name="Ovi Keyframe",
             category=CATEGORY,
-            description="A picture at any second of the clip. Chain as many as you have pictures, one node after the "
-            "other.",
+            description="An image at any second of the clip. Chain one node for each image. Untested with the "
+            "published weights.",
             search_aliases=["key frame", "picture at time", "middle frame", "guide image", "in between"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
+                video_vae_input(),
                 io.Latent.Input("latent", tooltip="From Empty Ovi Latent, Ovi Image To Video or another Ovi Keyframe."),
-                io.Image.Input("image", tooltip="One picture, or one for each clip."),
+                io.Image.Input("image", tooltip="One image, or one for each clip."),
                 io.Float.Input(
                     "seconds",
                     default=2.5,
                     min=0.0,
                     max=60.0,
                     step=0.01,
-                    tooltip="When the picture shows, from the clip's start. It is held for the 4 frames (1/6 s) that "
-                    "share a latent step; two pictures need as much between them.",
+                    tooltip="When the image shows, counted from the clip's start. It is held for the 4 frames (1/6 s) "
+                    "of one latent frame; two images need at least that much time between them.",
                 ),
                 _strength("strength"),
-                _fit(),
+                fit_input(),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
 
     @classmethod
-    @reported_by("Ovi Keyframe")
+    @checked
     def execute(
         cls, vae, latent, image, seconds: float = 2.5, strength: float = 1.0, fit: str = "crop"
     ) -> io.NodeOutput:
@@ -177,37 +163,30 @@ class OviEncodeClip(io.ComfyNode):
             node_id="OviEncodeClip",
             display_name="Ovi Encode Clip",
             category=CATEGORY,
-            description="An existing clip with its sound as a joint latent: to redo parts of it with Ovi Keep Span, or "
-            "all of it a little with a sampler's denoise below 1.",
+            description="Encodes an existing clip and its sound as a joint latent: to redo parts of it with Ovi Keep "
+            "Span, or to change all of it with a denoise below 1.",
             search_aliases=["vae encode", "video to latent", "remix", "video to video", "v2v"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+                video_vae_input(),
+                audio_vae_input(),
                 io.Latent.Input(
                     "latent",
-                    tooltip="From Empty Ovi Latent: the size, and the most that is taken of the clip. Best of the "
-                    "clip's shape, for it is cropped to that.",
+                    tooltip="From Empty Ovi Latent: sets the size and the longest part to use. Give it the clip's "
+                    "shape, because the clip is cropped to it.",
                 ),
                 io.Image.Input("images", tooltip="The clip's frames, of any size."),
-                io.Audio.Input("audio", tooltip="Its sound, of any sample rate and channels."),
-                io.Float.Input(
-                    "frame_rate",
-                    default=24.0,
-                    min=1.0,
-                    max=240.0,
-                    step=0.001,
-                    tooltip="Frames a second of the clip, as Get Video Components gives it.",
-                ),
+                io.Audio.Input("audio", tooltip="Its sound, at any sample rate, with any channels."),
+                frame_rate_input("Frames per second of the clip, as Get Video Components gives it."),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    @reported_by("Ovi Encode Clip")
+    @checked
     def execute(cls, vae, audio_vae, latent, images, audio, frame_rate: float = 24.0) -> io.NodeOutput:
         encoded, notes = encode.encode_clip(vae, audio_vae, latent, images, audio, frame_rate)
-        tell("Ovi Encode Clip", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(encoded)
 
 
@@ -216,7 +195,7 @@ def _spans(name: str, of: str) -> io.String.Input:
         name,
         default="",
         placeholder="1.2-2.0, 3.5-end",
-        tooltip=f"Seconds {of}, as in 1.2-2.0, 3.5-end. Empty: none of it.",
+        tooltip=f"Seconds {of}, such as 1.2-2.0, 3.5-end. Empty: none.",
     )
 
 
@@ -227,8 +206,8 @@ class OviKeepSpan(io.ComfyNode):
             node_id="OviKeepSpan",
             display_name="Ovi Keep Span",
             category=CATEGORY,
-            description="Redo a wrong word or a bad gesture of an existing clip, or keep one and redo the rest: name "
-            "the seconds in each tower, and sample again. What is kept comes back exactly.",
+            description="Redo a wrong word or a bad gesture of an existing clip, or keep one and redo the rest: type "
+            "the seconds for each tower and sample again. Everything else comes back unchanged.",
             search_aliases=["redo", "inpaint", "outpaint", "fix speech", "replace word", "noise mask", "retake"],
             inputs=[
                 io.Latent.Input("latent", tooltip="A clip: from a sampler or Ovi Encode Clip."),
@@ -236,28 +215,22 @@ class OviKeepSpan(io.ComfyNode):
                     "action",
                     options=list(inpaint.ACTIONS),
                     default=inpaint.ACTIONS[0],
-                    tooltip="redo: the spans are made anew, all else is kept. keep: the reverse.",
+                    tooltip="redo: the spans are regenerated, the rest stays. keep: the reverse.",
                 ),
-                _spans("video_spans", "of the pictures, in steps of 4 frames (1/6 s)"),
+                _spans("video_spans", "of the video, in steps of 4 frames (1/6 s)"),
                 _spans("audio_spans", "of the sound, in steps of 32 ms"),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where in the picture to do it, white; of the clip's shape, one for all frames or one for "
-                    "each. With video_spans empty: at all times.",
+                    tooltip="The region of the frame, white; in the clip's shape, one for all frames or one for each. "
+                    "If video_spans is empty, it applies at all times.",
                 ),
-                io.Combo.Input(
-                    "mode",
-                    options=list(locked_media.MODES),
-                    default=next(iter(locked_media.MODES)),
-                    tooltip="How the model sees what is kept. follow the noise: as noisy as the rest in each step; the "
-                    "default. clean: as it is from the first step on, as a start picture.",
-                ),
+                mode_input(),
                 io.Boolean.Input(
                     "combine",
                     default=True,
-                    tooltip="Keep also what the latent's mask keeps already, such as start pictures and locked parts. "
-                    "Switch it off to redo another span of a clip of which one was redone before.",
+                    tooltip="Also keep what the latent's mask keeps already, such as start images and locked parts. "
+                    "Switch it off to redo another span of a clip after a first one.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -265,7 +238,7 @@ class OviKeepSpan(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi Keep Span")
+    @checked
     def execute(
         cls,
         latent,
@@ -277,7 +250,7 @@ class OviKeepSpan(io.ComfyNode):
         combine: bool = True,
     ) -> io.NodeOutput:
         marked, notes = inpaint.mark(latent, action, video_spans, audio_spans, mask, locked_media.MODES[mode], combine)
-        tell("Ovi Keep Span", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(marked)
 
 

@@ -1,4 +1,4 @@
-"""Teaching: a folder of clips, and a LoRA trained on them."""
+"""Training: a folder of clips, and a LoRA trained on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ import folder_paths
 from comfy_api.latest import io
 from comfy_extras.nodes_train import SaveLoRA
 
-from ..ovi_core.errors import reported_by
-from ..ovi_core.spec import SIZE_GRID, VARIANTS, Clip
+from ..ovi_core.spec import VARIANTS, ClipShape
 from ..ovi_core.training import dataset, trainer
 from ..ovi_core.training.adapters import ALGORITHMS
-from .notify import tell
+from . import notify
+from .boundary import checked
+from .widgets import (
+    audio_vae_input,
+    seconds_input,
+    seed_input,
+    size_inputs,
+    text_encoder_input,
+    variant_input,
+    video_vae_input,
+)
 
 CATEGORY = "Ovi/training"
 NEW = "[None]"
@@ -28,44 +37,30 @@ def _count(name: str, default: int, largest: int, tooltip: str) -> io.Int.Input:
 
 
 def _tower_loss(name: str, tower: str) -> io.Float.Input:
-    tooltip = f"How much errors of the {tower} count. 0: that tower is not trained."
+    tooltip = f"Weight of errors in the {tower}. 0: this tower is not trained."
     return io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.1, tooltip=tooltip)
 
 
 class OviLoadDataset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 704, "min": SIZE_GRID, "max": 4096, "step": SIZE_GRID}
         return io.Schema(
             node_id="OviLoadDataset",
             display_name="Load Ovi Dataset",
             category=CATEGORY,
-            description="Clips with their sound and captions, for Train Ovi LoRA: a folder of videos with a .txt file "
-            "beside each. What a clip is encoded to is kept in the folder, so only new clips take time.",
+            description="Clips with sound and captions for Train Ovi LoRA: a folder of videos with a .txt file beside "
+            "each. Encoded clips are cached in the folder, so only new ones take time.",
             search_aliases=["dataset", "training data", "load folder", "captions"],
             inputs=[
                 io.Combo.Input(
                     "folder", options=folder_paths.get_input_subfolders(), tooltip="Folder in ComfyUI's input folder."
                 ),
-                io.Clip.Input("clip", tooltip="umt5-xxl: CLIPLoader of type wan, or Load Ovi (all in one)."),
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
-                io.Combo.Input(
-                    "variant",
-                    options=list(VARIANTS),
-                    default="960x960_10s",
-                    tooltip="The weights to be trained on: they differ in how the sound's caption is written.",
-                ),
-                io.Int.Input("width", tooltip="Pixels, a multiple of 32; clips of another shape are cropped.", **side),
-                io.Int.Input("height", tooltip="Pixels, a multiple of 32.", **side),
-                io.Float.Input(
-                    "seconds",
-                    default=5.0,
-                    min=0.2,
-                    max=60.0,
-                    step=0.1,
-                    tooltip="Of a longer clip this much is taken, from its beginning; a shorter one stays shorter.",
-                ),
+                text_encoder_input(),
+                video_vae_input(),
+                audio_vae_input(),
+                variant_input("The weights to train. They differ in the form of the audio caption."),
+                *size_inputs(704, "Pixels, a multiple of 32. Clips of another shape are cropped."),
+                seconds_input(5.0, "Longer clips are cut to this length from their start. Shorter clips stay shorter."),
             ],
             outputs=[
                 io.Latent.Output(display_name="latents", is_output_list=True),
@@ -79,13 +74,13 @@ class OviLoadDataset(io.ComfyNode):
         return dataset.state_of(_in_input(folder))
 
     @classmethod
-    @reported_by("Load Ovi Dataset")
+    @checked
     def execute(
         cls, folder, clip, vae, audio_vae, variant: str, width: int = 704, height: int = 704, seconds: float = 5.0
     ) -> io.NodeOutput:
-        encoder = dataset.Encoder(vae, audio_vae, Clip.from_seconds(width, height, seconds))
+        encoder = dataset.Encoder(vae, audio_vae, ClipShape.from_seconds(width, height, seconds))
         latents, positive, notes = dataset.load_dataset(_in_input(folder), clip, VARIANTS[variant], encoder)
-        tell("Load Ovi Dataset", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(latents, positive)
 
 
@@ -100,9 +95,9 @@ class OviTrainLora(io.ComfyNode):
             node_id="OviTrainLora",
             display_name="Train Ovi LoRA",
             category=CATEGORY,
-            description="Teach Ovi something new from clips with their sound: a LoRA on both towers. Save it with Save "
-            "LoRA Weights, try it with Load LoRA Model, use its file with Load Ovi LoRA. If training is interrupted, "
-            "what was learned so far is saved in output/loras.",
+            description="Trains a LoRA for both towers on clips with sound. Save it with Save LoRA Weights, try it "
+            "with Load LoRA Model, use its file with Load Ovi LoRA. If training is interrupted, the LoRA so far is "
+            "saved in output/loras.",
             search_aliases=["lora training", "fine-tune", "train lora", "teach"],
             is_input_list=True,
             inputs=[*_data(), *_schedule(), *_method(), *_objective()],
@@ -115,7 +110,7 @@ class OviTrainLora(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Train Ovi LoRA")
+    @checked
     def execute(
         cls,
         model,
@@ -166,77 +161,75 @@ class OviTrainLora(io.ComfyNode):
     def _keep(cls, lora: dict, steps: int) -> None:
         SaveLoRA.execute(lora, f"loras/{INTERRUPTED}", steps)
         note = (
-            f"Training ended early. What {steps} steps have taught is saved in output/loras as '{INTERRUPTED}_{steps}"
-            "_steps_…'; pick it as existing_lora to go on."
+            f"Training ended early. The LoRA after {steps} steps is saved in output/loras as '{INTERRUPTED}_{steps}"
+            "_steps_…'. Choose it as existing_lora to continue."
         )
-        tell("Train Ovi LoRA", cls.hidden.unique_id if cls.hidden else None, [note])
+        notify.warn(cls, [note])
 
 
 def _data() -> list:
     return [
-        io.Model.Input("model", tooltip="An Ovi model; LoRAs on it are part of what is trained on."),
-        io.Latent.Input("latents", tooltip="Clips with their sound: from Load Ovi Dataset, or other joint latents."),
-        io.Conditioning.Input("positive", tooltip="A caption for each clip, or one for all."),
+        io.Model.Input("model", tooltip="An Ovi model. LoRAs on it are part of the base that is trained on."),
+        io.Latent.Input("latents", tooltip="Clips with sound: from Load Ovi Dataset, or other joint latents."),
+        io.Conditioning.Input("positive", tooltip="One caption for each clip, or one for all."),
     ]
 
 
 def _schedule() -> list:
     return [
-        _count("batch_size", 1, 10000, "Clips at once; only clips of the same size and length go together."),
-        _count("grad_accumulation_steps", 1, 1024, "Batches whose gradients make one step."),
-        _count("steps", 16, 100000, "Steps of training; a new subject takes hundreds to a few thousand."),
+        _count("batch_size", 1, 10000, "Clips per batch. Only clips of the same size and length share a batch."),
+        _count("grad_accumulation_steps", 1, 1024, "Batches whose gradients are added up to one training step."),
+        _count("steps", 16, 100000, "Training steps. A new subject takes hundreds to a few thousand."),
         io.Float.Input(
             "learning_rate",
             default=0.0005,
             min=0.0,
             max=1.0,
             step=0.0000001,
-            tooltip="How far each step goes. Less where pictures or voices fall apart.",
+            tooltip="Size of each training step. Use less if frames or voices break down.",
         ),
-        _count("rank", 8, 128, "Size of the LoRA: more can hold more, and takes more memory."),
+        _count("rank", 8, 128, "Size of the LoRA. A higher rank learns more and takes more memory."),
     ]
 
 
 def _method() -> list:
-    dtypes = "none: what the model computes in anyway."
+    dtypes = "none: the one the model uses anyway."
     return [
-        _choice("optimizer", list(trainer.OPTIMIZERS), "How gradients become steps."),
-        _choice("loss_function", list(trainer.LOSSES), "How errors are counted; the published weights: MSE."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            tooltip="Of all that is random: the same seed and settings give the same LoRA.",
+        _choice("optimizer", list(trainer.OPTIMIZERS), "Algorithm that turns gradients into training steps."),
+        _choice(
+            "loss_function",
+            list(trainer.LOSSES),
+            "How errors are measured. The published weights: MSE.",
         ),
-        _choice("training_dtype", ["bf16", "fp32", "none"], f"What the model computes in while it learns. {dtypes}"),
-        _choice("lora_dtype", ["bf16", "fp32"], "What the LoRA is handed out in; it always learns in fp32."),
-        _choice("algorithm", list(ALGORITHMS), "Kind of adapter. LoRA can be used everywhere."),
+        seed_input("Sets everything random. The same seed and settings give the same LoRA."),
+        _choice("training_dtype", ["bf16", "fp32", "none"], f"Precision of the computation during training. {dtypes}"),
+        _choice("lora_dtype", ["bf16", "fp32"], "Precision of the returned LoRA. It is always trained in fp32."),
+        _choice("algorithm", list(ALGORITHMS), "Type of adapter. LoRA works everywhere."),
         io.Boolean.Input(
             "gradient_checkpointing",
             default=True,
             advanced=True,
-            tooltip="Compute block pairs again for their gradients instead of keeping what they computed: a third "
-            "slower, with a small part of the memory.",
+            tooltip="Recompute block pairs for their gradients instead of storing the results: a third slower, with a "
+            "small part of the memory.",
         ),
         io.Boolean.Input(
             "offloading",
             default=False,
             advanced=True,
-            tooltip="Keep the model's weights in main memory and stream them to the card.",
+            tooltip="Keep the model's weights in main memory and stream them to the graphics card.",
         ),
         io.Combo.Input(
             "existing_lora",
             options=[NEW, *folder_paths.get_filename_list("loras")],
             default=NEW,
-            tooltip="A LoRA to go on from; its own rank and algorithm hold.",
+            tooltip="A LoRA to continue from. Its own rank and algorithm are used.",
         ),
     ]
 
 
 def _objective() -> list:
     return [
-        _tower_loss("video_loss", "picture"),
+        _tower_loss("video_loss", "video"),
         _tower_loss("audio_loss", "sound"),
         io.Float.Input(
             "first_frame",
@@ -245,7 +238,8 @@ def _objective() -> list:
             max=1.0,
             step=0.05,
             advanced=True,
-            tooltip="Share of clips whose first frame is given, as in image to video. 0: text to video alone.",
+            tooltip="Share of clips that are trained with their first frame given, as in image to video. 0: text to "
+            "video only.",
         ),
     ]
 

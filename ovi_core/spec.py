@@ -10,16 +10,16 @@ from typing import Literal
 from .errors import OviError
 
 FPS = 24
-FRAMES_PER_STEP = 4  # frames that one video latent step stands for, after the first step's single frame
+FRAMES_PER_LATENT = 4  # frames that one video latent step stands for, after the first step's single frame
 SAMPLE_RATE = 16000  # Hz
-SAMPLES_PER_STEP = 512  # audio samples that one audio latent step stands for
-AUDIO_STEPS_PER_VIDEO_STEP = Fraction(FRAMES_PER_STEP * SAMPLE_RATE, FPS * SAMPLES_PER_STEP)  # 125 / 24, in real time
+SAMPLES_PER_LATENT = 512  # audio samples that one audio latent step stands for
+AUDIO_PER_LATENT_FRAME = Fraction(FRAMES_PER_LATENT * SAMPLE_RATE, FPS * SAMPLES_PER_LATENT)  # 125 / 24, in real time
 VIDEO_CHANNELS = 48
 AUDIO_CHANNELS = 20
 SPATIAL = 16  # pixels along each side of one video latent cell
 SIZE_GRID = 32  # pixels: two latent cells, since the transformer reads them in patches of 2x2
 TEXT_LENGTH = 512  # text positions, end of sentence and padding included
-MIN_VIDEO_STEPS = 2  # one step alone is a picture and has no sound
+MIN_LATENT_FRAMES = 2  # one step alone is a picture and has no sound
 
 CaptionStyle = Literal["<AUDCAP>", "Audio:"]
 
@@ -43,14 +43,14 @@ class Variant:
     caption: CaptionStyle
 
     @property
-    def video_steps(self) -> int:
+    def latent_frames(self) -> int:
         """T, latent steps of the video at the trained length."""
-        return nearest_steps(self.seconds)
+        return nearest_latent_frames(self.seconds)
 
 
-def nearest_steps(seconds: float) -> int:
+def nearest_latent_frames(seconds: float) -> int:
     """T, latent steps of the video whose frames last nearest to ``seconds``."""
-    return 1 + round((seconds * FPS - 1) / FRAMES_PER_STEP)
+    return 1 + round((seconds * FPS - 1) / FRAMES_PER_LATENT)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -62,25 +62,25 @@ VARIANTS: dict[str, Variant] = {
         Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:"),
     )
 }
-TRAINED = sorted(variant.video_steps for variant in VARIANTS.values())
+TRAINED = sorted(variant.latent_frames for variant in VARIANTS.values())
 SHORTEST_TRAINED, LONGEST_TRAINED = TRAINED[0], TRAINED[-1]  # latent steps of the video
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipShape:
     """Size and length of one clip with its sound, counted in every unit.
 
     Attributes:
         width, height: pixels.
-        video_steps: T, latent steps of the video along time (31 for 5 s, 61 for 10 s).
+        latent_frames: T, latent steps of the video along time (31 for 5 s, 61 for 10 s).
     """
 
     width: int
     height: int
-    video_steps: int
+    latent_frames: int
 
     @classmethod
-    def from_seconds(cls, width: int, height: int, seconds: float) -> Clip:
+    def from_seconds(cls, width: int, height: int, seconds: float) -> ClipShape:
         """The clip whose video lasts nearest to ``seconds``, and 5 frames at least.
 
         Raises:
@@ -94,12 +94,12 @@ class Clip:
                 accepted="a length above 0 s; the models were trained on 5 s and 10 s",
                 remedy="Set seconds to 5 or 10.",
             )
-        return cls(width, height, max(MIN_VIDEO_STEPS, nearest_steps(seconds)))
+        return cls(width, height, max(MIN_LATENT_FRAMES, nearest_latent_frames(seconds)))
 
     @property
     def frames(self) -> int:
         """Pictures of the video, at 24 a second."""
-        return frames_for(self.video_steps)
+        return frames_for(self.latent_frames)
 
     @property
     def seconds(self) -> float:
@@ -107,38 +107,38 @@ class Clip:
         return self.frames / FPS
 
     @property
-    def audio_steps(self) -> int:
+    def audio_frames(self) -> int:
         """L, latent steps of the sound (157 for 5 s, 314 for 10 s)."""
-        return audio_steps_for(self.video_steps)
+        return audio_frames_for(self.latent_frames)
 
     @property
     def samples(self) -> int:
         """Samples of the decoded sound, at 16 kHz; within one frame as long as the video from 5 s on."""
-        return self.audio_steps * SAMPLES_PER_STEP
+        return self.audio_frames * SAMPLES_PER_LATENT
 
     def video_shape(self, batch: int = 1) -> tuple[int, int, int, int, int]:
         """Video latent shape ``[batch, 48, T, height / 16, width / 16]``."""
-        return batch, VIDEO_CHANNELS, self.video_steps, self.height // SPATIAL, self.width // SPATIAL
+        return batch, VIDEO_CHANNELS, self.latent_frames, self.height // SPATIAL, self.width // SPATIAL
 
     def audio_shape(self, batch: int = 1) -> tuple[int, int, int]:
         """Audio latent shape ``[batch, 20, L]``."""
-        return batch, AUDIO_CHANNELS, self.audio_steps
+        return batch, AUDIO_CHANNELS, self.audio_frames
 
 
-def frames_for(video_steps: int) -> int:
-    """Pictures that ``video_steps`` latent steps of the video stand for."""
-    return FRAMES_PER_STEP * (video_steps - 1) + 1
+def frames_for(latent_frames: int) -> int:
+    """Pictures that ``latent_frames`` latent steps of the video stand for."""
+    return FRAMES_PER_LATENT * (latent_frames - 1) + 1
 
 
-def audio_steps_for(video_steps: int) -> int:
+def audio_frames_for(latent_frames: int) -> int:
     """L, latent steps of the sound to T latent steps of the video.
 
     Up to the longest trained length the reference's ratio, 31.4 a second. The sound itself has 31.25, and the two
     drift apart, by 0.4 s in two minutes: what is longer has the steps that fill its frames.
     """
-    if video_steps > LONGEST_TRAINED:
-        return math.ceil(frames_for(video_steps) * AUDIO_STEPS_PER_VIDEO_STEP / FRAMES_PER_STEP)
-    return round((video_steps - 1) * 157 / 30)
+    if latent_frames > LONGEST_TRAINED:
+        return math.ceil(frames_for(latent_frames) * AUDIO_PER_LATENT_FRAME / FRAMES_PER_LATENT)
+    return round((latent_frames - 1) * 157 / 30)
 
 
 def check_size(width: int, height: int) -> None:
@@ -216,25 +216,25 @@ def _neighbours(pixels: int) -> str:
     return f"{below} or {below + SIZE_GRID}" if below >= SIZE_GRID else str(SIZE_GRID)
 
 
-def step_at(seconds: float) -> int:
+def latent_frame_at(seconds: float) -> int:
     """The video latent step of the frame nearest to ``seconds``."""
-    return math.ceil(round(seconds * FPS) / FRAMES_PER_STEP)
+    return math.ceil(round(seconds * FPS) / FRAMES_PER_LATENT)
 
 
 def frames_of(step: int) -> tuple[int, int]:
     """First frame of a video latent step, and the first after it: 0 and 1, 1 and 5, 5 and 9 ..."""
-    return max(0, FRAMES_PER_STEP * (step - 1) + 1), FRAMES_PER_STEP * step + 1
+    return max(0, FRAMES_PER_LATENT * (step - 1) + 1), FRAMES_PER_LATENT * step + 1
 
 
-def steps_to_show(seconds: Fraction) -> int:
+def latent_frames_to_show(seconds: Fraction) -> int:
     """Latent steps T of the shortest clip that lasts ``seconds`` or longer."""
-    return max(MIN_VIDEO_STEPS, 1 + math.ceil((seconds * FPS - 1) / FRAMES_PER_STEP))
+    return max(MIN_LATENT_FRAMES, 1 + math.ceil((seconds * FPS - 1) / FRAMES_PER_LATENT))
 
 
 METADATA_KEY = "ovi_variant"
 """Under this key a file's own header may tell."""
 
 
-def audio_circle(frames: int, steps: int) -> int:
+def circular_audio_frames(frames: int, steps: int) -> int:
     """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
-    return min(steps, round((frames - 1) * AUDIO_STEPS_PER_VIDEO_STEP))
+    return min(steps, round((frames - 1) * AUDIO_PER_LATENT_FRAME))

@@ -10,7 +10,7 @@ from ..latents import joint
 from ..latents.source_media import AUDIO, KeptAudio
 from ..media import resampling
 from ..media.audio import checked_sound
-from ..spec import SAMPLE_RATE, SAMPLES_PER_STEP
+from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT
 from ..vae.checks import check_audio_vae
 from . import locked_media
 
@@ -41,7 +41,7 @@ def encode_clip(
     out, notes = locked_media.lock_video(vae, latent, images, frame_rate, "clean")
     video, old = out["samples"].unbind()
     waveform, rate = checked_sound(audio, old.shape[0])
-    samples = old.shape[-1] * SAMPLES_PER_STEP
+    samples = old.shape[-1] * SAMPLES_PER_LATENT
     heard = resampling.as_ovi_hears(waveform, rate, samples)
     missing = samples - heard.shape[-1]
     if missing > NOTABLE_SILENCE * SAMPLE_RATE:

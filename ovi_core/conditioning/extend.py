@@ -14,7 +14,7 @@ from ..media import resampling
 from ..media.audio import LEAST_STEPS, check_one_sound, without_fill
 from ..media.images import check_frames, fit
 from ..media.overlap import Overlap, samples_before
-from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_STEP, Clip, snap_size
+from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, snap_size
 from ..vae.checks import check_audio_vae, check_video_vae
 
 
@@ -46,8 +46,8 @@ def extend(
     overlap.check_within(images.shape[0], "images")
     old_height, old_width = images.shape[1:3]
     height, width = snap_size(old_height, old_width, old_height * old_width)
-    clip = Clip.from_seconds(width, height, seconds)
-    if clip.video_steps <= overlap.video_steps:
+    clip = ClipShape.from_seconds(width, height, seconds)
+    if clip.latent_frames <= overlap.latent_frames:
         raise OviError(
             input="seconds",
             found=f"{seconds:g} s with an overlap of {overlap.frames / FPS:.2f} s",
@@ -69,7 +69,7 @@ def extend(
     return _beginning_with(clip, pictures, heard), notes
 
 
-def _beginning_with(clip: Clip, pictures: Tensor, heard: Tensor) -> dict:
+def _beginning_with(clip: ClipShape, pictures: Tensor, heard: Tensor) -> dict:
     """A LATENT of ``clip`` whose first steps are ``pictures`` [1, 48, k, h, w] and ``heard`` [1, 20, n], kept clean."""
     video = joint.free_video(torch.zeros(clip.video_shape(), device=pictures.device))
     audio = torch.zeros(clip.audio_shape(), device=heard.device)
@@ -90,13 +90,13 @@ def _tail_of_sound(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int
     waveform = without_fill(waveform[..., :end], rate)
     if waveform.shape[-1] <= begin:
         return nothing
-    heard = resampling.as_ovi_hears(waveform[..., begin:], rate, overlap.audio_steps * SAMPLES_PER_STEP)
-    steps = heard.shape[-1] // SAMPLES_PER_STEP
+    heard = resampling.as_ovi_hears(waveform[..., begin:], rate, overlap.audio_frames * SAMPLES_PER_LATENT)
+    steps = heard.shape[-1] // SAMPLES_PER_LATENT
     if not steps:
         return nothing
-    heard = heard[..., : steps * SAMPLES_PER_STEP]
+    heard = heard[..., : steps * SAMPLES_PER_LATENT]
     if steps < LEAST_STEPS:  # the encoder reads two steps at least: let it hear what was before
-        more = (LEAST_STEPS - steps) * SAMPLES_PER_STEP
+        more = (LEAST_STEPS - steps) * SAMPLES_PER_LATENT
         before = resampling.resampled(waveform[..., :begin].float().mean(dim=1), rate, SAMPLE_RATE)[..., -more:]
         heard = torch.nn.functional.pad(torch.cat((before, heard), dim=-1), (more - before.shape[-1], 0))
     return audio_vae.encode(heard.unsqueeze(-1))[..., -steps:]

@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_max_pool2d
 from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..latents.source_media import check_without_lead
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, SPATIAL, frames_of
+from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL, frames_of
 
 ACTIONS = ("redo", "keep")
 Span = tuple[float, float]  # seconds
@@ -116,7 +116,7 @@ def parse_spans(text: str, input: str, seconds: float) -> list[Span]:
 
 
 def _audio_seconds(step: int) -> Span:
-    return step * SAMPLES_PER_STEP / SAMPLE_RATE, (step + 1) * SAMPLES_PER_STEP / SAMPLE_RATE
+    return step * SAMPLES_PER_LATENT / SAMPLE_RATE, (step + 1) * SAMPLES_PER_LATENT / SAMPLE_RATE
 
 
 def _video_seconds(step: int) -> Span:
@@ -159,7 +159,7 @@ def _cells(mask: Any, steps: int, height: int, width: int) -> Tensor:
         )
     cells = adaptive_max_pool2d(mask.float().clamp(0, 1), (height, width))
     if mask.shape[0] > 1:
-        later = cells[1:].unflatten(0, (-1, FRAMES_PER_STEP)).amax(dim=1)
+        later = cells[1:].unflatten(0, (-1, FRAMES_PER_LATENT)).amax(dim=1)
         cells = torch.cat((cells[:1], later))
     return cells[None, None]
 

@@ -11,7 +11,7 @@ from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..latents.source_media import check_without_lead
 from ..media.images import check_picture, fit
-from ..spec import FPS, FRAMES_PER_STEP, SPATIAL, frames_of, step_at
+from ..spec import FPS, FRAMES_PER_LATENT, SPATIAL, frames_of, latent_frame_at
 from ..vae.checks import check_video_vae
 
 SETTLED = 2
@@ -40,7 +40,7 @@ def keep_at(vae: Any, latent: dict, image: Tensor, how: str, seconds: float, str
         OviError: also for a time past the last frame, and one whose frames are all given already.
     """
     video = _video_of(latent)
-    last = (video.shape[2] - 1) * FRAMES_PER_STEP
+    last = (video.shape[2] - 1) * FRAMES_PER_LATENT
     if not 0 <= seconds * FPS < last + 0.5:
         raise OviError(
             input="seconds",
@@ -48,14 +48,14 @@ def keep_at(vae: Any, latent: dict, image: Tensor, how: str, seconds: float, str
             accepted=f"0 to {last / FPS:.2f} s",
             remedy="Set it to a moment within the clip, or make the latent longer.",
         )
-    step = step_at(seconds)
+    step = latent_frame_at(seconds)
     if strength and bool((denoise_mask.video_mask(latent)[:, :, step] < 1).all()):
         first, end = frames_of(step)
         raise OviError(
             input="seconds",
             found=f"{seconds:g} s, whose pictures ({first / FPS:.2f} to {(end - 1) / FPS:.2f} s) are given already",
             accepted="a moment that is still to be made",
-            remedy=f"Set it {FRAMES_PER_STEP / FPS:.2f} s or more away from the other pictures, or leave one out.",
+            remedy=f"Set it {FRAMES_PER_LATENT / FPS:.2f} s or more away from the other pictures, or leave one out.",
         )
     return _keep(vae, latent, image, how, step, strength, ("image", "strength"))
 
@@ -126,5 +126,5 @@ def _still(vae: Any, picture: Tensor, step: int) -> Tensor:
     """
     if step == 0:
         return vae.encode(picture[None])[:, :, :1]
-    frames = FRAMES_PER_STEP * SETTLED + 1
+    frames = FRAMES_PER_LATENT * SETTLED + 1
     return vae.encode(picture.expand(frames, -1, -1, -1))[:, :, SETTLED:]

@@ -14,7 +14,7 @@ from ..latents.source_media import AUDIO, VIDEO, KeptAudio, KeptVideo, check_wit
 from ..media import resampling
 from ..media.audio import LEAST_STEPS, checked_sound
 from ..media.images import check_picture, fit
-from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_STEP, SHORTEST_TRAINED, Clip, steps_to_show
+from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, SHORTEST_TRAINED, ClipShape, latent_frames_to_show
 from ..vae.checks import check_audio_vae, check_video_vae
 
 MODES = {"follow the noise": denoise_mask.FOLLOW, "clean": 0.0}
@@ -62,7 +62,7 @@ def lock_video(
     check_video_vae(vae)
     _check_clip(images, frame_rate)
     rate = resampling.exact_rate(frame_rate)
-    steps = steps_to_show(images.shape[0] / rate)
+    steps = latent_frames_to_show(images.shape[0] / rate)
     clip = resize.clip_of(old, steps if length == WHOLE_CLIP else min(steps, old.shape[2]))
     latent = resize.of_length(latent, clip)
     video, audio = latent["samples"].unbind()
@@ -76,11 +76,11 @@ def lock_video(
         denoise_mask.audio_mask(latent),
     )
     out[VIDEO] = KeptVideo(images, rate, encoded)
-    notes = _notes(images, rate, clip, shortened=clip.video_steps < old.shape[2])
+    notes = _notes(images, rate, clip, shortened=clip.latent_frames < old.shape[2])
     return out, [*notes, *_note_of_windows(clip, length)]
 
 
-def _fitted(images: Tensor, shown: list[int], clip: Clip) -> Tensor:
+def _fitted(images: Tensor, shown: list[int], clip: ClipShape) -> Tensor:
     """Those of ``images`` [F, H, W, 3] that are ``shown``, at the clip's size.
 
     A few at a time, for a long clip at its own size is the largest thing in memory: it must not be there twice.
@@ -110,7 +110,7 @@ def _check_clip(images: Any, frame_rate: float) -> None:
         )
 
 
-def _notes(images: Tensor, rate: Fraction, clip: Clip, shortened: bool) -> list[str]:
+def _notes(images: Tensor, rate: Fraction, clip: ClipShape, shortened: bool) -> list[str]:
     count, given = images.shape[0], float(images.shape[0] / rate)
     notes = []
     fitting = resampling.frames_within(Fraction(clip.frames, FPS), rate)
@@ -132,8 +132,8 @@ def _notes(images: Tensor, rate: Fraction, clip: Clip, shortened: bool) -> list[
     return notes
 
 
-def _note_of_windows(clip: Clip, length: str) -> list[str]:
-    if length == AS_LATENT or clip.video_steps <= SHORTEST_TRAINED:
+def _note_of_windows(clip: ClipShape, length: str) -> list[str]:
+    if length == AS_LATENT or clip.latent_frames <= SHORTEST_TRAINED:
         return []
     trained = "Where the weights were trained on less (5 s or 10 s), put Ovi Context Windows between model and sampler."
     return [f"The clip will last {clip.seconds:.2f} s. {trained}"]
@@ -167,15 +167,15 @@ def lock_audio(
     waveform = _from(whole, rate, start_seconds)
     clip = resize.clip_of(video, video.shape[2])
     if length == WHOLE_SOUND:
-        clip = resize.clip_of(video, steps_to_show(Fraction(waveform.shape[-1], rate)))
+        clip = resize.clip_of(video, latent_frames_to_show(Fraction(waveform.shape[-1], rate)))
         latent = resize.of_length(latent, clip)
         video, old = latent["samples"].unbind()
     batch, _, steps = old.shape
-    heard = resampling.as_ovi_hears(waveform, rate, steps * SAMPLES_PER_STEP)
-    kept = heard.shape[-1] // SAMPLES_PER_STEP
+    heard = resampling.as_ovi_hears(waveform, rate, steps * SAMPLES_PER_LATENT)
+    kept = heard.shape[-1] // SAMPLES_PER_LATENT
     if steps - kept <= SILENT_TAIL:
         kept = steps
-    samples = kept * SAMPLES_PER_STEP
+    samples = kept * SAMPLES_PER_LATENT
     heard = torch.nn.functional.pad(heard, (0, max(0, samples - heard.shape[-1])))[..., :samples]
     encoded = audio_vae.encode(heard.unsqueeze(-1)).to(old)
     mask = denoise_mask.audio_mask(latent).clone()
@@ -188,13 +188,13 @@ def lock_audio(
 
 
 def _rest_is_made(kept: int, steps: int) -> str:
-    given, all_of_it = (count * SAMPLES_PER_STEP / SAMPLE_RATE for count in (kept, steps))
+    given, all_of_it = (count * SAMPLES_PER_LATENT / SAMPLE_RATE for count in (kept, steps))
     return f"The sound fills {given:.2f} s of {all_of_it:.2f} s; Ovi makes the rest."
 
 
 def _from(waveform: Tensor, rate: int, start_seconds: float) -> Tensor:
     """What is left of a sound [B, C, S] at ``rate`` Hz from ``start_seconds`` on."""
-    seconds, least = waveform.shape[-1] / rate, LEAST_STEPS * SAMPLES_PER_STEP / SAMPLE_RATE
+    seconds, least = waveform.shape[-1] / rate, LEAST_STEPS * SAMPLES_PER_LATENT / SAMPLE_RATE
     if seconds < least:
         raise OviError(
             input="audio",

@@ -14,11 +14,11 @@ from ..latents.source_media import LEAD, Lead
 from ..media import resampling
 from ..media.audio import checked_sound
 from ..spec import (
-    AUDIO_STEPS_PER_VIDEO_STEP,
+    AUDIO_PER_LATENT_FRAME,
     FPS,
-    FRAMES_PER_STEP,
+    FRAMES_PER_LATENT,
     SAMPLE_RATE,
-    SAMPLES_PER_STEP,
+    SAMPLES_PER_LATENT,
     SHORTEST_TRAINED,
     frames_for,
 )
@@ -55,14 +55,14 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
     _check_free(latent)
     heard = _heard(voice, seconds, audio.shape[0])
     taken = heard.shape[-1] / SAMPLE_RATE
-    steps = math.ceil((taken + PAUSE) * FPS / FRAMES_PER_STEP)
+    steps = math.ceil((taken + PAUSE) * FPS / FRAMES_PER_LATENT)
     begins = bool((denoise_mask.video_mask(latent)[:, :, 0] < 1).any())
-    lead = Lead(steps, math.ceil(steps * AUDIO_STEPS_PER_VIDEO_STEP), begins)
-    count = math.floor(steps * AUDIO_STEPS_PER_VIDEO_STEP)
-    silence = count * SAMPLES_PER_STEP - heard.shape[-1]
+    lead = Lead(steps, math.ceil(steps * AUDIO_PER_LATENT_FRAME), begins)
+    count = math.floor(steps * AUDIO_PER_LATENT_FRAME)
+    silence = count * SAMPLES_PER_LATENT - heard.shape[-1]
     encoded = audio_vae.encode(torch.nn.functional.pad(heard, (0, silence)).unsqueeze(-1)).to(audio)
 
-    out = resize.padded(latent, (lead.video_steps, lead.audio_steps), (0, 0))
+    out = resize.padded(latent, (lead.latent_frames, lead.audio_frames), (0, 0))
     longer, sound = (part.clone() for part in out["samples"].unbind())
     longer = joint.free_video(longer)
     masks = denoise_mask.video_mask(out).clone(), denoise_mask.audio_mask(out).clone()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..latents import joint, source_media
 from ..media import crossfade, resampling
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT
 from ..vae.checks import check_audio_vae, check_video_vae
 
 TILED = ("auto", "on", "off")
@@ -83,19 +83,19 @@ def decode(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:
     clip, given, lead = source_media.video_of(latent), source_media.audio_of(latent), latent.get(source_media.LEAD)
     length = audio.shape[-1]
     if lead is not None:
-        video = video[:, :, lead.video_steps :] if lead.clip_begins else video
-        length, audio = length - lead.audio_steps, audio[..., lead.unheard :]
+        video = video[:, :, lead.latent_frames :] if lead.clip_begins else video
+        length, audio = length - lead.audio_frames, audio[..., lead.unheard :]
     if clip is None:
         frames, frame_rate = decode_video(vae, video, tiled), Fraction(FPS)
         if lead is not None and not lead.clip_begins:
             frames = frames[:, lead.frames :]
     else:
         frame_rate = clip.rate
-        count = resampling.frames_within(Fraction(FRAMES_PER_STEP * (video.shape[2] - 1) + 1, FPS), frame_rate)
+        count = resampling.frames_within(Fraction(FRAMES_PER_LATENT * (video.shape[2] - 1) + 1, FPS), frame_rate)
         frames = clip.images[:count].expand(video.shape[0], -1, -1, -1, -1)
     sound, sample_rate = _sound(audio_vae, audio, given)
     if lead is not None:
-        sound = _without_lead(sound, lead, length * SAMPLES_PER_STEP)
+        sound = _without_lead(sound, lead, length * SAMPLES_PER_LATENT)
     if clip is not None or given is not None:
         lasting = resampling.samples_within(frames.shape[1] / frame_rate, sample_rate)
         missing = 0 if clip is None else max(0, lasting - sound.shape[-1])
@@ -111,7 +111,7 @@ def _sound(audio_vae: Any, audio: Tensor, given: source_media.KeptAudio | None) 
     whole = given.waveform.expand(audio.shape[0], -1, -1)
     if given.latent.shape[-1] >= audio.shape[-1]:
         return whole, given.rate
-    end = given.latent.shape[-1] * SAMPLES_PER_STEP * given.rate // SAMPLE_RATE
+    end = given.latent.shape[-1] * SAMPLES_PER_LATENT * given.rate // SAMPLE_RATE
     made = resampling.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
     return crossfade.joined(whole[..., :end], made.expand(-1, whole.shape[1], -1), CROSSFADE, given.rate), given.rate
 

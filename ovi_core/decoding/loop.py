@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..latents import joint
 from ..media import resampling
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP, audio_circle
+from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT, circular_audio_frames
 from ..vae.checks import check_audio_vae, check_video_vae
 from .decode import Decoded, as_one_clip, decode_audio, decode_video
 
@@ -37,11 +37,11 @@ def decode_loop(vae: Any, audio_vae: Any, latent: dict, tiled: str) -> Decoded:
     lead = min(VIDEO_LEAD, circle.shape[2])
     frames = decode_video(vae, torch.cat((circle[:, :, -lead:], circle), dim=2), tiled)
     # the last frame of the circle is the one it begins with
-    frames = frames[:, 1 + FRAMES_PER_STEP * (lead - 1) :].roll(1, dims=1)
-    steps = audio_circle(video.shape[2], audio.shape[2])
+    frames = frames[:, 1 + FRAMES_PER_LATENT * (lead - 1) :].roll(1, dims=1)
+    steps = circular_audio_frames(video.shape[2], audio.shape[2])
     circle, lead = audio[:, :, :steps], min(AUDIO_LEAD, steps)
     sound = decode_audio(audio_vae, torch.cat((circle[:, :, -lead:], circle, circle[:, :, :lead]), dim=2))
-    sound = sound[..., SAMPLES_PER_STEP * lead : SAMPLES_PER_STEP * (lead + steps)]
+    sound = sound[..., SAMPLES_PER_LATENT * lead : SAMPLES_PER_LATENT * (lead + steps)]
     sound = stretched(sound, resampling.samples_within(Fraction(frames.shape[1], FPS), SAMPLE_RATE))
     images, clip_sound = as_one_clip(frames, sound)
     return Decoded(images, Fraction(FPS), sound, clip_sound, SAMPLE_RATE)

@@ -16,7 +16,7 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_CHANNELS, MIN_VIDEO_STEPS, VIDEO_CHANNELS, Clip
+from ..spec import AUDIO_CHANNELS, MIN_LATENT_FRAMES, VIDEO_CHANNELS, ClipShape
 
 TOWERS = ("video + audio", "video only", "audio only")
 
@@ -30,7 +30,7 @@ def join(video: Tensor | None, audio: Tensor | None) -> Any:
     return NestedTensor([video, audio])
 
 
-def empty(clip: Clip, batch: int, towers: str) -> Any:
+def empty(clip: ClipShape, batch: int, towers: str) -> Any:
     """The latent of zeros of ``clip``, with what ``towers``, one of :data:`TOWERS`, names."""
     device = comfy.model_management.intermediate_device()
     video = None if towers == "audio only" else torch.zeros(clip.video_shape(batch), device=device)
@@ -77,11 +77,11 @@ def check_shapes(shapes: Sequence[Sequence[int]], input: str) -> None:
     """Raise OviError unless ``shapes`` are those of the video and the audio part of one of Ovi's latents, or of one."""
     video, *audio = shapes
     is_video = len(video) == 5 and video[1] == VIDEO_CHANNELS
-    if len(audio) != 1 and not (is_video and not audio and video[2] >= MIN_VIDEO_STEPS):
+    if len(audio) != 1 and not (is_video and not audio and video[2] >= MIN_LATENT_FRAMES):
         raise OviError(
             input=input,
             found=f"a latent of {len(shapes)} part(s), shape {list(video)}",
-            accepted=f"a joint latent of video and audio, or a video of {MIN_VIDEO_STEPS} latent steps or more alone",
+            accepted=f"a joint latent of video and audio, or a video of {MIN_LATENT_FRAMES} latent steps or more alone",
             remedy="Use Empty Ovi Latent, or join a video and an audio latent with Concat AV Latent.",
         )
     if audio and not (is_video and len(audio[0]) == 3 and audio[0][1] == AUDIO_CHANNELS):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..spec import SPATIAL, Clip
+from ..spec import SPATIAL, ClipShape
 from . import denoise_mask, joint
 
 
-def clip_of(video: Tensor, video_steps: int) -> Clip:
-    """The clip of ``video_steps`` latent steps and the size of a video latent [B, 48, T, h, w]."""
-    return Clip(video.shape[4] * SPATIAL, video.shape[3] * SPATIAL, video_steps)
+def clip_of(video: Tensor, latent_frames: int) -> ClipShape:
+    """The clip of ``latent_frames`` latent steps and the size of a video latent [B, 48, T, h, w]."""
+    return ClipShape(video.shape[4] * SPATIAL, video.shape[3] * SPATIAL, latent_frames)
 
 
-def of_length(latent: dict, clip: Clip) -> dict:
+def of_length(latent: dict, clip: ClipShape) -> dict:
     """A LATENT as long as ``clip``: its end is cut off, or free steps are put there; the same if it is as long."""
     video, audio = joint.split(latent["samples"], "latent")
-    more = clip.video_steps - video.shape[2]
-    return padded(latent, (0, 0), (more, clip.audio_steps - audio.shape[-1])) if more else latent
+    more = clip.latent_frames - video.shape[2]
+    return padded(latent, (0, 0), (more, clip.audio_frames - audio.shape[-1])) if more else latent
 
 
 def padded(latent: dict, before: tuple[int, int], after: tuple[int, int]) -> dict:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT
 
 VIDEO = "ovi_kept_video"
 """Key of a LATENT: the :class:`KeptVideo` its video part was encoded from."""
@@ -65,29 +65,29 @@ class Lead:
     """What stands before a clip, in both towers, and is cut away at decoding.
 
     Attributes:
-        video_steps: latent steps of the video; the clip's own come after them.
-        audio_steps: latent steps of the sound, the last of them in part.
+        latent_frames: latent steps of the video; the clip's own come after them.
+        audio_frames: latent steps of the sound, the last of them in part.
         clip_begins: the clip's first step stands for a single frame, such as a start picture, not for four.
     """
 
-    video_steps: int
-    audio_steps: int
+    latent_frames: int
+    audio_frames: int
     clip_begins: bool
 
     @property
     def frames(self) -> int:
         """Pictures before the clip, where its first step stands for four."""
-        return FRAMES_PER_STEP * self.video_steps
+        return FRAMES_PER_LATENT * self.latent_frames
 
     @property
     def unheard(self) -> int:
         """Latent steps of the sound that need not be decoded: all but the last four whole ones, which are silent."""
-        return self.audio_steps - 1 - CONTEXT
+        return self.audio_frames - 1 - CONTEXT
 
     @property
     def samples(self) -> int:
         """Samples at 16 kHz between those steps and the clip's first picture."""
-        return round(self.frames * SAMPLE_RATE / FPS) - self.unheard * SAMPLES_PER_STEP
+        return round(self.frames * SAMPLE_RATE / FPS) - self.unheard * SAMPLES_PER_LATENT
 
 
 def check_without_lead(latent: dict) -> None:
@@ -107,7 +107,7 @@ Kept = TypeVar("Kept", KeptVideo, KeptAudio)
 def video_of(latent: dict) -> KeptVideo | None:
     """The clip that the video part of a LATENT still is; None where none was given or something has changed it."""
     video, lead = latent["samples"].unbind()[0], latent.get(LEAD)
-    return _if_still_there(latent.get(VIDEO), video if lead is None else video[:, :, lead.video_steps :])
+    return _if_still_there(latent.get(VIDEO), video if lead is None else video[:, :, lead.latent_frames :])
 
 
 def audio_of(latent: dict) -> KeptAudio | None:

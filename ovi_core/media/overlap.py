@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..errors import OviError
-from ..spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class Overlap:
     """What the end of one clip and the beginning of the next have in common.
 
     Attributes:
-        video_steps: latent steps of the video; 0 where the clips only follow one another.
+        latent_frames: latent steps of the video; 0 where the clips only follow one another.
     """
 
-    video_steps: int
+    latent_frames: int
 
     @classmethod
     def from_seconds(cls, seconds: float, least: int = 0) -> Overlap:
@@ -38,18 +38,18 @@ class Overlap:
                 accepted="0 s or more",
                 remedy="Set it to 1, the same in Ovi Extend and Ovi Join Clips.",
             )
-        steps = 1 + round((seconds * FPS - 1) / FRAMES_PER_STEP) if seconds else 0
+        steps = 1 + round((seconds * FPS - 1) / FRAMES_PER_LATENT) if seconds else 0
         return cls(max(steps, least))
 
     @property
     def frames(self) -> int:
         """Pictures at 24 a second: 4 (k - 1) + 1 for k latent steps."""
-        return FRAMES_PER_STEP * (self.video_steps - 1) + 1 if self.video_steps else 0
+        return FRAMES_PER_LATENT * (self.latent_frames - 1) + 1 if self.latent_frames else 0
 
     @property
-    def audio_steps(self) -> int:
+    def audio_frames(self) -> int:
         """Latent steps of the sound that end within the overlap's frames (512 samples at 16 kHz each)."""
-        return math.floor(Fraction(self.frames, FPS) * SAMPLE_RATE / SAMPLES_PER_STEP)
+        return math.floor(Fraction(self.frames, FPS) * SAMPLE_RATE / SAMPLES_PER_LATENT)
 
     def check_within(self, frames: int, input: str) -> None:
         """Raise OviError if a clip of ``frames`` pictures is shorter than the overlap."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_STEPS_PER_VIDEO_STEP, audio_circle
+from ..spec import AUDIO_PER_LATENT_FRAME, circular_audio_frames
 from .rope import AUDIO_START
 
 KEY = "ovi_loop"
@@ -86,11 +86,11 @@ def _turns(given: list[Tensor], step: int, keeps: bool) -> tuple[list[Turn], flo
     keeps: something of the video is kept clean, as a first picture is: every other step shows it, at the beginning.
     """
     lengths = {part.ndim: part.shape[2] for part in given}
-    frames = lengths.get(5) or 1 + max(1, round(lengths[3] / AUDIO_STEPS_PER_VIDEO_STEP))
+    frames = lengths.get(5) or 1 + max(1, round(lengths[3] / AUDIO_PER_LATENT_FRAME))
     circle = frames - 1
     by = 0 if keeps and step % 2 == 0 else round(step * GOLDEN % 1 * circle) % circle
     steps = lengths.get(3, 0)
-    sound, start = audio_turn(steps, max(1, audio_circle(frames, steps)), by / circle)
+    sound, start = audio_turn(steps, max(1, circular_audio_frames(frames, steps)), by / circle)
     return [video_turn(frames, by, keeps) if part.ndim == 5 else sound for part in given], start
 
 

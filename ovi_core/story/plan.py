@@ -14,7 +14,7 @@ from ..media import drift_correction
 from ..media.images import check_picture
 from ..media.overlap import Overlap
 from ..sampling.guidance import Guidance
-from ..spec import FPS, VARIANTS, Clip
+from ..spec import FPS, VARIANTS, ClipShape
 from ..text import prompt_builder
 from .models import hash_of
 from .script import Shot
@@ -66,7 +66,7 @@ class Plan:
 
     number: int
     line: int
-    clip: Clip
+    clip: ClipShape
     prompt: str
     report: str
     seed: int
@@ -109,7 +109,7 @@ def plan_shots(shots: list[Shot], settings: Settings, models: str, start_image: 
 
 def _planned(shot: Shot, picture: str, last: Plan | None, settings: Settings) -> Plan:
     variant = VARIANTS[settings.variant]
-    clip = Clip.from_seconds(settings.width, settings.height, shot.seconds or variant.seconds)
+    clip = ClipShape.from_seconds(settings.width, settings.height, shot.seconds or variant.seconds)
     timed = replace(variant, seconds=round(clip.seconds, 1))
     prompt, report = prompt_builder.build(shot.scene, shot.speech, shot.sound, timed)
     number = last.number + 1 if last else 1
@@ -124,9 +124,9 @@ def _planned(shot: Shot, picture: str, last: Plan | None, settings: Settings) ->
     return Plan(number, shot.line, clip, prompt, report, seed, guidance, overlap, picture, last)
 
 
-def _check_overlap(overlap: Overlap, last: Clip, clip: Clip) -> None:
+def _check_overlap(overlap: Overlap, last: ClipShape, clip: ClipShape) -> None:
     shortest = min(last.seconds, clip.seconds)
-    if last.frames < overlap.frames or clip.video_steps <= overlap.video_steps:
+    if last.frames < overlap.frames or clip.latent_frames <= overlap.latent_frames:
         raise OviError(
             input="overlap_seconds",
             found=f"an overlap of {overlap.frames / FPS:.2f} s and a shot of {shortest:.2f} s",
@@ -152,13 +152,13 @@ def _key(plan: Plan, settings: Settings, models: str, picture: str) -> str:
         {
             "recipe": RECIPE,
             "models": models,
-            "clip": (plan.clip.width, plan.clip.height, plan.clip.video_steps),
+            "clip": (plan.clip.width, plan.clip.height, plan.clip.latent_frames),
             "prompt": (plan.prompt, settings.variant),
             "guidance": (guidance.video_cfg, guidance.audio_cfg),
             "negative": None if guidance.off else (*negatives, guidance.skip_layers),
             "run": (plan.seed, settings.solver, settings.steps, settings.shift, settings.tiled),
             "picture": picture,
-            "last": plan.last and (plan.last.key, plan.overlap.video_steps, settings.correct),
+            "last": plan.last and (plan.last.key, plan.overlap.latent_frames, settings.correct),
         }
     )
 

@@ -33,19 +33,19 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.began = self.seconds()
-        self.work = float(sum(plan.clip.video_steps for plan in self.plans))
+        self.work = float(sum(plan.clip.latent_frames for plan in self.plans))
         self.bar = comfy.utils.ProgressBar(max(1, round(self.work)))
 
     def step(self, plan: Plan, step: int, steps: int, preview: Any) -> None:
         """``step`` of ``steps`` of a shot is done."""
-        done = self.done + plan.clip.video_steps * step / steps
+        done = self.done + plan.clip.latent_frames * step / steps
         self.bar.update_absolute(round(done), preview=preview)
         left = (self.seconds() - self.began) * (self.work - done) / done
         self.tell(f"Shot {plan.number} of {self.shots}, step {step} of {steps}. About {spoken(left)} left.")
 
     def made(self, plan: Plan) -> None:
         """A shot is in the store."""
-        self.done += plan.clip.video_steps
+        self.done += plan.clip.latent_frames
 
 
 def spoken(seconds: float) -> str:

@@ -28,9 +28,9 @@ from ..latents import joint
 from ..media import resampling
 from ..media.audio import checked_sound
 from ..media.images import check_picture, fit
-from ..spec import FPS, FRAMES_PER_STEP, MIN_VIDEO_STEPS, Clip, Variant
+from ..spec import FPS, FRAMES_PER_LATENT, MIN_LATENT_FRAMES, ClipShape, Variant
 from ..text import encode
-from ..vae.checks import check_audio_vae, check_video_vae
+from ..vae.checks import check_audio_vae, check_video_vae, compute_dtype
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FORMAT = "1"  # of what is kept; with another, clips are encoded anew
@@ -113,7 +113,7 @@ class Encoder:
         notes: for the artist, of the clips encoded so far.
     """
 
-    def __init__(self, vae: Any, audio_vae: Any, wanted: Clip):
+    def __init__(self, vae: Any, audio_vae: Any, wanted: ClipShape):
         check_video_vae(vae)
         check_audio_vae(audio_vae)
         self.vae, self.audio_vae, self.wanted = vae, audio_vae, wanted
@@ -136,10 +136,10 @@ class Encoder:
         parts = _components(video, self.wanted.seconds + MARGIN)
         count, rate = parts.images.shape[0], Fraction(parts.frame_rate)
         frames = resampling.frames_within(count / rate, Fraction(FPS))
-        clip = Clip(
-            self.wanted.width, self.wanted.height, min(self.wanted.video_steps, 1 + (frames - 1) // FRAMES_PER_STEP)
+        clip = ClipShape(
+            self.wanted.width, self.wanted.height, min(self.wanted.latent_frames, 1 + (frames - 1) // FRAMES_PER_LATENT)
         )
-        if clip.video_steps < MIN_VIDEO_STEPS:
+        if clip.latent_frames < MIN_LATENT_FRAMES:
             raise _refusal(
                 f"{count} picture(s) at {float(rate):g} a second",
                 f"{clip.frames} pictures or more at {FPS} a second",
@@ -202,7 +202,7 @@ def _content_hash(file: Path) -> bytes:
 
 def _mark_of(vae: Any) -> str:
     """What tells one VAE from another: names, shapes and first values of its weights."""
-    digest = hashlib.sha256(str(vae.vae_dtype).encode())
+    digest = hashlib.sha256(str(compute_dtype(vae)).encode())
     for name, weight in vae.first_stage_model.state_dict().items():
         start = weight.flatten()[:4].to("cpu", torch.float32).tolist()
         digest.update(f"{name} {tuple(weight.shape)} {start}".encode())

@@ -54,15 +54,15 @@ def test_the_new_clip_begins_with_the_last_frames_and_their_sound_kept_clean(vae
     latent = extend(vaes, images, audio, seconds, seconds=3.0)
     video, heard = latent["samples"].unbind()
     assert [part.shape[2] for part in (video, heard)] == [19, 94]
-    steps, audio_steps = (frames + 3) // 4, int(frames / 24 * 31.25)
-    assert kept_steps(latent) == [steps, audio_steps]
+    steps, audio_frames = (frames + 3) // 4, int(frames / 24 * 31.25)
+    assert kept_steps(latent) == [steps, audio_frames]
     assert torch.equal(video[:, :, :steps], vaes[0].encode(images[-frames:]))
-    if audio_steps > 1:
+    if audio_frames > 1:
         begin = math.floor((60 - frames) / 24 * 44_100 + 0.5)
         mono = torchaudio.functional.resample(audio["waveform"][..., begin:].mean(dim=1), 44_100, 16_000)
-        expected = vaes[1].encode(mono[:, : audio_steps * 512, None])
-        assert torch.allclose(heard[..., :audio_steps], expected, atol=1e-4)
-    assert heard[..., :audio_steps].abs().amin() > 0
+        expected = vaes[1].encode(mono[:, : audio_frames * 512, None])
+        assert torch.allclose(heard[..., :audio_frames], expected, atol=1e-4)
+    assert heard[..., :audio_frames].abs().amin() > 0
 
 
 def test_what_stays_free_is_the_models_zero(vaes):

@@ -111,19 +111,19 @@ def test_of_a_longer_clip_comes_back_what_the_latent_lasts(vaes, caplog, rate, k
 
 
 @pytest.mark.parametrize(
-    ("frames", "video_steps", "audio_steps"),
+    ("frames", "latent_frames", "audio_frames"),
     [(2, 2, 5), (5, 2, 5), (6, 3, 10), (9, 3, 10), (10, 4, 16), (120, 31, 157)],
 )
-def test_the_latent_is_shortened_to_the_steps_the_clip_takes(vaes, caplog, frames, video_steps, audio_steps):
+def test_the_latent_is_shortened_to_the_steps_the_clip_takes(vaes, caplog, frames, latent_frames, audio_frames):
     with caplog.at_level(logging.WARNING):
         latent = lock_video(vaes, counted(frames), latent=tiny.empty_latent(2, seconds=10.0))
-    assert shapes(latent) == [(video_steps, 4, 6), (audio_steps,)]
+    assert shapes(latent) == [(latent_frames, 4, 6), (audio_frames,)]
     assert [part.shape[0] for part in latent["samples"].unbind()] == [2, 2]
     assert [tuple(mask.shape) for mask in latent["noise_mask"].unbind()] == [
-        (2, 1, video_steps, 4, 6),
-        (2, 1, audio_steps),
+        (2, 1, latent_frames, 4, 6),
+        (2, 1, audio_frames),
     ]
-    assert f"shortened to {(4 * video_steps - 3) / 24:.2f} s" in caplog.text
+    assert f"shortened to {(4 * latent_frames - 3) / 24:.2f} s" in caplog.text
 
 
 def test_a_clip_of_another_shape_is_cropped_for_the_model_and_the_artist_is_told(vaes, seen, caplog):

@@ -11,7 +11,7 @@ import torch
 from ovi_native.ovi_core.conditioning import encode
 from ovi_native.ovi_core.latents.joint import empty
 from ovi_native.ovi_core.model import lora
-from ovi_native.ovi_core.spec import FPS, Clip
+from ovi_native.ovi_core.spec import FPS, ClipShape
 from ovi_native.ovi_core.training import trainer
 from safetensors.torch import save_file
 
@@ -22,7 +22,7 @@ from tools.mini.world.casting import draw_scene
 from tools.mini.world.render import render
 
 WALL, GROUND = (0.95, 0.55, 0.15), (0.6, 0.34, 0.1)
-CLIP = Clip.from_seconds(96, 96, 1)
+CLIP = ClipShape.from_seconds(96, 96, 1)
 CLIPS, STEPS = 6, 40
 ORDER = Order(scene=7_100_000, kind="float", seconds=1.0, steps=8)
 

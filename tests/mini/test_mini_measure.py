@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from scipy.ndimage import gaussian_filter
 
 from tools.mini.measure.checks import Measured, Sync, judge, log_mel_distance, match, measure, psnr, sync
@@ -24,7 +24,7 @@ def clips(size: int, rough: bool) -> list[tuple[Rendered, Measured]]:
     found = []
     for number, kind in enumerate(SHARES):
         for i in range(PER_KIND):
-            made = render(draw_scene(5000 + 100 * number + i, Clip.from_seconds(size, size, 2), kind=kind))
+            made = render(draw_scene(5000 + 100 * number + i, ClipShape.from_seconds(size, size, 2), kind=kind))
             frames, sound = made.frames, made.sound
             if rough:
                 rng = np.random.default_rng(i)
@@ -110,7 +110,7 @@ def _facts(truth: Truth, name: str) -> object:
 
 @pytest.mark.parametrize("kind", ["lamp", "bar"])
 def test_hum_and_tone_follow_the_picture_and_not_that_of_another_clip(kind: str) -> None:
-    made = [render(draw_scene(seed, Clip.from_seconds(96, 96, 2), kind=kind)) for seed in range(12)]
+    made = [render(draw_scene(seed, ClipShape.from_seconds(96, 96, 2), kind=kind)) for seed in range(12)]
     own = [measure(clip.frames, clip.sound).follows for clip in made]
     other = [measure(clip.frames, made[i - 1].sound).follows for i, clip in enumerate(made)]
     assert all(value is not None and value > 0.9 for value in own)
@@ -119,7 +119,7 @@ def test_hum_and_tone_follow_the_picture_and_not_that_of_another_clip(kind: str)
 
 @pytest.mark.parametrize("kind", ["floor", "two balls", "ball and lamp"])
 def test_a_balls_material_is_heard_and_silence_has_none(kind: str) -> None:
-    made = [render(draw_scene(seed, Clip.from_seconds(96, 96, 2), kind=kind)) for seed in range(8)]
+    made = [render(draw_scene(seed, ClipShape.from_seconds(96, 96, 2), kind=kind)) for seed in range(8)]
     right = [material_heard(clip.sound) in clip.truth.materials for clip in made if clip.truth.contacts]
     assert len(right) > 5
     assert np.mean(right) > 0.9
@@ -130,12 +130,12 @@ def test_a_balls_material_is_heard_and_silence_has_none(kind: str) -> None:
 
 def test_a_ball_that_turns_gently_has_no_contact() -> None:
     for seed in range(6):
-        made = render(draw_scene(seed, Clip.from_seconds(96, 96, 5), kind="float"))
+        made = render(draw_scene(seed, ClipShape.from_seconds(96, 96, 5), kind="float"))
         assert len(measure(made.frames, made.sound).events) == 0
 
 
 def test_a_frozen_picture_has_no_events_and_noise_no_things() -> None:
-    made = render(draw_scene(3, Clip.from_seconds(96, 96, 2), kind="floor"))
+    made = render(draw_scene(3, ClipShape.from_seconds(96, 96, 2), kind="floor"))
     frozen = np.repeat(made.frames[:1], len(made.frames), axis=0)
     assert len(measure(frozen, made.sound).events) == 0
     noise = np.random.default_rng(0).random(made.frames.shape, dtype=np.float32)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape
 from ovi_native.ovi_core.text.prompt import problems
 
 from tools.mini.world.audio import bar_tone, make_sound, tick_pitch
@@ -16,7 +16,7 @@ from tools.mini.world.frames import draw_frames
 from tools.mini.world.render import render
 from tools.mini.world.scene import MATERIALS, WORDS, Ball, Bar, Face, Lamp
 
-CLIP = Clip.from_seconds(96, 96, 2)
+CLIP = ClipShape.from_seconds(96, 96, 2)
 
 
 def test_a_seed_gives_the_same_bytes_again() -> None:
@@ -28,7 +28,7 @@ def test_a_seed_gives_the_same_bytes_again() -> None:
 
 @pytest.mark.parametrize(("width", "height", "seconds"), [(96, 96, 2), (128, 96, 2), (96, 160, 5)])
 def test_a_clip_has_the_frames_and_samples_of_the_model_s_clips(width: int, height: int, seconds: float) -> None:
-    clip = Clip.from_seconds(width, height, seconds)
+    clip = ClipShape.from_seconds(width, height, seconds)
     for kind in SHARES:
         made = render(draw_scene(3, clip, kind=kind))
         assert made.frames.shape == (clip.frames, height, width, 3)

@@ -21,7 +21,7 @@ from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network.rope import AUDIO_TIME_SCALE
 from ovi_native.ovi_core.sampling import context_windows
-from ovi_native.ovi_core.spec import VARIANTS, audio_steps_for
+from ovi_native.ovi_core.spec import VARIANTS, audio_frames_for
 from ovi_native.tools.mini.measure import seams
 from refusals import refusal
 
@@ -213,7 +213,7 @@ def test_the_latent_becomes_as_long_as_the_sound_and_keeps_what_it_had(vaes, sec
     latent = OviLockAudio.execute(vaes[1], before, voice, 0.0, "clean", "the whole sound").result[0]
     video, audio = latent["samples"].unbind()
     steps = 1 + math.ceil((seconds * 24 - 1) / 4)
-    assert (video.shape[2], audio.shape[2]) == (steps, audio_steps_for(steps))
+    assert (video.shape[2], audio.shape[2]) == (steps, audio_frames_for(steps))
     assert torch.equal(video[:, :, :1], before["samples"].unbind()[0][:, :, :1])
     nothing = model_zero(video)
     assert torch.allclose(video[:, :, 1:], nothing.expand_as(video[:, :, 1:]), atol=1e-6)
@@ -233,7 +233,7 @@ def model_zero(video):
 @pytest.mark.parametrize("total", [62, 100, 241, 721])
 def test_sound_of_a_long_clip_fills_its_pictures(total):
     """31.4 steps a second, as at the trained lengths, would be 0.4 s too many for two minutes."""
-    assert 0 <= audio_steps_for(total) * 0.032 - (4 * total - 3) / 24 < 0.032
+    assert 0 <= audio_frames_for(total) * 0.032 - (4 * total - 3) / 24 < 0.032
 
 
 # -- seams ----------------------------------------------------------------------------------------------------------

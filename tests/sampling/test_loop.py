@@ -54,7 +54,7 @@ def seams(result) -> list[float]:
     """How much the last step of each circle differs from its first, by how much neighbours do in the mean."""
     video, audio = result
     ratios = []
-    for part in (video[:, :, 1:], audio[:, :, : spec.audio_circle(FRAMES, STEPS)]):
+    for part in (video[:, :, 1:], audio[:, :, : spec.circular_audio_frames(FRAMES, STEPS)]):
         changes = (part - part.roll(-1, dims=2)).square().movedim(2, 0).flatten(1).mean(dim=1).sqrt()
         ratios.append(float(changes[-1] / changes[:-1].mean()))
     return ratios

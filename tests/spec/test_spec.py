@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip, check_size, first_frame_size, snap_size
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, check_size, first_frame_size, snap_size
 
 GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
 
@@ -22,31 +22,31 @@ def test_a_start_image_is_sized_as_the_reference_does(case):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "steps", "frames", "audio_steps", "samples"),
+    ("seconds", "steps", "frames", "audio_frames", "samples"),
     [(5.0, 31, 121, 157, 80384), (10.0, 61, 241, 314, 160768)],
 )
-def test_trained_lengths_have_the_published_counts(seconds, steps, frames, audio_steps, samples):
-    clip = Clip.from_seconds(960, 704, seconds)
-    assert (clip.video_steps, clip.frames, clip.audio_steps, clip.samples) == (steps, frames, audio_steps, samples)
+def test_trained_lengths_have_the_published_counts(seconds, steps, frames, audio_frames, samples):
+    clip = ClipShape.from_seconds(960, 704, seconds)
+    assert (clip.latent_frames, clip.frames, clip.audio_frames, clip.samples) == (steps, frames, audio_frames, samples)
     assert clip.video_shape(2) == (2, 48, steps, 44, 60)
-    assert clip.audio_shape(2) == (2, 20, audio_steps)
+    assert clip.audio_shape(2) == (2, 20, audio_frames)
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [(0.01, 5), (0.2, 5), (1.0, 25), (4.9, 117), (7.5, 181), (15, 361)])
 def test_other_lengths_take_the_nearest_latent_step(seconds, frames):
-    assert Clip.from_seconds(512, 512, seconds).frames == frames
+    assert ClipShape.from_seconds(512, 512, seconds).frames == frames
 
 
 @pytest.mark.parametrize("seconds", [5.0, 10.0])
 def test_sound_and_picture_of_a_trained_length_end_within_one_frame(seconds):
-    clip = Clip.from_seconds(704, 704, seconds)
+    clip = ClipShape.from_seconds(704, 704, seconds)
     assert abs(clip.samples / SAMPLE_RATE - clip.frames / FPS) < 1 / FPS
 
 
 def test_lengths_survive_the_round_trip_through_seconds():
     for steps in range(2, 400):
-        clip = Clip(704, 704, steps)
-        assert Clip.from_seconds(704, 704, clip.seconds) == clip
+        clip = ClipShape(704, 704, steps)
+        assert ClipShape.from_seconds(704, 704, clip.seconds) == clip
 
 
 def test_the_two_size_rules_differ_where_the_reference_differs():
@@ -57,7 +57,7 @@ def test_the_two_size_rules_differ_where_the_reference_differs():
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
 def test_a_length_that_is_none_is_refused(seconds):
     with pytest.raises(OviError, match=r"'seconds'.*Set seconds to 5 or 10"):
-        Clip.from_seconds(512, 512, seconds)
+        ClipShape.from_seconds(512, 512, seconds)
 
 
 @pytest.mark.parametrize(

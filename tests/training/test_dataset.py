@@ -15,7 +15,7 @@ from comfy_api.latest import InputImpl, Types
 from native_cases import error, small_vaes, write_tiny
 from ovi_native.nodes.training import OviLoadDataset, OviTrainLora
 from ovi_native.ovi_core.loading.loader import load_model
-from ovi_native.ovi_core.spec import VARIANTS, Clip
+from ovi_native.ovi_core.spec import VARIANTS, ClipShape
 from ovi_native.ovi_core.text.encode import encode
 from ovi_native.ovi_core.text.umt5 import load_text_encoder
 from ovi_native.ovi_core.training import dataset
@@ -77,7 +77,7 @@ def load(clip, vaes=None, folder="talks", **settings):
 @pytest.fixture
 def notes(monkeypatch):
     told: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.training.tell", lambda node, node_id, given: told.extend(given))
+    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: told.extend(given))
     return told
 
 
@@ -86,7 +86,7 @@ def test_latents_and_captions_are_those_of_the_clips_in_order(clip, folder, note
     film(folder / "a.mp4")
     (folder / "notes.md").write_text("no clip")
     loaded, positive = load(clip)
-    wanted = Clip.from_seconds(WIDTH, HEIGHT, SECONDS)
+    wanted = ClipShape.from_seconds(WIDTH, HEIGHT, SECONDS)
     for latent, conditioning, caption in zip(loaded, positive, (CAPTION, "A second clip. Audio: rain."), strict=True):
         video, audio = latent["samples"].unbind()
         assert video.shape == wanted.video_shape()
@@ -98,7 +98,7 @@ def test_latents_and_captions_are_those_of_the_clips_in_order(clip, folder, note
 def test_a_clip_is_what_the_vaes_make_of_its_beginning_cropped_and_in_mono(clip, folder):
     path = film(folder / "a.mp4")
     ((latent,), _) = load(clip, width=32)
-    wanted, (vae, audio_vae) = Clip.from_seconds(32, HEIGHT, SECONDS), small_vaes()
+    wanted, (vae, audio_vae) = ClipShape.from_seconds(32, HEIGHT, SECONDS), small_vaes()
     read = InputImpl.VideoFromFile(str(path)).get_components()
     shown = comfy.utils.common_upscale(read.images[: wanted.frames].movedim(-1, 1), 32, HEIGHT, "lanczos", "center")
     sound = torchaudio.functional.resample(read.audio["waveform"].mean(dim=1), 44100, 16000)[:, : wanted.samples]
@@ -126,7 +126,7 @@ def test_a_shorter_clip_stays_shorter_and_a_silent_one_is_told(clip, folder, not
     film(folder / "a.mp4", seconds=0.25)
     film(folder / "b.mp4", sound=False)
     short, silent = (latent["samples"].unbind() for latent in load(clip)[0])
-    assert [part.shape[2] for part in short] == [2, Clip(WIDTH, HEIGHT, 2).audio_steps]
+    assert [part.shape[2] for part in short] == [2, ClipShape(WIDTH, HEIGHT, 2).audio_frames]
     assert silent[1].isfinite().all()
     assert len(notes) == 1
     assert notes[0].startswith("b.mp4 has no sound")

@@ -53,7 +53,7 @@ class Run:
 
 def script(shots: int, seconds: float) -> str:
     """A story of that many held-out scenes without speech; every fourth begins anew, the others go on."""
-    from ovi_native.ovi_core.spec import Clip
+    from ovi_native.ovi_core.spec import ClipShape
 
     from ..world.captions import caption
     from ..world.casting import draw_scene
@@ -61,7 +61,9 @@ def script(shots: int, seconds: float) -> str:
     kinds = ("floor", "lamp", "two balls", "bar", "walls", "ball and lamp")
     lines = ["guidance: 4, 3"]
     for number in range(shots):
-        scene = draw_scene(8_000_000 + number, Clip.from_seconds(96, 96, 2), "held_out", kinds[number % len(kinds)])
+        scene = draw_scene(
+            8_000_000 + number, ClipShape.from_seconds(96, 96, 2), "held_out", kinds[number % len(kinds)]
+        )
         seen, heard = caption(scene, number).split(" Audio: ")
         way = ", go on" if number % CUT_EVERY else f"\nseed: {number}"
         lines += [f"shot {seconds:g} s{way}", f"scene: {seen}", f"sound: {heard.rstrip('.')}"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from ovi_native.ovi_core.conditioning import locked_media
 from ovi_native.ovi_core.latents import denoise_mask
-from ovi_native.ovi_core.spec import FPS, FRAMES_PER_STEP
+from ovi_native.ovi_core.spec import FPS, FRAMES_PER_LATENT
 
 from tools.mini.measure import seams
 
@@ -59,7 +59,7 @@ def ends(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 def approach(clips: Sequence[Clip]) -> tuple[float, float]:
     """How abruptly the last latent step of the pictures begins; and, as a control, another clip's in its place."""
-    begin, changes, cuts = -FRAMES_PER_STEP, [], []
+    begin, changes, cuts = -FRAMES_PER_LATENT, [], []
     for i, clip in enumerate(clips):
         frames = clip.made.frames
         abrupt = np.concatenate((frames[:begin], clips[i - 1].made.frames[begin:]))
@@ -115,7 +115,7 @@ def untouched(studio: Studio, some: Sequence[Order]) -> Iterator[Figure]:
         same, changed = span_changes(before, after)
         outside.append(same)
         inside.append(changed)
-        first = int(SPAN[0] * FPS) - FRAMES_PER_STEP
+        first = int(SPAN[0] * FPS) - FRAMES_PER_LATENT
         shown, given = (studio.decoded(as_samples(latent)).frames[:first] for latent in (after, before))
         frames.append(np.array_equal(shown, given))
     count = len(some)

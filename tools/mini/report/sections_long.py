@@ -14,7 +14,7 @@ from ovi_native.ovi_core.conditioning import extend
 from ovi_native.ovi_core.media import concat, drift_correction
 from ovi_native.ovi_core.media.overlap import Overlap
 from ovi_native.ovi_core.sampling import context_windows
-from ovi_native.ovi_core.spec import FPS, FRAMES_PER_STEP, SAMPLE_RATE, nearest_steps
+from ovi_native.ovi_core.spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, nearest_latent_frames
 
 from tools.mini.measure import seams
 
@@ -36,9 +36,9 @@ DRIFT = {"colour": 0.01, "contrast": 0.05, "loudness": 1.5}  # of a range of 1, 
 
 def overlaps() -> list[Span]:
     """Seconds in which two windows of a long clip go over into one another."""
-    length, total = nearest_steps(WINDOW), nearest_steps(LONG)
-    starts = context_windows.starts(total, length, max(1, round(OVERLAP * FPS / FRAMES_PER_STEP)))
-    step = FRAMES_PER_STEP / FPS
+    length, total = nearest_latent_frames(WINDOW), nearest_latent_frames(LONG)
+    starts = context_windows.starts(total, length, max(1, round(OVERLAP * FPS / FRAMES_PER_LATENT)))
+    step = FRAMES_PER_LATENT / FPS
     return [(start * step, (before + length) * step) for before, start in pairwise(starts)]
 
 

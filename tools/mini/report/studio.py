@@ -24,7 +24,7 @@ from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model.base_model import AUDIO_TEXT
 from ovi_native.ovi_core.sampling import context_windows, sample, solvers
 from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Clip, nearest_steps
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, nearest_latent_frames
 from ovi_native.ovi_core.text.encode import encode as encode_text
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
@@ -80,8 +80,8 @@ class Order:
     against_itself: bool = False
 
     @property
-    def clip(self) -> Clip:
-        return Clip.from_seconds(self.width, self.height, self.seconds)
+    def clip(self) -> ClipShape:
+        return ClipShape.from_seconds(self.width, self.height, self.seconds)
 
     def drawn(self) -> Scene:
         return draw_scene(self.scene, self.clip, "held_out", self.kind or None)
@@ -174,7 +174,7 @@ class Studio:
         """The LATENT after sampling."""
         model = self.model if order.coupled else apart(self.model)
         if order.window:
-            model = context_windows.with_windows(model, nearest_steps(order.window), OVERLAP, False)
+            model = context_windows.with_windows(model, nearest_latent_frames(order.window), OVERLAP, False)
         texts, guidance = self._texts(order), guidance_of(order)
         return sample.sample(model, *texts, guidance, latent, order.solver, sigmas_of(order), order.noise)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ovi_native.ovi_core.spec import SAMPLE_RATE, Clip
+from ovi_native.ovi_core.spec import SAMPLE_RATE, ClipShape
 from ovi_native.ovi_core.vae.mmaudio_weights import MEL_HOP
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ from .preview_sheets import save_sheet, sound_row
 from .video_vae import HELD_OUT_SEEDS, moment_error
 
 VAE_NAME, VOCODER_NAME = "audio-vae", "vocoder"
-CLIP = Clip.from_seconds(96, 96, 2)
+CLIP = ClipShape.from_seconds(96, 96, 2)
 STATISTICS = 300  # sounds over which the mean and deviation of the spectrogram are taken
 RESOLUTIONS = ((64, 16), (256, 64), (1024, 256))  # window and hop of the vocoder's spectrograms, in samples
 QUIET = 1e-3  # of full scale: what is softer in a band may be anything, or silence would outweigh every tone
@@ -155,7 +155,7 @@ def make_batch(config: Config, stage: str, batch: int, columns: int, step: int) 
     length, kinds = columns * MEL_HOP, list(SHARES)
     sounds: list[np.ndarray] = []
     while len(sounds) < batch:
-        clip = CLIP if length <= CLIP.samples else Clip.from_seconds(96, 96, length / SAMPLE_RATE + 0.2)
+        clip = CLIP if length <= CLIP.samples else ClipShape.from_seconds(96, 96, length / SAMPLE_RATE + 0.2)
         sound = make_sound(draw_scene(int(rng.integers(1 << 31)), clip, kind=kinds[rng.integers(len(kinds))]))
         start = rng.integers(0, len(sound) - length + 1)
         sounds.append(sound[start : start + length] * rng.uniform(0.7, 1.1))

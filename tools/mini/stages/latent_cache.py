@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from tqdm.auto import tqdm
 
 from ..training.config import PER_FILE, Bucket, Config
@@ -57,7 +57,7 @@ def encode_all(config: Config, options: Options) -> bool:
 def scene_of(config: Config, bucket: int, index: int) -> Scene:
     """The scene of clip ``index`` of a bucket."""
     settings = config.twin.buckets[bucket]
-    clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)
+    clip = ClipShape.from_seconds(settings.width, settings.height, settings.seconds)
     return draw_scene(_seed(config, bucket, index), clip, kind=settings.kind or None)
 
 
@@ -133,7 +133,7 @@ class Pool:
     def __init__(self, config: Config, folder: Path, bucket: int, device: str, patience: float = 0.0):
         self.settings, self.patience, self.parts = config.twin.buckets[bucket], patience, 0
         self.place = folder / NAME / fingerprint(folder)
-        clip = Clip.from_seconds(self.settings.width, self.settings.height, self.settings.seconds)
+        clip = ClipShape.from_seconds(self.settings.width, self.settings.height, self.settings.seconds)
         shapes = clip.video_shape(self.settings.clips), clip.audio_shape(self.settings.clips)
         self.video, self.audio = (torch.empty(shape, dtype=torch.float16, device=device) for shape in shapes)
 

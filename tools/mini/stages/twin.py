@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -135,7 +135,7 @@ class TwinStage:
         if self._autoencoders is None:
             self._autoencoders = Autoencoders(self.config, self.device, self.folder)
         bucket = self.config.twin.buckets[0]
-        clip = Clip.from_seconds(bucket.width, bucket.height, bucket.seconds)
+        clip = ClipShape.from_seconds(bucket.width, bucket.height, bucket.seconds)
         scenes = [draw_scene(seed, clip, "held_out") for seed in PREVIEW_SEEDS]
         prompts = [caption(scene, 0) for scene in scenes]
         clips = [render(scene) for scene in scenes]
@@ -181,7 +181,7 @@ def make_batch(config: Config, name: str, vocabulary: bytes, step: int) -> Batch
     source = generator(config, f"{name} questions", step)
     video, audio = texts_of(config.twin, prompts, source)
     settings = buckets[bucket]
-    clip = Clip.from_seconds(settings.width, settings.height, settings.seconds)
+    clip = ClipShape.from_seconds(settings.width, settings.height, settings.seconds)
     question = ask(config.twin, len(clips), clip.video_shape(1)[2], clip.audio_shape(1)[2], source)
     ids, mask = _tokenizer(vocabulary)([*video, *audio])
     ids, mask = (pad(part, (0, text_room(part.shape[1]) - 1 - part.shape[1])).numpy() for part in (ids, mask))

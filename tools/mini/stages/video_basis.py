@@ -9,7 +9,7 @@ latents, so the VAE shows and takes the same pictures as before.
 from __future__ import annotations
 
 import torch
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from torch import Tensor
 
 from ..training import networks
@@ -20,7 +20,7 @@ from ..world.frames import draw_frames
 from .video_vae import DECODER_NAME, to_network
 
 NAME = "video-basis"
-CLIP = Clip.from_seconds(96, 96, 1)
+CLIP = ClipShape.from_seconds(96, 96, 1)
 
 
 def make_basis(config: Config, options: Options) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from comfy.ldm.wan.vae2_2 import WanVAE
-from ovi_native.ovi_core.spec import FPS, Clip
+from ovi_native.ovi_core.spec import FPS, ClipShape
 from torch import Tensor, nn
 
 from ..measure.checks import psnr
@@ -59,7 +59,7 @@ class VideoVAEStage:
         rows: list[np.ndarray] = []
         scores = []
         for seed in HELD_OUT_SEEDS:
-            frames = draw_frames(draw_scene(seed, Clip.from_seconds(96, 96, 1), "held_out"))
+            frames = draw_frames(draw_scene(seed, ClipShape.from_seconds(96, 96, 1), "held_out"))
             again = reconstruct(self.network, frames, self.device)
             rows += picture_rows(frames), picture_rows(again)
             scores.append(psnr(frames, again))
@@ -75,7 +75,7 @@ class VideoVAEStage:
         """Mean and deviation [48] of the network's own latents, over some clips of the training split."""
         latents = []
         for seed in range(24):
-            frames = draw_frames(draw_scene(seed, Clip.from_seconds(96, 96, 0.5)))
+            frames = draw_frames(draw_scene(seed, ClipShape.from_seconds(96, 96, 0.5)))
             latents.append(self.module.encode(to_network(frames[None], self.device)).float().cpu())
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return stacked.mean(dim=1), stacked.std(dim=1).clamp(min=0.1)
@@ -138,7 +138,7 @@ def _crop(rng: np.random.Generator, crops: Crops) -> np.ndarray:
     """Successive frames of a random scene, cut to a random square."""
     size = int(rng.choice([96, 96, 128, 160]))
     size = max(size, crops.pixels)
-    scene = draw_scene(int(rng.integers(1 << 31)), Clip.from_seconds(size, size, 2))
+    scene = draw_scene(int(rng.integers(1 << 31)), ClipShape.from_seconds(size, size, 2))
     start = rng.uniform(0, scene.clip.seconds - crops.frames / FPS)
     frames = draw_frames(scene, start + np.arange(crops.frames) / FPS)
     x, y = rng.integers(0, size - crops.pixels + 1, size=2)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import sentencepiece
 import torch
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 from torch import Tensor
 
 from ..world.captions import caption
@@ -23,7 +23,7 @@ LETTERS = "".join(chr(code) for code in range(33, 127))
 
 def learn_pieces(config: Config) -> bytes:
     """A sentencepiece model learned from training captions; the same bytes for the same configuration."""
-    clip = Clip.from_seconds(96, 96, 2)
+    clip = ClipShape.from_seconds(96, 96, 2)
     captions = (caption(draw_scene(seed, clip), seed) for seed in range(config.text.captions))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

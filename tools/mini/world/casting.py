@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from ovi_native.ovi_core.spec import Clip
+from ovi_native.ovi_core.spec import ClipShape
 
 from .scene import HUES, MATERIALS, RADII, WORDS, Ball, Bar, Face, Lamp, Scene, Stage, Thing
 
@@ -51,7 +51,7 @@ def is_held_out(thing: Thing) -> bool:
     return (thing.colour, thing.word) in HELD_OUT_FACES
 
 
-def draw_scene(seed: int, clip: Clip, split: Split = "train", kind: str | None = None) -> Scene:
+def draw_scene(seed: int, clip: ClipShape, split: Split = "train", kind: str | None = None) -> Scene:
     """The scene of ``seed``: the same for every call and machine.
 
     Args:
@@ -81,7 +81,7 @@ def _kind(rng: np.random.Generator) -> str:
     return list(SHARES)[rng.choice(len(shares), p=shares / shares.sum())]
 
 
-def _draw(rng: np.random.Generator, seed: int, clip: Clip, kind: str) -> Scene:
+def _draw(rng: np.random.Generator, seed: int, clip: ClipShape, kind: str) -> Scene:
     side = min(clip.width, clip.height)
     width, height = clip.width / side, clip.height / side
     stage = _stage(rng, width, height, walled=kind == "walls")

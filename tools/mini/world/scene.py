@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from ovi_native.ovi_core.spec import FPS, Clip
+from ovi_native.ovi_core.spec import FPS, ClipShape
 
 Array = NDArray[np.floating]
 
@@ -163,7 +163,7 @@ class Stage:
 class Scene:
     """Everything that shows and sounds in one clip."""
 
-    clip: Clip
+    clip: ClipShape
     things: tuple[Thing, ...]
     stage: Stage
     seed: int
