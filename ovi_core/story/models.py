@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..model import base_model
 from ..text import encode
 from ..vae import checks
-from ..vae.checks import check_audio_vae
+from ..vae.checks import check_audio_vae, compute_dtype
 from .model_fingerprint import identity
 
 
@@ -33,7 +33,7 @@ class Models(NamedTuple):
         vaes = (self.vae, self.audio_vae)
         patchers = [self.model, self.clip.patcher, *(vae.patcher for vae in vaes)]
         tokenizer = hashlib.sha256(encode.umt5_sentencepiece(self.clip).serialized_model_proto()).hexdigest()
-        return hash_of([*map(identity, patchers), *(str(vae.vae_dtype) for vae in vaes), tokenizer])
+        return hash_of([*map(identity, patchers), *(str(compute_dtype(vae)) for vae in vaes), tokenizer])
 
 
 def hash_of(value: Any) -> str:

@@ -6,56 +6,83 @@ way). Here the same layers run at their own rate. How the published weights beco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import comfy.ldm.mmaudio.vae.autoencoder as mmaudio
 import comfy.model_patcher
 import torch
+import torchaudio.functional
 from comfy.ldm.mmaudio.vae.bigvgan import BigVGANVocoder
 from comfy.ldm.mmaudio.vae.vae import VAE as SpectrogramVAE
 
 from ..errors import OviError
-from ..spec import AUDIO_CHANNELS, SAMPLE_RATE, SAMPLES_PER_STEP
+from ..spec import AUDIO_CHANNELS, SAMPLE_RATE, SAMPLES_PER_LATENT
+from ..stable_names import stable_name
 from ..weights.files import check_weights, read_weights, without_prefix
 from .mmaudio_weights import INPUT, KIND, MEL_BANDS, MEL_HOP, VOCODER_INPUT, AudioSizes, audio_weights
 from .sized_vae import SizedVAE
 
 WINDOW = 1024  # samples of one spectrogram column
+HIGHEST = 8_000  # Hz
 MEL = {"sampling_rate": SAMPLE_RATE, "n_fft": WINDOW, "num_mels": MEL_BANDS, "hop_size": MEL_HOP, "win_size": WINDOW}
-MEL_RANGE = {"fmin": 0, "fmax": 8_000}  # Hz
 
 
+class Float32Mel(mmaudio.MelConverter):
+    """ComfyUI's mel converter whose filters and window stay float32 when the network is cast to another type.
+
+    A Fourier transform needs it: of bfloat16 there is none, and in half precision the quiet bands drown.
+    """
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Float32Mel:
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        return super()._apply(moved, recurse)
+
+
+@stable_name("audio_vae.AudioAutoencoder")
 class AudioAutoencoder(torch.nn.Module):
-    """Mel converter, spectrogram VAE and vocoder of ComfyUI, without its resampling."""
+    """Mel converter, spectrogram VAE and vocoder of ComfyUI, without its resampling.
+
+    Attributes:
+        dtype: in which VAE and vocoder compute; waveforms and spectrograms are float32.
+    """
 
     def __init__(self, sizes: AudioSizes):
         super().__init__()
-        self.mel_converter = mmaudio.MelConverter(**MEL, **MEL_RANGE, norm_fn=torch.log10)
+        self.dtype = torch.float32
+        self.mel_converter = Float32Mel(**MEL, fmin=0, fmax=HIGHEST, norm_fn=torch.log10)
         self.vae = SpectrogramVAE(data_dim=MEL_BANDS, embed_dim=AUDIO_CHANNELS, hidden_dim=sizes.hidden)
         self.vocoder = BigVGANVocoder(sizes.vocoder_config())
 
     @torch.no_grad()
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """Latents [B, 20, L] to sound [B, 1, 512 L] at 16 kHz, in -1..1."""
-        return self.vocoder(self.vae.decode(latent))
+        """Latents [B, 20, L] to audio [B, 1, 512 L] at 16 kHz, in -1..1."""
+        return self.vocoder(self.vae.decode(latent.to(self.dtype)))
 
     @torch.no_grad()
-    def encode(self, sound: torch.Tensor) -> torch.Tensor:
-        """Sound [B, channels, samples] at 16 kHz to the mean latents [B, 20, samples // 512]."""
-        return self.vae.encode(self.mel_converter(sound.mean(dim=1))).mean
+    def encode(self, audio: torch.Tensor) -> torch.Tensor:
+        """Audio [B, channels, samples] at 16 kHz to the mean latents [B, 20, samples // 512]."""
+        mel = self.mel_converter(audio.float().mean(dim=1))
+        return self.vae.encode(mel.to(self.dtype)).mean
 
 
 class AudioVAE(SizedVAE):
     """The ``comfy.sd.VAE`` of :class:`AudioAutoencoder`.
 
     ``decode``: [B, 20, L] to [B, 512 L, 1]. ``encode``: [B, samples, channels] at 16 kHz to [B, 20, samples // 512];
-    several channels are mixed to one. Raises OviError for sound that is too short or holds NaN.
+    several channels are mixed to one. Raises OviError for audio that is too short or holds NaN.
+
+    ComfyUI casts what it hands over to ``vae_dtype``, which is float32 here: in fewer bits a waveform would be full of
+    noise. The type that ComfyUI chose (``--bf16-vae``, ``--fp16-vae``) is the network's.
     """
 
     def __init__(self, network: AudioAutoencoder, weights: Mapping[str, torch.Tensor], disable_dynamic: bool = False):
         super().__init__(lambda: mmaudio.AudioAutoencoder(mode="16k"), network, weights, disable_dynamic)
+        network.dtype, self.vae_dtype = self.vae_dtype, torch.float32
         self.audio_sample_rate = SAMPLE_RATE
-        self.upscale_ratio = self.downscale_ratio = SAMPLES_PER_STEP
+        self.upscale_ratio = self.downscale_ratio = SAMPLES_PER_LATENT
         self.output_channels = 1
 
     def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -68,15 +95,15 @@ class AudioVAE(SizedVAE):
             short = samples < WINDOW
             raise OviError(
                 input="audio",
-                found=f"sound of {samples} samples at 16 kHz" if short else "sound with NaN or infinite samples",
-                accepted=f"at least {MEL['win_size']} samples (0.064 s), each a finite number",
-                remedy="Give a longer piece of sound." if short else "Make or load the sound again.",
+                found=f"audio of {samples} samples at 16 kHz" if short else "audio with NaN or infinite samples",
+                accepted=f"at least {WINDOW} samples ({WINDOW / SAMPLE_RATE} s), each a finite number",
+                remedy="Give a longer piece of audio." if short else "Generate or load the audio again.",
             )
-        return pixels.mean(dim=-1, keepdim=True)
+        return pixels.float().mean(dim=-1, keepdim=True)
 
     def encode_tiled_1d(self, samples: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        """As ComfyUI's, on whole latent steps: it allots round(samples / 512) of them, the encoder gives the floor."""
-        whole = samples.shape[-1] // SAMPLES_PER_STEP * SAMPLES_PER_STEP
+        """As ComfyUI's, on whole latent steps: it allots round(samples / 512), the encoder gives the floor."""
+        whole = samples.shape[-1] // SAMPLES_PER_LATENT * SAMPLES_PER_LATENT
         return super().encode_tiled_1d(samples[..., :whole], *args, **kwargs)
 
 
@@ -92,11 +119,8 @@ def load_audio_vae(
     """
     sizes, weights = audio_weights(vae_weights, vocoder_weights)
     network = AudioAutoencoder(sizes)
-    mel = network.mel_converter
-    weights["mel_converter.mel_basis"] = mel_filters(
-        bands=mel.num_mels, bins=mel.n_fft // 2 + 1, rate=mel.sampling_rate, fmin=mel.fmin, fmax=mel.fmax
-    )
-    weights["mel_converter.hann_window"] = mel.hann_window
+    weights["mel_converter.mel_basis"] = mel_filters()
+    weights["mel_converter.hann_window"] = network.mel_converter.hann_window
     expected = network.state_dict()
     for half, input in (("vae.", INPUT), ("vocoder.", VOCODER_INPUT)):
         check_weights(without_prefix(expected, half), without_prefix(weights, half), input=input, what=KIND)
@@ -119,26 +143,9 @@ def _reload(vae_path: str, vocoder_path: str | None, disable_dynamic: bool = Fal
     return read_audio_vae(vae_path, vocoder_path, disable_dynamic).patcher
 
 
-def mel_filters(*, bands: int, bins: int, rate: int, fmin: float, fmax: float) -> torch.Tensor:
-    """Slaney's mel filter bank [bands, bins], float32: what MMAudio takes from librosa and no file holds.
-
-    Slaney's mel scale (Auditory Toolbox, 1998) is linear below 1 kHz, 3 mel per 200 Hz, and logarithmic above, 27 mel
-    per factor 6.4. Band m is a triangle over the bins' frequencies (0..rate / 2) from mel point m over m + 1 to m + 2,
-    of area 1 Hz.
-    """
-    knee, mel_per_hz, mel_per_log = 1000.0, 3.0 / 200.0, 27.0 / torch.tensor(6.4, dtype=torch.float64).log()
-
-    def to_mel(hz: torch.Tensor) -> torch.Tensor:
-        above = knee * mel_per_hz + (hz.clamp(min=knee) / knee).log() * mel_per_log
-        return torch.where(hz < knee, hz * mel_per_hz, above)
-
-    def to_hz(mel: torch.Tensor) -> torch.Tensor:
-        above = knee * ((mel - knee * mel_per_hz) / mel_per_log).exp()
-        return torch.where(mel < knee * mel_per_hz, mel / mel_per_hz, above)
-
-    ends = to_mel(torch.tensor([fmin, fmax], dtype=torch.float64))
-    points = to_hz(torch.linspace(ends[0].item(), ends[1].item(), bands + 2, dtype=torch.float64))
-    bin_hz = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
-    low, peak, high = points[:-2, None], points[1:-1, None], points[2:, None]
-    triangles = torch.minimum((bin_hz - low) / (peak - low), (high - bin_hz) / (high - peak)).clamp(min=0)
-    return (triangles * 2 / (high - low)).float()
+def mel_filters() -> torch.Tensor:
+    """The mel filter bank [80, 513], float32: what MMAudio takes from librosa (Slaney's) and no file holds."""
+    bank = torchaudio.functional.melscale_fbanks(
+        WINDOW // 2 + 1, 0.0, float(HIGHEST), MEL_BANDS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return bank.T.contiguous()

@@ -1,8 +1,10 @@
-"""Whether a VAE is the one that Ovi needs."""
+"""Whether a VAE is the one that Ovi needs, and in which type it computes."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
 
 from ..errors import OviError
 from ..spec import AUDIO_CHANNELS, SAMPLE_RATE, VIDEO_CHANNELS
@@ -31,3 +33,8 @@ def check_audio_vae(vae: Any, input: str = "audio_vae") -> None:
             accepted=f"Ovi's audio VAE ({AUDIO_CHANNELS} channels at {SAMPLE_RATE} Hz)",
             remedy="Connect Load Ovi Audio VAE, or the second VAE of Load Ovi (all in one).",
         )
+
+
+def compute_dtype(vae: Any) -> torch.dtype:
+    """The type that a VAE's layers compute in; the audio VAE takes its inputs in another one."""
+    return getattr(vae.first_stage_model, "dtype", vae.vae_dtype)

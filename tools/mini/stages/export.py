@@ -92,7 +92,7 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
 def _mel_basis() -> Tensor:
     from ovi_native.ovi_core.vae.audio_vae import mel_filters
 
-    return mel_filters(bands=80, bins=513, rate=16_000, fmin=0, fmax=8_000)
+    return mel_filters()
 
 
 def _half(weights: dict[str, Tensor]) -> dict[str, Tensor]:

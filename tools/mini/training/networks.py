@@ -58,10 +58,7 @@ def audio_autoencoder(config: Config, device: str) -> AudioAutoencoder:
     """Mel converter, spectrogram VAE and vocoder."""
     network = AudioAutoencoder(config.audio_sizes())
     _initialise(network, config.seed, "audio_vae")
-    mel = network.mel_converter
-    mel.mel_basis = mel_filters(
-        bands=mel.num_mels, bins=mel.n_fft // 2 + 1, rate=mel.sampling_rate, fmin=mel.fmin, fmax=mel.fmax
-    )
+    network.mel_converter.mel_basis = mel_filters()
     with torch.no_grad():
         network.vocoder.conv_post.weight.mul_(0.1)
     return network.to(device)
