@@ -1,1 +1,1 @@
-"""What an artist sees: one file per shelf of the menu, each only translating between ComfyUI and ``ovi_core``."""
+"""The nodes: one file per group of the menu, each of which only translates between ComfyUI and ``ovi_core``."""

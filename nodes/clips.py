@@ -1,16 +1,16 @@
-"""Stories: from what an artist writes to what Ovi reads, and from clip to clip."""
+"""Prompts from scene and speech, and clips that continue one another."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from ..ovi_core.conditioning import extend
-from ..ovi_core.errors import reported_by
 from ..ovi_core.media import concat, drift_correction
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text import prompt_builder
-from .notify import tell
-from .widgets import overlap_input
+from . import notify
+from .boundary import checked
+from .widgets import audio_vae_input, correct_input, overlap_input, seconds_input, variant_input, video_vae_input
 
 CATEGORY = "Ovi/stories"
 
@@ -22,8 +22,8 @@ class OviPromptBuilder(io.ComfyNode):
             node_id="OviPromptBuilder",
             display_name="Ovi Prompt Builder",
             category=CATEGORY,
-            description="A well-formed prompt from scene, spoken lines and sound, with no tags to type; and a report: "
-            "who speaks, for how long, and whether the clip has room for it.",
+            description="Builds a prompt from scene, spoken lines and sound, without tags to type. The report lists "
+            "who speaks for how long and whether the speech fits into the clip.",
             search_aliases=["ovi prompt", "dialogue", "speech", "script", "talking", "speech length"],
             inputs=[
                 io.String.Input(
@@ -41,8 +41,8 @@ class OviPromptBuilder(io.ComfyNode):
                     default="",
                     placeholder="The woman in red: Good morning.\nThe old sailor (in French, softly): Bonjour.",
                     tooltip="One spoken line per row: 'The woman in red: Good morning.' or, with manner and language, "
-                    "'Anna (whispering, in French): Bonjour.' A row without a speaker goes on with the last one; a "
-                    "row that begins with a colon is all words. 'The children shout: Hurray!' brings its own verb.",
+                    "'Anna (whispering, in French): Bonjour.' A row without a speaker continues the last one's speech. "
+                    "A row that starts with a colon is speech only. 'The children shout: Hurray!' has its own verb.",
                 ),
                 io.String.Input(
                     "audio_caption",
@@ -52,12 +52,9 @@ class OviPromptBuilder(io.ComfyNode):
                     placeholder="Clear female voice, deep male voice, gulls, waves against wood.",
                     tooltip="What is heard, in plain words: voices, effects, room, music.",
                 ),
-                io.Combo.Input(
-                    "variant",
-                    options=list(VARIANTS),
-                    default="960x960_10s",
-                    tooltip="The weights that will read the prompt: they decide how the sound's caption is written, "
-                    "and how many seconds there are for the speech.",
+                variant_input(
+                    "The weights that will read the prompt. They decide how the audio caption is written and how many "
+                    "seconds there are for speech."
                 ),
             ],
             outputs=[
@@ -67,7 +64,7 @@ class OviPromptBuilder(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi Prompt Builder")
+    @checked
     def execute(cls, scene: str, speech: str, audio_caption: str, variant: str) -> io.NodeOutput:
         return io.NodeOutput(*prompt_builder.build(scene, speech, audio_caption, VARIANTS[variant]))
 
@@ -79,31 +76,28 @@ class OviExtend(io.ComfyNode):
             node_id="OviExtend",
             display_name="Ovi Extend",
             category=CATEGORY,
-            description="Go on from a clip: the new one begins with its last pictures and their sound, kept as they "
-            "are, and the model makes what follows. Put both together with Ovi Join Clips.",
+            description="Continues a clip: the new clip starts with the last frames of the old one and their sound, "
+            "unchanged, and the model generates the rest. Put both together with Ovi Join Clips.",
             search_aliases=["continue video", "longer video", "extend", "next shot", "last frame"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+                video_vae_input(),
+                audio_vae_input(),
                 io.Image.Input(
                     "images",
-                    tooltip="The clip's frames, at 24 a second, as Ovi AV Decode or Ovi Join Clips gives them.",
+                    tooltip="The clip's frames, 24 per second, as Ovi AV Decode or Ovi Join Clips gives them.",
                 ),
                 io.Audio.Input(
-                    "audio", tooltip="The clip's sound, of any rate and channels. Without any, sound is made anew."
+                    "audio",
+                    tooltip="The clip's sound, at any sample rate, with any channels. Without any, all sound is "
+                    "generated.",
                 ),
                 overlap_input(
                     0.04,
-                    "How much of the clip's end the new one begins with. The more, the better motion, voice and music "
-                    "go on; 0.04 is the last frame alone. Taken as the nearest of 1, 5, 9, 13 ... frames: 1 s is 25.",
+                    "How much of the clip's end starts the new one. More continues motion, voice and music better; "
+                    "0.04 is the last frame only. Rounded to the nearest of 1, 5, 9, 13 ... frames: 1 s is 25.",
                 ),
-                io.Float.Input(
-                    "seconds",
-                    default=10.0,
-                    min=0.2,
-                    max=60.0,
-                    step=0.1,
-                    tooltip="Length of the new clip with the overlap. The weights were trained on 5 s or 10 s.",
+                seconds_input(
+                    10.0, "Length of the new clip, with the overlap. The weights were trained on 5 s or 10 s."
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -111,12 +105,12 @@ class OviExtend(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi Extend")
+    @checked
     def execute(
         cls, vae, audio_vae, images, audio, overlap_seconds: float = 1.0, seconds: float = 10.0
     ) -> io.NodeOutput:
         latent, notes = extend.extend(vae, audio_vae, images, audio, overlap_seconds, seconds)
-        tell("Ovi Extend", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(latent)
 
 
@@ -127,25 +121,24 @@ class OviJoin(io.ComfyNode):
             node_id="OviJoin",
             display_name="Ovi Join Clips",
             category=CATEGORY,
-            description="One clip of two, the second made with Ovi Extend. The overlap is shown once: pictures go over "
-            "evenly, sound in equal power. Sound and frames last exactly as long, however many clips are joined.",
+            description="Joins two clips, the second made with Ovi Extend. The overlap is shown once: frames "
+            "cross-fade linearly, sound with equal power. Frames and sound have exactly the same length, however many "
+            "clips are joined.",
             search_aliases=["concatenate clips", "merge videos", "crossfade", "stitch", "append video"],
             inputs=[
                 io.Image.Input("images_a", tooltip="Frames of the first clip, or of all clips joined so far."),
                 io.Audio.Input("audio_a", tooltip="Its sound. None is silence."),
-                io.Image.Input("images_b", tooltip="Frames of the clip that goes on from it."),
-                io.Audio.Input("audio_b", tooltip="Its sound, brought to the first one's rate and channels."),
+                io.Image.Input("images_b", tooltip="Frames of the clip that continues it."),
+                io.Audio.Input("audio_b", tooltip="Its sound, converted to the first one's sample rate and channels."),
                 overlap_input(
-                    0.0, "The same as in Ovi Extend, taken as the same frames. 0: one clip after the other, with a cut."
+                    0.0,
+                    "The same as in Ovi Extend, rounded to the same frames. 0: one clip after the other, with a cut.",
                 ),
-                io.Combo.Input(
-                    "correct",
-                    options=list(drift_correction.CORRECTIONS),
-                    default=drift_correction.CORRECTIONS[0],
-                    tooltip="Against colour, contrast and loudness that creep from clip to clip. to the overlap: what "
-                    "both show must look and sound alike. to the start: besides, the end of the second comes back, "
-                    "little by little, towards the beginning of the first, for scenes that do not change. off: for "
-                    "clips that do not show the same.",
+                correct_input(
+                    "Against colour, contrast and loudness that drift from clip to clip. to the overlap: frames and "
+                    "sound that both clips share are made to match. to the start: also, the end of the second clip "
+                    "slowly returns to the look of the first one's beginning, for scenes that do not change. off: for "
+                    "clips without a shared part."
                 ),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Audio.Output(display_name="audio")],
@@ -153,7 +146,7 @@ class OviJoin(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi Join Clips")
+    @checked
     def execute(
         cls,
         images_a,
@@ -164,7 +157,7 @@ class OviJoin(io.ComfyNode):
         correct: str = drift_correction.CORRECTIONS[0],
     ) -> io.NodeOutput:
         film, notes = concat.join(images_a, audio_a, images_b, audio_b, overlap_seconds, correct)
-        tell("Ovi Join Clips", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(film.images, {"waveform": film.sound, "sample_rate": film.rate})
 
 

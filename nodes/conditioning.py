@@ -5,11 +5,13 @@ from __future__ import annotations
 import node_helpers
 from comfy_api.latest import io
 
-from ..ovi_core.errors import OviError, reported_by
+from ..ovi_core.errors import OviError
 from ..ovi_core.model.base_model import AUDIO_TEXT
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text import encode
-from .notify import tell
+from . import notify
+from .boundary import checked
+from .widgets import text_encoder_input, variant_input
 
 CATEGORY = "Ovi/conditioning"
 
@@ -21,11 +23,11 @@ class OviTextEncode(io.ComfyNode):
             node_id="OviTextEncode",
             display_name="Ovi Text Encode",
             category=CATEGORY,
-            description="Encode a prompt word for word. <S>speech<E> is spoken; 'Audio: …' at the end describes the "
+            description="Encodes a prompt word for word. <S>speech<E> is spoken; 'Audio: …' at the end describes the "
             "sound. Parentheses are text here, not weights.",
             search_aliases=["ovi prompt", "speech", "dialogue", "talking"],
             inputs=[
-                io.Clip.Input("clip", tooltip="umt5-xxl: CLIPLoader of type wan, or Load Ovi (all in one)."),
+                text_encoder_input(),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -33,22 +35,17 @@ class OviTextEncode(io.ComfyNode):
                     default="",
                     tooltip="The scene in plain words, speech as <S>…<E>, the sound as 'Audio: …' at the end.",
                 ),
-                io.Combo.Input(
-                    "variant",
-                    options=list(VARIANTS),
-                    default="960x960_10s",
-                    tooltip="The weights that will read the prompt: they differ in how the sound's caption is written.",
-                ),
+                variant_input("The weights that will read the prompt. They differ in the form of the audio caption."),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    @reported_by("Ovi Text Encode")
+    @checked
     def execute(cls, clip, prompt: str, variant: str) -> io.NodeOutput:
         conditioning, notes = encode.encode(clip, prompt, VARIANTS[variant])
-        tell("Ovi Text Encode", cls.hidden.unique_id if cls.hidden else None, notes)
+        notify.warn(cls, notes)
         return io.NodeOutput(conditioning)
 
 
@@ -59,19 +56,19 @@ class OviDualConditioning(io.ComfyNode):
             node_id="OviDualConditioning",
             display_name="Ovi Dual Conditioning",
             category=CATEGORY,
-            description="Two prompts in one: the video tower reads the first, the audio tower the second. Made for "
-            "negatives ('jitter, blur' for the picture, 'robotic, muffled' for the sound). Average, concatenate or "
-            "zero out a prompt before it comes here: behind, stock nodes change only the picture's.",
+            description="Two prompts in one: the video tower reads the first, the audio tower the second. Meant for "
+            "negative prompts ('jitter, blur' for the video, 'robotic, muffled' for the sound). Average, concatenate "
+            "or zero out prompts before this node: after it, stock nodes change only the video tower's prompt.",
             search_aliases=["ovi negative", "two prompts"],
             inputs=[
-                io.Conditioning.Input("video", tooltip="What the video tower reads."),
-                io.Conditioning.Input("audio", tooltip="What the audio tower reads."),
+                io.Conditioning.Input("video", tooltip="Prompt for the video tower."),
+                io.Conditioning.Input("audio", tooltip="Prompt for the audio tower."),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning")],
         )
 
     @classmethod
-    @reported_by("Ovi Dual Conditioning")
+    @checked
     def execute(cls, video, audio) -> io.NodeOutput:
         if len(audio) not in (1, len(video)):
             raise OviError(

@@ -1,15 +1,14 @@
-"""Clips longer than the model was trained on."""
+"""Clips longer than the weights were trained on."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.errors import reported_by
 from ..ovi_core.model.base_model import require_ovi
 from ..ovi_core.sampling import context_windows
 from ..ovi_core.spec import VARIANTS
-
-CATEGORY = "Ovi/sampling"
+from .boundary import checked
+from .widgets import model_input, variant_input
 
 
 class OviContextWindows(io.ComfyNode):
@@ -18,44 +17,39 @@ class OviContextWindows(io.ComfyNode):
         return io.Schema(
             node_id="OviContextWindows",
             display_name="Ovi Context Windows",
-            category=CATEGORY,
+            category="Ovi/sampling",
             description="For clips longer than the weights were trained on: the model works on overlapping windows of "
-            "its trained length, pictures and sound in step, in every sampler. Shorter clips are made as without.",
+            "the trained length, with both towers in sync, in every sampler. Shorter clips are not affected.",
             search_aliases=["long video", "sliding window", "longer than 10 seconds", "context length"],
             inputs=[
-                io.Model.Input("model", tooltip="An Ovi model."),
-                io.Combo.Input(
-                    "variant",
-                    options=list(VARIANTS),
-                    default="960x960_10s",
-                    tooltip="The weights in use: a window is as long as they were trained on.",
-                ),
+                model_input(),
+                variant_input("The weights in use. A window is as long as they were trained on."),
                 io.Float.Input(
                     "overlap_seconds",
                     default=1.0,
                     min=0.1,
                     max=5.0,
                     step=0.1,
-                    tooltip="What two windows have in common at least, and go over into one another within. More holds "
-                    "faces and voices together better and takes longer.",
+                    tooltip="Shortest overlap of two windows, in which they cross-fade. More keeps faces and voices "
+                    "more consistent and takes longer.",
                 ),
                 io.Boolean.Input(
                     "repeat_first_frame",
                     default=False,
-                    tooltip="Show every window the clip's first frame, such as a start picture, in place of the one "
-                    "before it: a face stays the same, and motion may start anew.",
+                    tooltip="Show every window the clip's first frame, such as a start image, instead of the frame "
+                    "before the window. Faces stay the same, but motion may restart.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
 
     @classmethod
-    @reported_by("Ovi Context Windows")
+    @checked
     def execute(
         cls, model, variant: str, overlap_seconds: float = 1.0, repeat_first_frame: bool = False
     ) -> io.NodeOutput:
         require_ovi(model)
-        steps = VARIANTS[variant].video_steps
+        steps = VARIANTS[variant].latent_frames
         return io.NodeOutput(context_windows.with_windows(model, steps, overlap_seconds, repeat_first_frame))
 
 

@@ -6,8 +6,9 @@ from comfy_api.latest import Types, io
 
 from ..ovi_core.decoding import decode, single_tower, source_type
 from ..ovi_core.decoding import loop as loops
-from ..ovi_core.errors import reported_by
 from ..ovi_core.media import provenance
+from .boundary import checked
+from .widgets import audio_vae_input, tiled_input, video_vae_input
 
 CATEGORY = "Ovi/decoding"
 
@@ -19,25 +20,22 @@ class OviDecode(io.ComfyNode):
             node_id="OviDecode",
             display_name="Ovi AV Decode",
             category=CATEGORY,
-            description="Decode picture and sound. video holds both, at 24 frames a second, for Save Video. What "
-            "was locked comes back as it was given, bit for bit, at its own rate.",
+            description="Decodes video and audio. The video output holds both, at 24 frames per second, for Save "
+            "Video. A locked clip or sound comes back unchanged, bit for bit, at its own rate.",
             search_aliases=["ovi vae decode", "latent to video", "video with sound"],
             inputs=[
                 io.Latent.Input("samples", tooltip="From a sampler."),
-                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
-                io.Combo.Input(
-                    "tiled",
-                    options=list(decode.TILED),
-                    default="auto",
-                    tooltip="Decode the picture in overlapping tiles: less memory, more time. auto: only when it would "
-                    "not fit at once.",
+                video_vae_input(),
+                audio_vae_input(),
+                tiled_input(
+                    "Decode the frames in overlapping tiles: less memory, more time. auto: only when they do not fit "
+                    "into memory at once."
                 ),
                 io.Boolean.Input(
                     "loop",
                     default=False,
                     optional=True,
-                    tooltip="For a clip made with Ovi Loop: its last frame and sample go over into the first.",
+                    tooltip="For a clip made with Ovi Loop: its end continues seamlessly at its start.",
                 ),
             ],
             outputs=[
@@ -48,7 +46,7 @@ class OviDecode(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Ovi AV Decode")
+    @checked
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False) -> io.NodeOutput:
         clip = (loops.decode_loop if loop else single_tower.decode)(vae, audio_vae, samples, tiled)
         audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}

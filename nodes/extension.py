@@ -11,10 +11,12 @@ from . import (
     conditioning,
     context_windows,
     decoding,
+    guidance,
     latents,
     loaders,
     locked_media,
     lora,
+    remix,
     sampling,
     saving,
     sharing,
@@ -22,12 +24,14 @@ from . import (
     training,
 )
 
-SHELVES = (
+GROUPS = (
     loaders,
     conditioning,
     latents,
     locked_media,
     sampling,
+    guidance,
+    remix,
     context_windows,
     audio_preview,
     decoding,
@@ -45,4 +49,4 @@ class OviExtension(ComfyExtension):
         sharing.offer(node.define_schema().node_id for node in await self.get_node_list())
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for shelf in SHELVES for node in shelf.NODES]
+        return [node for group in GROUPS for node in group.NODES]

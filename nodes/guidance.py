@@ -1,30 +1,23 @@
-"""What guidance does over the run in each tower, and how much the towers hear of each other."""
+"""Guidance of each tower over the run, and how strongly the towers attend to each other."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.errors import OviError, reported_by
+from ..ovi_core.errors import OviError
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling import model_patches, schedules
 from ..ovi_core.sampling.guidance import GuidanceOptions, TowerOptions
 from ..ovi_core.sampling.schedules import Interval, Schedule
+from .boundary import checked
+from .widgets import GuidanceOptionsType, interval_inputs, model_input
 
 CATEGORY = "Ovi/sampling"
-GuidanceOptionsType = io.Custom("OVI_GUIDANCE_OPTIONS")
 TOWERS = ("both", "video", "audio")
 AS_THE_GUIDER = "as the guider"
 
 
-def _interval(of: str) -> list:
-    percent = {"min": 0.0, "max": 1.0, "step": 0.01}
-    return [
-        io.Float.Input("start_percent", default=0.0, tooltip=f"Share of the run after which {of} begins.", **percent),
-        io.Float.Input("end_percent", default=1.0, tooltip="Share of the run after which it ends.", **percent),
-    ]
-
-
-def _checked(start: float, end: float) -> Interval:
+def _interval(start: float, end: float) -> Interval:
     if start <= end:
         return Interval(start, end)
     raise OviError(
@@ -42,24 +35,24 @@ class OviGuidanceOptions(io.ComfyNode):
             node_id="OviGuidanceOptions",
             display_name="Ovi Guidance Options",
             category=CATEGORY,
-            description="Guidance over time for the picture, the sound or both, for Ovi Guider and Ovi Dual-Tower "
-            "Sampler. One node for each tower, chained through options, where they differ.",
+            description="Guidance over time for the video tower, the audio tower or both, for Ovi Guider and Ovi "
+            "Dual-Tower Sampler. Where the towers differ, use one node for each, chained through options.",
             search_aliases=["cfg schedule", "guidance interval", "rescale cfg", "modality guidance", "skip layers"],
             inputs=[
-                io.Combo.Input("tower", options=list(TOWERS), default="both", tooltip="The tower that this is for."),
-                *_interval("guidance of this tower"),
+                io.Combo.Input("tower", options=list(TOWERS), default="both", tooltip="The tower this applies to."),
+                *interval_inputs("guidance of this tower"),
                 io.Combo.Input(
                     "schedule",
                     options=list(schedules.KINDS),
                     default="constant",
                     tooltip="How the strength changes from start to end. linear and cosine: from the guider's strength "
-                    "down to 1. points: as typed below.",
+                    "down to 1. points: as listed below.",
                 ),
                 io.String.Input(
                     "points",
                     default="0:4, 0.5:3, 1:1",
                     tooltip="For the schedule points: share of the run, colon, strength, with straight lines between "
-                    "them. They stand instead of the guider's strength.",
+                    "the points. They replace the guider's strength.",
                 ),
                 io.Float.Input(
                     "modality_guidance",
@@ -67,8 +60,8 @@ class OviGuidanceOptions(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How far to push towards what the other tower does: lips to the voice, sounds to what is "
-                    "seen. Above 0 a step takes half as long again.",
+                    tooltip="How strongly to follow the other tower: lips the voice, sounds the visible events. Above "
+                    "0 a step takes half as long again.",
                 ),
                 io.Float.Input(
                     "rescale",
@@ -76,23 +69,23 @@ class OviGuidanceOptions(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How far to bring the spread of the guided prediction back to the unguided one's, against "
-                    "burnt colours and overdriven sound at high strengths.",
+                    tooltip="How far to bring the spread of the guided prediction back to that of the unguided one, "
+                    "against burnt colours and distorted sound at high strengths.",
                 ),
                 io.String.Input(
                     "skip_layers",
                     default=AS_THE_GUIDER,
-                    tooltip="Block pairs left out of this tower's negative pass, such as 11 or 10, 11; 0: none.",
+                    tooltip="Block pairs that this tower's negative pass skips, such as 11 or 10, 11. 0: none.",
                 ),
                 GuidanceOptionsType.Input(
-                    "options", optional=True, tooltip="Another Ovi Guidance Options, whose other tower stays as it is."
+                    "options", optional=True, tooltip="Another Ovi Guidance Options. Its other tower is not changed."
                 ),
             ],
             outputs=[GuidanceOptionsType.Output(display_name="options")],
         )
 
     @classmethod
-    @reported_by("Ovi Guidance Options")
+    @checked
     def execute(
         cls,
         tower: str = "both",
@@ -105,8 +98,8 @@ class OviGuidanceOptions(io.ComfyNode):
         skip_layers: str = AS_THE_GUIDER,
         options=None,
     ) -> io.NodeOutput:
-        made = TowerOptions(
-            interval=_checked(start_percent, end_percent),
+        new = TowerOptions(
+            interval=_interval(start_percent, end_percent),
             schedule=Schedule(schedule, schedules.parse_points(points) if schedule == "points" else ()),
             modality=modality_guidance,
             rescale=rescale,
@@ -114,7 +107,7 @@ class OviGuidanceOptions(io.ComfyNode):
         )
         before = options or GuidanceOptions()
         return io.NodeOutput(
-            GuidanceOptions(*(made if tower in ("both", name) else old for name, old in before._asdict().items()))
+            GuidanceOptions(*(new if tower in ("both", name) else old for name, old in before._asdict().items()))
         )
 
 
@@ -126,32 +119,32 @@ class OviCoupling(io.ComfyNode):
             node_id="OviCoupling",
             display_name="Ovi Coupling",
             category=CATEGORY,
-            description="How much picture and sound hear of each other, in all of the run or part of it. Several nodes "
-            "multiply.",
+            description="How strongly video and audio attend to each other, in the whole run or a part of it. The "
+            "strengths of several nodes multiply.",
             search_aliases=["cross attention", "lip sync strength", "a2v", "v2a", "decouple towers"],
             inputs=[
-                io.Model.Input("model", tooltip="An Ovi model."),
+                model_input(),
                 io.Float.Input(
                     "video_to_audio",
-                    tooltip="How much the sound hears of the picture. 1: as trained. 0: nothing, and the work for it "
-                    "is saved.",
+                    tooltip="How strongly the audio tower attends to the video. 1: as trained. 0: not at all, which "
+                    "also saves that work.",
                     **strength,
                 ),
                 io.Float.Input(
-                    "audio_to_video", tooltip="How much the picture hears of the sound, in the same way.", **strength
+                    "audio_to_video", tooltip="How strongly the video tower attends to the audio. As above.", **strength
                 ),
-                *_interval("this"),
+                *interval_inputs("this"),
                 io.String.Input(
                     "layers",
                     default="all",
-                    tooltip="Block pairs that this is for, counted from 0, such as 0-9, 20; the full model has 30.",
+                    tooltip="Block pairs this applies to, counted from 0, such as 0-9, 20; the full model has 30.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
 
     @classmethod
-    @reported_by("Ovi Coupling")
+    @checked
     def execute(
         cls,
         model,
@@ -162,9 +155,9 @@ class OviCoupling(io.ComfyNode):
         layers: str = "all",
     ) -> io.NodeOutput:
         chosen = model_patches.parse_layers(layers, base_model.require_ovi(model).num_layers)
-        interval = _checked(start_percent, end_percent)
-        made = model_patches.Coupling(video_to_audio, audio_to_video, chosen, interval)
-        return io.NodeOutput(model_patches.couple(model, made))
+        interval = _interval(start_percent, end_percent)
+        coupling = model_patches.Coupling(video_to_audio, audio_to_video, chosen, interval)
+        return io.NodeOutput(model_patches.couple(model, coupling))
 
 
 NODES = [OviGuidanceOptions, OviCoupling]

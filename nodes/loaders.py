@@ -1,4 +1,4 @@
-"""Loaders: files on disk to MODEL, CLIP and VAE."""
+"""Loaders: files to MODEL, CLIP and VAE; and the memory that a model takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..ovi_core.errors import reported_by
 from ..ovi_core.loading import manifest
 from ..ovi_core.loading.download import Progress
 from ..ovi_core.loading.folders import model_files, model_path
@@ -20,13 +19,15 @@ from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text.umt5 import read_text_encoder
 from ..ovi_core.vae.audio_vae import read_audio_vae
 from ..ovi_core.vae.video_vae import read_video_vae
+from .boundary import checked
+from .widgets import model_input, variant_input
 
 CATEGORY = "Ovi/loaders"
 SAME_FILE = "in the same file"
 
 
 def _shown_progress() -> Progress:
-    """ComfyUI's progress bar; it stops what it shows when the artist stops the run."""
+    """ComfyUI's progress bar; a call raises ComfyUI's interrupt when the user stops the run."""
     bar = comfy.utils.ProgressBar(1)
 
     def show(done: int, total: int) -> None:
@@ -48,34 +49,34 @@ class OviModelLoader(io.ComfyNode):
             node_id="OviModelLoader",
             display_name="Load Ovi Model",
             category=CATEGORY,
-            description="Load Ovi's video and audio towers as one MODEL, which any sampler, LoRA and cache can use.",
+            description="Loads Ovi's video and audio towers as one MODEL for any sampler, LoRA and cache.",
             search_aliases=["ovi checkpoint", "talking video", "video with sound"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=files,
-                    tooltip="File in models/diffusion_models with both towers, or with the video tower.",
+                    tooltip="File in models/diffusion_models with both towers or with the video tower.",
                 ),
                 io.Combo.Input(
                     "audio_model_name",
                     options=[SAME_FILE, *files],
                     default=SAME_FILE,
-                    tooltip="File with the audio tower, when it is a file of its own.",
+                    tooltip="File with the audio tower, if it has its own file.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
                     advanced=True,
-                    tooltip="How weights are held in memory. default: as in the file. fp8 halves the memory of bf16 "
-                    "and costs some quality; norms, modulation and time embedding keep full precision.",
+                    tooltip="Precision of the weights in memory. default: as in the file. fp8 takes half the memory "
+                    "of bf16 and loses some quality; norms, modulation and time embedding keep full precision.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
 
     @classmethod
-    @reported_by("Load Ovi Model")
+    @checked
     def execute(
         cls, model_name: str, audio_model_name: str = SAME_FILE, weight_dtype: str = "default"
     ) -> io.NodeOutput:
@@ -91,22 +92,22 @@ class OviAudioVAELoader(io.ComfyNode):
             node_id="OviAudioVAELoader",
             display_name="Load Ovi Audio VAE",
             category=CATEGORY,
-            description="Load MMAudio's 16 kHz VAE and its BigVGAN vocoder: between sound and audio latent, at 16 kHz.",
+            description="Loads MMAudio's 16 kHz VAE and its BigVGAN vocoder, which encode and decode sound.",
             search_aliases=["mmaudio", "vocoder", "bigvgan", "sound vae"],
             inputs=[
-                io.Combo.Input("vae_name", options=files, tooltip="v1-16.pth, or a file with VAE and vocoder."),
+                io.Combo.Input("vae_name", options=files, tooltip="v1-16.pth, or a file with both VAE and vocoder."),
                 io.Combo.Input(
                     "vocoder_name",
                     options=[SAME_FILE, *files],
                     default=SAME_FILE,
-                    tooltip="best_netG.pt, or 'in the same file'.",
+                    tooltip="best_netG.pt, or 'in the same file' if the VAE's file has it.",
                 ),
             ],
             outputs=[io.Vae.Output(display_name="audio_vae")],
         )
 
     @classmethod
-    @reported_by("Load Ovi Audio VAE")
+    @checked
     def execute(cls, vae_name: str, vocoder_name: str = SAME_FILE) -> io.NodeOutput:
         vocoder = None if vocoder_name == SAME_FILE else _full_path("vae", vocoder_name)
         return io.NodeOutput(read_audio_vae(_full_path("vae", vae_name), vocoder))
@@ -119,15 +120,10 @@ class OviPipelineLoader(io.ComfyNode):
             node_id="OviPipelineLoader",
             display_name="Load Ovi (all in one)",
             category=CATEGORY,
-            description="Find and load everything one variant of Ovi needs: model, text encoder and both VAEs.",
+            description="Finds and loads everything a variant of Ovi needs: model, text encoder and both VAEs.",
             search_aliases=["ovi", "talking video", "video with sound", "lip sync"],
             inputs=[
-                io.Combo.Input(
-                    "variant",
-                    options=list(VARIANTS),
-                    default="960x960_10s",
-                    tooltip="Weights, named by the picture area and length of their training. mini: small, to try out.",
-                ),
+                variant_input("The weights, named by frame area and length in training. mini: small, for a first try."),
                 io.Combo.Input(
                     "precision",
                     options=["bf16", "fp8"],
@@ -138,8 +134,8 @@ class OviPipelineLoader(io.ComfyNode):
                     "download_missing",
                     default=False,
                     optional=True,
-                    tooltip="Fetch the variant's published files that are missing, up to 37 GB, from Hugging Face into "
-                    "ComfyUI's model folders. Stopped downloads go on where they were. Off: nothing is fetched.",
+                    tooltip="Download the variant's missing files, up to 37 GB, from Hugging Face into ComfyUI's model "
+                    "folders. A stopped download resumes. Off: nothing is downloaded.",
                 ),
             ],
             outputs=[
@@ -151,7 +147,7 @@ class OviPipelineLoader(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Load Ovi (all in one)")
+    @checked
     def execute(cls, variant: str, precision: str = "bf16", download_missing: bool = False) -> io.NodeOutput:
         chosen = VARIANTS[variant]
         if download_missing:
@@ -175,26 +171,26 @@ class OviLowMemory(io.ComfyNode):
             node_id="OviLowMemory",
             display_name="Ovi Low Memory",
             category=CATEGORY,
-            description="Run feed-forward and attention on a part of the clip at a time: half the memory beside the "
-            "weights for long or large clips, the same result.",
+            description="Computes feed-forward and attention on a part of the clip at a time: half the memory besides "
+            "the weights for long or large clips, with the same result.",
             search_aliases=["ovi chunk", "ovi out of memory", "vram", "feed forward chunking"],
             inputs=[
-                io.Model.Input("model", tooltip="Ovi model."),
+                model_input(),
                 io.Int.Input(
                     "chunk_tokens",
                     default=8192,
                     min=1024,
                     max=131072,
                     step=1024,
-                    tooltip="Tokens at a time, of 16,399 in a clip of 720x720 and 5 s and 54,900 in one of 960x960 and "
-                    "10 s. Fewer need less memory, and more time where ComfyUI streams the weights.",
+                    tooltip="Tokens at a time. A clip of 736x736 and 5 s has 16,399, one of 960x960 and 10 s has "
+                    "54,900. Fewer need less memory, and more time where ComfyUI streams the weights.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
 
     @classmethod
-    @reported_by("Ovi Low Memory")
+    @checked
     def execute(cls, model: Any, chunk_tokens: int = 8192) -> io.NodeOutput:
         require_ovi(model)
         return io.NodeOutput(with_chunks(model, chunk_tokens))

@@ -1,35 +1,35 @@
-"""Sampling: guidance of both towers, the reference's schedules and solvers, and all of it in one node."""
+"""Sampling: a guider for both towers, the reference's schedules and solvers, and all of it in one node."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.errors import reported_by
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling import sample, solvers
 from ..ovi_core.sampling.guidance import Guidance, GuidanceOptions, parse_skip_layers
 from ..ovi_core.sampling.guider import OviGuider as Guider
 from ..ovi_core.sampling.schedules import Interval
-from .guidance import NODES as GUIDANCE_NODES
-from .guidance import GuidanceOptionsType
-from .remix import NODES as REMIX_NODES
-from .widgets import denoise_input, schedule_inputs, skip_layers_input, solver_input, strength_input
+from .boundary import checked
+from .widgets import (
+    denoise_input,
+    guidance_options_input,
+    interval_inputs,
+    model_input,
+    prompt_inputs,
+    seed_input,
+    shift_input,
+    skip_layers_input,
+    solver_input,
+    steps_input,
+    strength_input,
+)
 
 CATEGORY = "Ovi/sampling"
-
-
-def _options() -> io.Input:
-    return GuidanceOptionsType.Input(
-        "guidance_options",
-        optional=True,
-        tooltip="From Ovi Guidance Options: schedules, intervals and more for either tower.",
-    )
 
 
 class OviGuider(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        percent = {"min": 0.0, "max": 1.0, "step": 0.01, "advanced": True}
         return io.Schema(
             node_id="OviGuider",
             display_name="Ovi Guider",
@@ -37,25 +37,19 @@ class OviGuider(io.ComfyNode):
             description="Guidance with a strength for each tower, for SamplerCustomAdvanced.",
             search_aliases=["ovi cfg", "dual guidance", "skip layer guidance"],
             inputs=[
-                io.Model.Input("model", tooltip="An Ovi model."),
-                io.Conditioning.Input("positive", tooltip="What the clip should show and sound like."),
-                io.Conditioning.Input(
-                    "negative", tooltip="What to keep away from; Ovi Dual Conditioning for both towers."
-                ),
-                strength_input("video_cfg", 4.0, "picture"),
+                model_input(),
+                *prompt_inputs(),
+                strength_input("video_cfg", 4.0, "video"),
                 strength_input("audio_cfg", 3.0, "sound"),
                 skip_layers_input(),
-                io.Float.Input(
-                    "start_percent", default=0.0, tooltip="Share of the run after which guidance begins.", **percent
-                ),
-                io.Float.Input("end_percent", default=1.0, tooltip="Share of the run after which it ends.", **percent),
-                _options(),
+                *interval_inputs("guidance", advanced=True),
+                guidance_options_input(),
             ],
             outputs=[io.Guider.Output(display_name="guider")],
         )
 
     @classmethod
-    @reported_by("Ovi Guider")
+    @checked
     def execute(
         cls,
         model,
@@ -82,14 +76,14 @@ class OviScheduler(io.ComfyNode):
             node_id="OviScheduler",
             display_name="Ovi Scheduler",
             category=CATEGORY,
-            description="The reference's noise schedule for one of its solvers.",
+            description="The noise schedule of one of the reference's solvers.",
             search_aliases=["ovi sigmas", "ovi steps"],
-            inputs=[solver_input(), *schedule_inputs(), denoise_input()],
+            inputs=[solver_input(), steps_input(), shift_input(), denoise_input()],
             outputs=[io.Sigmas.Output(display_name="sigmas")],
         )
 
     @classmethod
-    @reported_by("Ovi Scheduler")
+    @checked
     def execute(cls, solver: str, steps: int, shift: float, denoise: float = 1.0) -> io.NodeOutput:
         return io.NodeOutput(sample.sigmas_for(solver, steps, shift, denoise))
 
@@ -101,13 +95,15 @@ class OviSamplerSelect(io.ComfyNode):
             node_id="OviSamplerSelect",
             display_name="Ovi Sampler Select",
             category=CATEGORY,
-            description="One of the reference's solvers as a SAMPLER. Stock samplers work too, on their own schedules.",
+            description="One of the reference's solvers as a SAMPLER. Stock samplers work too, with their own "
+            "schedules.",
             search_aliases=["ovi solver", "unipc", "dpm++"],
             inputs=[solver_input()],
             outputs=[io.Sampler.Output(display_name="sampler")],
         )
 
     @classmethod
+    @checked
     def execute(cls, solver: str) -> io.NodeOutput:
         return io.NodeOutput(solvers.sampler(solver))
 
@@ -119,37 +115,31 @@ class OviSampler(io.ComfyNode):
             node_id="OviSampler",
             display_name="Ovi Dual-Tower Sampler",
             category=CATEGORY,
-            description="Make a clip and its sound together, with the reference's solvers, schedules and guidance.",
+            description="Generates a clip and its sound together, with the reference's solvers, schedules and "
+            "guidance.",
             search_aliases=["ovi ksampler", "video with sound", "talking video", "lip sync"],
             inputs=[
-                io.Model.Input("model", tooltip="An Ovi model."),
-                io.Conditioning.Input("positive", tooltip="What the clip should show and sound like."),
-                io.Conditioning.Input(
-                    "negative", tooltip="What to keep away from; Ovi Dual Conditioning for both towers."
-                ),
+                model_input(),
+                *prompt_inputs(),
                 io.Latent.Input("latent", tooltip="From Empty Ovi Latent or Ovi Image To Video."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                seed_input(
+                    "Sets the noise to start from. The same seed and settings give the same clip.",
                     control_after_generate=True,
-                    tooltip="The noise to start from: the same seed and settings give the same clip.",
                 ),
-                schedule_inputs()[0],
-                strength_input("video_cfg", 4.0, "picture"),
+                steps_input(),
+                strength_input("video_cfg", 4.0, "video"),
                 strength_input("audio_cfg", 3.0, "sound"),
-                schedule_inputs()[1],
+                shift_input(),
                 solver_input(),
                 skip_layers_input(),
                 denoise_input(),
-                _options(),
+                guidance_options_input(),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
 
     @classmethod
-    @reported_by("Ovi Dual-Tower Sampler")
+    @checked
     def execute(
         cls,
         model,
@@ -172,4 +162,4 @@ class OviSampler(io.ComfyNode):
         return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 
-NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler, *GUIDANCE_NODES, *REMIX_NODES]
+NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler]

@@ -1,4 +1,4 @@
-"""VIDEO to files that say how they were made."""
+"""VIDEO to files that carry a mark of how they were made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import Types, io, ui
 
-from ..ovi_core.errors import reported_by
 from ..ovi_core.media import provenance
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
+from .boundary import checked
 from .decoding import CATEGORY
 
 MARKS = {"auto": "", "whole clip": provenance.GENERATED, "part of the clip": provenance.COMPOSITE, "off": None}
@@ -24,8 +24,8 @@ class OviSaveVideo(io.ComfyNode):
             node_id="OviSaveVideo",
             display_name="Save Ovi Video",
             category=CATEGORY,
-            description="Save a video as MP4 with a mark, for machines to read, that AI made it, with or without the "
-            "workflow, and signed with content credentials where you have a key.",
+            description="Saves a video as MP4 with a machine-readable mark that AI made it, with or without the "
+            "workflow, and signed with content credentials if you have a key.",
             search_aliases=[
                 "export video",
                 "save mp4",
@@ -40,27 +40,27 @@ class OviSaveVideo(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="video/Ovi",
-                    tooltip="Folder and beginning of the file's name in ComfyUI's output folder. %width%, %height%, "
-                    "%year%, %month%, %day%, %hour%, %minute% and %second% are filled in.",
+                    tooltip="Subfolder and start of the file name in ComfyUI's output folder. %width%, %height%, "
+                    "%year%, %month%, %day%, %hour%, %minute% and %second% are replaced.",
                 ),
                 io.Combo.Input(
                     "mark_as_ai",
                     options=list(MARKS),
                     default="auto",
-                    tooltip="What the mark (IPTC digital source type) says AI made. auto: the whole clip, or, behind "
-                    "Ovi AV Decode of a locked latent, part of it.",
+                    tooltip="What the mark (IPTC digital source type) says AI made. auto: the whole clip, or part of "
+                    "it if Ovi AV Decode decoded a locked latent.",
                 ),
                 io.Boolean.Input(
                     "embed_workflow",
                     default=True,
-                    tooltip="Keep the workflow in the file, so that it comes back when the file is dropped on the "
-                    "canvas. Off for files whose prompts nobody should read.",
+                    tooltip="Store the workflow in the file; dropping the file on the canvas restores it. Switch it "
+                    "off to keep prompts private.",
                 ),
                 io.Combo.Input(
                     "credentials",
                     options=list(SIGN),
                     default=SIGN[0],
-                    tooltip="Sign the file with C2PA content credentials. Needs c2pa-python and a key of yours: see "
+                    tooltip="Sign the file with C2PA content credentials. Needs c2pa-python and your own key, see "
                     "docs/provenance.md.",
                 ),
             ],
@@ -70,7 +70,7 @@ class OviSaveVideo(io.ComfyNode):
         )
 
     @classmethod
-    @reported_by("Save Ovi Video")
+    @checked
     def execute(
         cls,
         video,
@@ -79,7 +79,7 @@ class OviSaveVideo(io.ComfyNode):
         embed_workflow: bool = True,
         credentials: str = SIGN[0],
     ) -> io.NodeOutput:
-        signs = signer(credentials)  # what is missing is told before the clip is encoded
+        signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
         output = folder_paths.get_output_directory()
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(

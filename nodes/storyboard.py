@@ -7,24 +7,38 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import InputImpl, io
-from server import PromptServer
 from torch import Tensor
 
 from nodes import LoadImage
 
-from ..ovi_core.decoding.decode import TILED
-from ..ovi_core.errors import OviError, reported_by
-from ..ovi_core.media import drift_correction
+from ..ovi_core.errors import OviError
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling.guidance import parse_skip_layers
-from ..ovi_core.spec import VARIANTS
 from ..ovi_core.story import script as scripts
 from ..ovi_core.story.models import Models
 from ..ovi_core.story.plan import START_IMAGE, Settings
 from ..ovi_core.story.render import tell
 from ..ovi_core.story.shot_store import Store
+from . import notify
+from .boundary import checked
 from .clips import CATEGORY
-from .widgets import MAX_SIDE, overlap_input, schedule_inputs, skip_layers_input, solver_input, strength_input
+from .widgets import (
+    audio_vae_input,
+    correct_input,
+    model_input,
+    overlap_input,
+    seed_input,
+    shift_input,
+    size_inputs,
+    skip_layers_input,
+    solver_input,
+    steps_input,
+    strength_input,
+    text_encoder_input,
+    tiled_input,
+    variant_input,
+    video_vae_input,
+)
 
 NAME = "Ovi Storyboard"
 FOLDER = "ovi_stories"
@@ -44,60 +58,48 @@ def _inputs() -> list:
 
 
 def _models_and_script() -> list:
-    side = {"default": 960, "min": 32, "max": MAX_SIDE, "step": 32}
     return [
-        io.Model.Input("model", tooltip="An Ovi model."),
-        io.Clip.Input("clip", tooltip="umt5-xxl: CLIPLoader of type wan, or Load Ovi (all in one)."),
-        io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE."),
-        io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE."),
+        model_input(),
+        text_encoder_input(),
+        video_vae_input(),
+        audio_vae_input(),
         io.String.Input(
             "script",
             multiline=True,
             default="",
             placeholder=EXAMPLE,
-            tooltip="A line 'shot 5 s', or 'shot 5 s, go on' to go on from the shot before; below it scene:, speech:, "
-            "sound:, picture:, seed: and guidance:, each where needed. What stands above the first shot holds for all.",
+            tooltip="Each shot starts with a line 'shot 5 s', or 'shot 5 s, go on' to continue the shot before it. "
+            "Below it stand scene:, speech:, sound:, picture:, seed: and guidance:, where needed. Lines above the "
+            "first shot apply to all shots.",
         ),
-        io.Combo.Input(
-            "variant",
-            options=list(VARIANTS),
-            default="960x960_10s",
-            tooltip="The weights that will read the prompts: they decide how the sound's caption is written, and the "
-            "length of a shot that has none in the script.",
+        variant_input(
+            "The weights that will read the prompts. They decide how the audio caption is written, and the length of a "
+            "shot without a length in the script."
         ),
-        io.Int.Input("width", tooltip="Pixels, a multiple of 32.", **side),
-        io.Int.Input("height", tooltip="Pixels, a multiple of 32. Best near the variant's area.", **side),
+        *size_inputs(960, height="Pixels, a multiple of 32. Best near the variant's area."),
     ]
 
 
 def _joins() -> list:
     return [
-        overlap_input(0.04, "How much of a shot's end the shot that goes on from it begins with. It is shown once."),
-        io.Combo.Input(
-            "correct",
-            options=list(drift_correction.CORRECTIONS),
-            default=drift_correction.CORRECTIONS[0],
-            tooltip="Against colour, contrast and loudness that creep from shot to shot where they go on; as in Ovi "
-            "Join Clips.",
+        overlap_input(0.04, "How much of a shot's end starts the shot that continues it. It is shown once."),
+        correct_input(
+            "Against colour, contrast and loudness that drift between shots that continue one another, as in Ovi Join "
+            "Clips."
         ),
     ]
 
 
 def _sampling() -> list:
-    steps, shift = schedule_inputs()
     return [
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
+        seed_input(
+            "For shots without a seed in the script. A shot that continues another uses that one's seed plus 1.",
             control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="For shots that have none in the script; a shot that goes on takes that of the one before plus 1.",
         ),
-        steps,
-        strength_input("video_cfg", 4.0, "picture"),
+        steps_input(),
+        strength_input("video_cfg", 4.0, "video"),
         strength_input("audio_cfg", 3.0, "sound"),
-        shift,
+        shift_input(),
         solver_input(),
         skip_layers_input(),
     ]
@@ -109,21 +111,15 @@ def _advanced() -> list:
             "video_negative",
             default=Settings.video_negative,
             advanced=True,
-            tooltip="What the picture is to keep away from.",
+            tooltip="What the video avoids.",
         ),
         io.String.Input(
             "audio_negative",
             default=Settings.audio_negative,
             advanced=True,
-            tooltip="What the sound is to keep away from.",
+            tooltip="What the sound avoids.",
         ),
-        io.Combo.Input(
-            "tiled",
-            options=list(TILED),
-            default="auto",
-            advanced=True,
-            tooltip="Decode the picture in overlapping tiles: less memory, more time.",
-        ),
+        tiled_input("Decode the frames in overlapping tiles: less memory, more time.", advanced=True),
         io.Image.Input("start_image", optional=True, tooltip="First frame of the first shot."),
         io.String.Input(
             "farm",
@@ -143,13 +139,15 @@ class OviStoryboard(io.ComfyNode):
             node_id="OviStoryboard",
             display_name=NAME,
             category=CATEGORY,
-            description="A film from a script, shot by shot. Every shot is kept on disk: a run that was stopped goes "
-            "on where it was, and after a change only what depends on it is made anew.",
+            description="Makes a film from a script, shot by shot. Every shot is stored on disk: a stopped run "
+            "resumes, and after a change only the shots that depend on it are redone.",
             search_aliases=["script to film", "long video", "multi shot", "scenes", "movie", "resume"],
             inputs=_inputs(),
             outputs=[
-                io.Video.Output(display_name="video", tooltip="The film's file, for Save Video; not held in memory."),
-                io.String.Output(display_name="report", tooltip="Shots, times, seeds, and what is spoken, to read."),
+                io.Video.Output(
+                    display_name="video", tooltip="The film's file, for Save Video. It is not held in memory."
+                ),
+                io.String.Output(display_name="report", tooltip="Shots, times, seeds and speech, to read."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -173,7 +171,7 @@ class OviStoryboard(io.ComfyNode):
         return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
     @classmethod
-    @reported_by(NAME)
+    @checked
     def execute(
         cls,
         model,
@@ -216,7 +214,6 @@ class OviStoryboard(io.ComfyNode):
             audio_negative=audio_negative,
             tiled=tiled,
         )
-        node_id = cls.hidden.unique_id if cls.hidden else None
         film, report = tell(
             Models(model, clip, vae, audio_vae),
             script,
@@ -224,7 +221,7 @@ class OviStoryboard(io.ComfyNode):
             Store(Path(folder_paths.get_output_directory()) / FOLDER),
             lambda name: start_image if name == START_IMAGE else _picture(name),
             start_image is not None,
-            lambda line: _say(node_id, line),
+            lambda line: notify.show(cls, line),
             farm.strip(),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
@@ -252,13 +249,6 @@ def _picture(name: str) -> Tensor:
             accepted="a PNG, JPEG or WebP file",
             remedy="Open it in a picture editor and save it anew.",
         ) from error
-
-
-def _say(node_id: str | None, line: str) -> None:
-    """Show a line under the node while it runs."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and node_id is not None:
-        server.send_progress_text(line, node_id)
 
 
 NODES = [OviStoryboard]

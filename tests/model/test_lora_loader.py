@@ -54,7 +54,7 @@ def apply(model, tmp_path, monkeypatch):
 def notes(monkeypatch):
     """What the node tells the artist."""
     told: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.lora.tell", lambda node, node_id, given: told.extend(given))
+    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: told.extend(given))
     return told
 
 
