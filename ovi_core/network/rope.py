@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..spec import AUDIO_STEPS_PER_VIDEO_STEP
+from ..spec import AUDIO_PER_LATENT_FRAME
 
 AUDIO_START = "ovi_audio_start"
 """Transformer option: how many audio steps after the first picture the first sound begins; 0 where it is not there."""
@@ -40,21 +40,36 @@ def _rotations(angles: Tensor, device: torch.device) -> Tensor:
     return rearrange(table, "l p (i j) -> 1 l 1 p i j", i=2, j=2).to(device=device, dtype=torch.float32)
 
 
-def video_table(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Tensor:
-    """Table of a video of ``frames`` latent frames of ``height`` x ``width`` tokens; tokens run frame, row, column."""
-    grid = torch.meshgrid(torch.arange(frames), torch.arange(height), torch.arange(width), indexing="ij")
+def video_table(
+    frames: int, height: int, width: int, head_dim: int, device: torch.device, after: tuple[float, ...] = ()
+) -> Tensor:
+    """Table of a video of ``frames`` latent frames of ``height`` x ``width`` tokens; tokens run frame, row, column.
+
+    after: times, in latent frames, of single frames that follow the video.
+    """
+    times = torch.tensor([*range(frames), *after], dtype=torch.float64)
+    grid = torch.meshgrid(times, *(torch.arange(side, dtype=torch.float64) for side in (height, width)), indexing="ij")
     axes = zip(grid, axis_dims(head_dim), strict=True)
     return _rotations(torch.cat([_angles(axis.flatten(), dim) for axis, dim in axes], dim=-1), device)
 
 
-def audio_table(steps: int, head_dim: int, device: torch.device, start: float = 0.0) -> Tensor:
+def audio_table(
+    steps: int,
+    head_dim: int,
+    device: torch.device,
+    start: float = 0.0,
+    after: tuple[float, ...] = (),
+    scale: float = AUDIO_TIME_SCALE,
+) -> Tensor:
     """Table of ``steps`` audio latent steps: the time dimensions turn, the others pass through (angle 0).
 
     start: how many steps after the first latent frame the first audio step sounds.
+    after: positions, in audio steps, of further ones that follow.
+    scale: audio steps in units of latent frames.
     """
     time_dim = axis_dims(head_dim)[0]
-    turning = _angles((torch.arange(steps) + start) * AUDIO_TIME_SCALE, time_dim)
-    still = turning.new_zeros(steps, (head_dim - time_dim) // 2)
+    turning = _angles(torch.cat((torch.arange(steps) + start, torch.tensor(after))) * scale, time_dim)
+    still = turning.new_zeros(len(turning), (head_dim - time_dim) // 2)
     return _rotations(torch.cat((turning, still), dim=-1), device)
 
 
@@ -67,4 +82,4 @@ def window_start(window: Any) -> float:
         return 0.0
     anchor = getattr(window, "causal_anchor_index", None)
     first = window.index_list[0] if anchor is None else anchor
-    return window.modality_windows[1].index_list[0] - float(first * AUDIO_STEPS_PER_VIDEO_STEP)
+    return window.modality_windows[1].index_list[0] - float(first * AUDIO_PER_LATENT_FRAME)

@@ -1,8 +1,9 @@
-"""What one sampling run computes once."""
+"""What one sampling run fixes, and what it computes once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -10,23 +11,47 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Run:
-    """Results that stay the same in every step of one sampling run; they go when the run ends.
+class RunCache:
+    """Results that stay the same in every step of a run; they are freed with it.
 
-    The sampler hook in ``model.py`` puts one into ``transformer_options[Run.KEY]``. Without it (a bare call of the
-    transformer) every forward starts with an empty one.
-
-    follows: [B, 1, N] bool, where the packed latent is kept and follows the noise; None where nothing does.
+    The sampling hook puts one into ``transformer_options[RunCache.KEY]``. Without it (a bare call of the transformer)
+    every forward starts with an empty one.
     """
 
     KEY = "ovi_run"
 
-    def __init__(self, follows: Tensor | None = None) -> None:
-        self.follows = follows
+    def __init__(self) -> None:
         self._results: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The result of ``compute()``, from the first call with this ``key``."""
+        """The result of ``compute()``, from the first call with this ``key``.
+
+        An object may be part of the key: the cache keeps it alive, so no other one takes its identity.
+        """
         if key not in self._results:
             self._results[key] = compute()
         return self._results[key]
+
+
+@dataclass(eq=False)
+class SamplingRun(RunCache):
+    """The cache of a sampling run, and what the run fixes for calls of ComfyUI that pass no options on.
+
+    Attributes:
+        latent_shapes: of the latent's parts before ComfyUI packs them: [B, 48, T, H, W], [B, 20, L], or one of them.
+        follows: bool in the shape of the packed latent, where it is masked and follows the noise; None where nothing
+            does.
+        retained_frames: latent frames that every context window shows as they are in the whole clip.
+        chunk_tokens: see ``layers.in_chunks``; 0 for all at a time.
+        preview_audio: audio latent [20, L] of the first clip in the step that is previewed; None without an audio
+            tower.
+    """
+
+    latent_shapes: Sequence[Sequence[int]] = ()
+    follows: Tensor | None = None
+    retained_frames: Sequence[int] = ()
+    chunk_tokens: int = 0
+    preview_audio: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()

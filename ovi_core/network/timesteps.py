@@ -63,6 +63,11 @@ class TimestepShares:
         values, index = torch.unique(per_frame[..., 0] if constant else mask, return_inverse=True)
         return cls(values.float(), index)
 
+    def followed_by(self, stretches: int) -> TimestepShares:
+        """These shares, and after them ``stretches`` more that have the whole timestep."""
+        values = torch.cat((self.values, self.values.new_ones(1)))
+        return TimestepShares(values, torch.nn.functional.pad(self.index, (0, stretches), value=len(self.values)))
+
     def of_stretches(self, wanted: list[int], total: int) -> TimestepShares:
         """The shares of a part: those of ``wanted`` out of ``total`` latent frames or audio steps."""
         return TimestepShares(self.values, self.index.unflatten(1, (total, -1))[:, wanted].flatten(1))

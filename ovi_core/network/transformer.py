@@ -32,7 +32,8 @@ from .layers import (
     modulate,
     plain_norm,
 )
-from .run_cache import Run
+from .references import References
+from .run_cache import RunCache
 from .timesteps import TimestepShares, Waves
 from .weight_prefetch import Streaming, leaves
 
@@ -203,12 +204,17 @@ class AudioTower(Tower):
         """Tokens [B, L, D]."""
         return rearrange(self.patch_embedding(latent), "b d l -> b l d")
 
-    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
-        """Rope of the latent's tokens."""
+    def table(self, latent: Tensor, references: References, run: RunCache, options: dict) -> Tensor:
+        """Rope of the latent's tokens and of the voices after them."""
         windowed = "context_window" in options
         start = rope.window_start(options["context_window"]) if windowed else options.get(rope.AUDIO_START, 0.0)
+        after = references.voice_times()
+        scale = references.audio_time_scale
         steps, device = latent.shape[-1], latent.device
-        return run.once(("audio rope", steps, start, device), lambda: rope.audio_table(steps, HEAD_DIM, device, start))
+        return run.once(
+            ("audio rope", steps, start, after, scale, device),
+            lambda: rope.audio_table(steps, HEAD_DIM, device, start, after, scale),
+        )
 
     def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
         """What the head gives for each token, in the shape of ``latent``."""
@@ -242,10 +248,10 @@ class OviTransformer(Tower):
         padded = comfy.ldm.common_dit.pad_to_patch_size(latent, PATCH)
         return rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d")
 
-    def table(self, latent: Tensor, run: Run, options: dict) -> Tensor:
-        """Rope of the latent's tokens."""
-        grid, device = _grid(latent), latent.device
-        return run.once(("video rope", grid, device), lambda: rope.video_table(*grid, HEAD_DIM, device))
+    def table(self, latent: Tensor, references: References, run: RunCache, options: dict) -> Tensor:
+        """Rope of the latent's tokens and of the faces after them."""
+        grid, device, after = _grid(latent), latent.device, references.face_times()
+        return run.once(("video rope", grid, after, device), lambda: rope.video_table(*grid, HEAD_DIM, device, after))
 
     def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
         """What the head gives for each token, in the shape of ``latent``."""
@@ -267,7 +273,7 @@ class OviTransformer(Tower):
                 the single video cell that stands for no video (``latents.is_absent``).
             timestep: [B] in 0..1000.
             context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.
-            transformer_options: ComfyUI's; wrappers, patches and the current :class:`Run`.
+            transformer_options: ComfyUI's; wrappers, patches and the current :class:`RunCache`.
 
         Returns:
             As many as were given, 0 for what is absent; the video alone as a tensor, as ComfyUI expects it.
@@ -294,37 +300,51 @@ class OviTransformer(Tower):
         video_shares: TimestepShares | None = None,
         audio_shares: TimestepShares | None = None,
         keep_text_keys: bool = False,
+        face_references: Tensor | None = None,
+        voice_references: Tensor | None = None,
+        voice_lengths: tuple[int, ...] = (),
         **kwargs: Any,
     ) -> list[Tensor] | Tensor:
         given = [x] if isinstance(x, Tensor) else x
+        references = References(face_references, voice_references, voice_lengths)
         each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
         towers, asked, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
         contexts = [context if text is None else text for text in asked]
-        setup = self._set_up(towers, given, contexts, keep_text_keys, transformer_options)
-        tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, given, strict=True))
-        times = [tower.time_code(timestep, s, setup.waves) for tower, s in zip(towers, shares, strict=True)]
+        setup = self._set_up(towers, given, contexts, references, keep_text_keys, transformer_options)
+        whole = [references.appended(latent) for latent in given]
+        tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, whole, strict=True))
+        times = [
+            tower.time_code(timestep, references.shares(latent, s), setup.waves)
+            for tower, latent, s in zip(towers, given, shares, strict=True)
+        ]
         texts = [
             Text(keys, None if keys else tower.text_embedding(text))
             for tower, keys, text in zip(towers, setup.text_keys, contexts, strict=True)
         ]
         tokens = self._run_blocks(towers, tokens, times, texts, setup)
         out = [
-            tower.unembed(tower.head(t, time.embedding, time.index), latent)
-            for tower, t, time, latent in zip(towers, tokens, times, given, strict=True)
+            tower.unembed(tower.head(t, time.embedding, time.index), latent)[:, :, : clip.shape[2]]
+            for tower, t, time, latent, clip in zip(towers, tokens, times, whole, given, strict=True)
         ]
         return out if len(out) == 2 else out[0]
 
     @torch.compiler.disable
     def _set_up(
-        self, towers: Sequence[Any], given: list[Tensor], contexts: list[Tensor], keep: bool, options: dict
+        self,
+        towers: Sequence[Any],
+        given: list[Tensor],
+        contexts: list[Tensor],
+        references: References,
+        keep: bool,
+        options: dict,
     ) -> Setup:
         """Look up what the run has already computed, compute what it has not.
 
         Not compiled: ComfyUI's TorchCompileModel takes everything it reads from ``transformer_options`` for constant,
         so that a compiled forward would keep the options of the first one. What comes from here it looks at each time.
         """
-        run, device = options.get(Run.KEY) or Run(), contexts[0].device
-        tables = [tower.table(latent, run, options) for tower, latent in zip(towers, given, strict=True)]
+        run, device = options.get(RunCache.KEY) or RunCache(), contexts[0].device
+        tables = [tower.table(latent, references, run, options) for tower, latent in zip(towers, given, strict=True)]
         waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
         text_keys: list = [None] * len(towers)
         conditionings = tuple(options.get("uuids", ()))
