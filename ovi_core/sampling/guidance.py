@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..errors import OviError
+from ..stable_names import stable_name
 from .schedules import CONSTANT, WHOLE_RUN, Interval, Schedule, share_of_run
 
 
+@stable_name("guidance.TowerOptions")
 @dataclass(frozen=True)
 class TowerOptions:
     """What one tower's guidance does beside its strength.
@@ -30,6 +32,7 @@ class TowerOptions:
     skip_layers: str | None = None
 
 
+@stable_name("guidance.GuidanceOptions")
 class GuidanceOptions(NamedTuple):
     """Options of both towers."""
 

@@ -11,6 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from ..errors import OviError
 from ..network import circular_shift, cross_modal
 from ..network.layers import CHUNK_TOKENS
+from ..stable_names import stable_name
 from .schedules import WHOLE_RUN, Interval
 
 
@@ -28,6 +29,7 @@ def with_chunks(patcher: Any, chunk_tokens: int) -> Any:
     return patcher
 
 
+@stable_name("coupling.Coupling")
 @dataclass(frozen=True)
 class Coupling:
     """Strength of both directions: 1 as trained, 0 the other tower is not heard.
@@ -82,6 +84,7 @@ def _wrong_layers(found: str, num_layers: int) -> OviError:
 def couple(patcher: comfy.model_patcher.ModelPatcher, coupling: Coupling) -> comfy.model_patcher.ModelPatcher:
     """A copy of a MODEL with ``coupling``; several multiply."""
 
+    @stable_name("coupling.couple.<locals>.wrapper", holds=(coupling,))
     def wrapper(
         executor: Any, x: Any, sigma: Any, concat: Any, context: Any, control: Any, options: dict, **kwargs: Any
     ) -> Any:

@@ -12,11 +12,13 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import OviError
+from ..stable_names import stable_name
 
 ROUNDING = 1 + 1e-4  # a step that begins at the end of an interval is in it, wherever float32 put it
 KINDS = ("constant", "linear", "cosine", "points")
 
 
+@stable_name("schedules.Interval")
 @dataclass(frozen=True)
 class Interval:
     """A part of the run, both ends included."""
@@ -49,6 +51,7 @@ def share_of_run(sigma: float, model_sampling: Any) -> float:
     return high
 
 
+@stable_name("schedules.Schedule")
 @dataclass(frozen=True)
 class Schedule:
     """A strength over the run.
