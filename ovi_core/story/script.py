@@ -1,4 +1,4 @@
-"""The script of a story: shots in plain text, as an artist types them. Described in ``docs/storyboard.md``."""
+"""The script of a storyboard: shots in plain text, as users type them. Described in ``docs/storyboard.md``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from ..errors import OviError
 
 TEXTS = ("scene", "speech", "sound")
-"""Fields that may go on over several lines."""
+"""Fields that may take several lines."""
 FIELDS = (*TEXTS, "picture", "seed", "guidance")
 ACCEPTED = "lines such as 'shot 5 s, go on', then 'scene: …', 'speech: …', 'sound: …'"
 HIGHEST_SEED = 2**64 - 1
 HIGHEST_GUIDANCE = 30.0
+LONGEST_SHOT = 60.0
+"""Seconds, as Empty Ovi Latent takes them."""
+LONGEST_SCRIPT, LONGEST_TEXT = 500_000, 5_000
+"""Characters of a script, and of one field; a prompt has room for about 2,500."""
+MOST_LINES, MOST_SHOTS = 10_000, 1_000
 
-_HEADING = re.compile(r"shot\b(?:\s*\d*\s*:)?(?P<terms>.*)", re.IGNORECASE)
+_HEADING = re.compile(r"shot\b(?:\s*(?:\d+\s*)?:)?(?P<terms>.*)", re.IGNORECASE)
 _FIELD = re.compile(rf"(?P<name>{'|'.join(FIELDS)})\s*:(?P<text>.*)", re.IGNORECASE)
 _LABEL = re.compile(r"(?P<name>\w[\w ]{0,20}?)\s*:")
 _SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?:s|sec|secs|seconds?)?", re.IGNORECASE)
@@ -28,12 +33,12 @@ class Shot:
     Attributes:
         line: of its heading, counted from 1.
         seconds: None where the script does not say.
-        goes_on: it begins with the end of the shot before; otherwise it begins anew, with a cut.
+        goes_on: it starts with the end of the shot before; otherwise it starts with a cut.
         scene, sound: plain words.
         speech: one spoken line per row; the row's number is that of the line in the script.
         picture: file name of the first frame; may be empty.
         seed: None where the script does not say.
-        guidance: strengths for picture and sound; None where the script does not say.
+        guidance: strengths for video and audio; None where the script does not say.
     """
 
     line: int
@@ -48,15 +53,32 @@ class Shot:
 
 
 def parse(script: str) -> list[Shot]:
-    """The shots of a script, one at least.
+    """The shots of a script, at least one, in time linear in its length.
 
     Raises:
-        OviError: a line that cannot be read, told with its number.
+        OviError: a line that cannot be read, named by its number, or a script that is too long.
     """
+    _check_size(script)
     common, *shots = _sections(script.lstrip("\ufeff"))
     if not shots:
-        raise error(0, "no shot", ACCEPTED, "Begin each shot with a line 'shot 5 s', its scene below it.")
+        raise error(0, "no shot", ACCEPTED, "Start each shot with a line 'shot 5 s', its scene below it.")
+    if len(shots) > MOST_SHOTS:
+        found, accepted = f"a shot number {MOST_SHOTS + 1:,}", f"at most {MOST_SHOTS:,} shots"
+        raise error(shots[MOST_SHOTS].line, found, accepted, "Make several films and join them with Ovi Join Clips.")
     return [_shot(shot, common, first=shot is shots[0]) for shot in shots]
+
+
+def _check_size(script: str) -> None:
+    accepted = f"Unicode text of at most {LONGEST_SCRIPT:,} characters in {MOST_LINES:,} lines"
+    lines = len(script.splitlines()) if len(script) <= LONGEST_SCRIPT else 0
+    if not 0 < lines <= MOST_LINES and script:
+        found = f"{lines:,} lines" if lines else f"{len(script):,} characters"
+        raise error(0, found, accepted, "Make several films and join them with Ovi Join Clips.")
+    try:
+        script.encode()
+    except UnicodeEncodeError as problem:
+        line = len(script[: problem.start].splitlines()) or 1
+        raise error(line, "half of a character", accepted, "Delete that character.") from problem
 
 
 def error(line: int, found: str, accepted: str, remedy: str) -> OviError:
@@ -77,21 +99,21 @@ class _Section:
 
     def open(self, name: str, line: int, text: str) -> None:
         if name in self.fields:
-            raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or begin a shot.")
+            raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or start a shot.")
         self.fields[name], self.last = [(line, text)], name
 
     def go_on(self, line: int, row: str) -> None:
-        """Take a row that begins no field: it goes on with the last one."""
+        """Take a row that starts no field: it continues the last one."""
         indented, text = row[0].isspace(), row.strip()
         if self.last not in TEXTS:
-            remedy = "Begin it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
+            remedy = "Start it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
             raise error(line, f'"{_excerpt(text)}", which belongs to no field,', ACCEPTED, remedy)
         label = _LABEL.match(text)
         if label and not indented:
             near = difflib.get_close_matches(label["name"].lower(), FIELDS, n=1, cutoff=0.75)
             if near or self.last != "speech":
                 wanted = f"Write '{near[0]}:'" if near else f"Write one of {', '.join(FIELDS)}"
-                remedy = f"{wanted}; or, to go on with the {self.last}, begin the line with a blank."
+                remedy = f"{wanted}; or, to continue the {self.last}, start the line with a blank."
                 raise error(line, f"'{label['name']}:', which is no field,", ACCEPTED, remedy)
         self.fields[self.last].append((line, text))
 
@@ -114,12 +136,13 @@ def _sections(script: str) -> list[_Section]:
 def _shot(section: _Section, common: _Section, first: bool) -> Shot:
     seconds, goes_on = _terms(section)
     if goes_on and first:
-        raise error(section.line, "'go on'", "a first shot that begins anew", "Take 'go on' out of the first shot.")
+        remedy = "Take 'go on' out of the first shot."
+        raise error(section.line, "'go on'", "a first shot that starts with a cut", remedy)
     if goes_on and "picture" in section.fields:
         raise error(
             section.fields["picture"][0][0],
             "a picture for a shot that goes on",
-            "a picture only where a shot begins anew",
+            "a picture only where a shot starts with a cut",
             "Delete the picture, which is the end of the shot before, or write 'cut' instead of 'go on'.",
         )
     # A shot that goes on takes its picture from the shot before, and its seed after it.
@@ -129,10 +152,10 @@ def _shot(section: _Section, common: _Section, first: bool) -> Shot:
         line=section.line,
         seconds=seconds,
         goes_on=goes_on,
-        scene=_joined(fields.get("scene", [])),
-        speech=_at_their_lines(fields.get("speech", [])),
-        sound=_joined(fields.get("sound", [])),
-        picture=_joined(fields.get("picture", [])),
+        scene=_joined("scene", fields),
+        speech=_at_their_lines("speech", fields),
+        sound=_joined("sound", fields),
+        picture=_joined("picture", fields),
         seed=_seed(fields["seed"][0]) if "seed" in fields else None,
         guidance=_guidance(fields["guidance"][0]) if "guidance" in fields else None,
     )
@@ -160,47 +183,63 @@ def _terms(section: _Section) -> tuple[float | None, bool]:
                 section.line,
                 f"\"{_excerpt(term)}\" behind 'shot'",
                 "a length and 'cut' or 'go on', as in 'shot 5 s, go on'",
-                "Correct the heading; or, if the line is part of a text, begin it with a blank.",
+                "Correct the heading; or, if the line is part of a text, start it with a blank.",
             )
-    if seconds == 0:
-        raise error(section.line, "a length of 0 s", "a length above 0 s", "Write 'shot 5 s' or 'shot 10 s'.")
+    if seconds is not None and not 0 < seconds <= LONGEST_SHOT:
+        found = f"a length of {seconds:g} s"
+        accepted = f"a length above 0 s, up to {LONGEST_SHOT:g} s"
+        raise error(section.line, found, accepted, "Write 'shot 5 s' or 'shot 10 s'.")
     return seconds, way == "go on"
 
 
-def _joined(rows: list[tuple[int, str]]) -> str:
-    return " ".join(text for _, text in rows if text)
+def _rows(name: str, fields: dict[str, list[tuple[int, str]]]) -> list[tuple[int, str]]:
+    """The rows of a field, each with its line.
+
+    Raises:
+        OviError: together they are too long.
+    """
+    rows = fields.get(name, [])
+    length = sum(len(text) for _, text in rows)
+    if length > LONGEST_TEXT:
+        accepted = f"at most {LONGEST_TEXT:,} characters"
+        raise error(rows[0][0], f"'{name}:' of {length:,} characters", accepted, "Shorten it.")
+    return rows
 
 
-def _at_their_lines(rows: list[tuple[int, str]]) -> str:
+def _joined(name: str, fields: dict[str, list[tuple[int, str]]]) -> str:
+    return " ".join(text for _, text in _rows(name, fields) if text)
+
+
+def _at_their_lines(name: str, fields: dict[str, list[tuple[int, str]]]) -> str:
     """Rows below one another, each in the line in which it stands in the script."""
-    texts = dict(rows)
+    texts = dict(_rows(name, fields))
     return "\n".join(texts.get(line, "") for line in range(1, max(texts, default=0) + 1)) if any(texts.values()) else ""
 
 
 def _seed(row: tuple[int, str]) -> int:
     line, text = row
-    if not (text.isdecimal() and int(text) <= HIGHEST_SEED):
-        raise error(
-            line, f'the seed "{_excerpt(text)}"', f"a whole number from 0 to {HIGHEST_SEED}", "Write 'seed: 7'."
-        )
-    return int(text)
+    digits = text.lstrip("0") or text[:1]
+    if digits.isdecimal() and len(digits) <= len(str(HIGHEST_SEED)) and int(digits) <= HIGHEST_SEED:
+        return int(digits)
+    found, accepted = f'the seed "{_excerpt(text)}"', f"a whole number from 0 to {HIGHEST_SEED}"
+    raise error(line, found, accepted, "Write 'seed: 7'.")
 
 
 def _guidance(row: tuple[int, str]) -> tuple[float, float]:
     line, text = row
     parts = text.replace(",", " ").split()
     try:
-        picture, sound = (float(part) for part in parts)
+        video, audio = (float(part) for part in parts)
     except ValueError:
-        picture = sound = -1.0
-    if not (0 <= picture <= HIGHEST_GUIDANCE and 0 <= sound <= HIGHEST_GUIDANCE):
+        video = audio = -1.0
+    if not (0 <= video <= HIGHEST_GUIDANCE and 0 <= audio <= HIGHEST_GUIDANCE):
         raise error(
             line,
             f'the guidance "{_excerpt(text)}"',
             f"two numbers from 0 to {HIGHEST_GUIDANCE:g}, for picture and sound",
             "Write 'guidance: 4, 3'.",
         )
-    return picture, sound
+    return video, audio
 
 
 def _excerpt(text: str, longest: int = 60) -> str:
