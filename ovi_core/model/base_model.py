@@ -8,6 +8,8 @@ guidance) needs the shapes to take the pack apart. One part alone: see ``latents
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -24,10 +26,11 @@ from torch.nn.functional import max_pool3d
 
 from ..errors import OviError
 from ..latents.denoise_mask import follows
-from ..network.run_cache import Run
+from ..network.run_cache import RunCache, SamplingRun
 from ..network.timesteps import TimestepShares
 from ..network.transformer import PATCH, OviTransformer
 from ..spec import TEXT_LENGTH
+from ..stable_names import stable_name
 from . import checkpoint, memory_estimate
 from .latent_format import OviLatentFormat
 
@@ -58,20 +61,29 @@ class OviModelConfig(comfy.supported_models_base.BASE):
         return super().process_unet_state_dict_for_saving(checkpoint.to_published_keys(state_dict))
 
 
+@stable_name("model.Ovi")
 class Ovi(comfy.model_base.BaseModel):
     """ComfyUI's side of the twin transformer."""
 
     def __init__(self, model_config: OviModelConfig, device: Any = None):
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=OviTransformer)
-        self.latent_shapes: list = []
-        self.current_run: Run | None = None
-        self.retained_frames: list[int] = []
-        self.chunk_tokens = 0
+        self.sampling_run: SamplingRun | None = None
+        self._last_shapes: Sequence[Sequence[int]] = ()
 
     @property
     def num_layers(self) -> int:
         """Number of block pairs."""
         return self.diffusion_model.config.num_layers
+
+    @contextmanager
+    def sampling(self, run: SamplingRun) -> Iterator[None]:
+        """Put ``run`` where ComfyUI's calls without options find it, and the one before back, however the run ends."""
+        before, self._last_shapes = self.sampling_run, run.latent_shapes
+        self.sampling_run = self.latent_format.sampling_run = run
+        try:
+            yield
+        finally:
+            self.sampling_run = self.latent_format.sampling_run = before
 
     # -- latents ------------------------------------------------------------------------------------------------
 
@@ -82,8 +94,10 @@ class Ovi(comfy.model_base.BaseModel):
             return NestedTensor([scale(video), *audio])
         if latent.ndim == 5:
             return scale(latent)
-        if latent.shape[1] == 1 and len(self.latent_shapes) == 2:
-            parts = comfy.utils.unpack_latents(latent, self.latent_shapes)
+        # before 0.30 ComfyUI also asks for the scale of a packed prediction when the run has ended
+        shapes = self._last_shapes if self.sampling_run is None else self.sampling_run.latent_shapes
+        if len(shapes) == 2 and latent.shape[1:] == (1, sum(math.prod(shape[1:]) for shape in shapes)):
+            parts = comfy.utils.unpack_latents(latent, shapes)
             return comfy.utils.pack_latents([scale(parts[0]), parts[1]])[0]
         return latent
 
@@ -98,17 +112,26 @@ class Ovi(comfy.model_base.BaseModel):
 
         Where the noise mask says ``latents.FOLLOW`` it is shown at the noise level of the step.
         """
-        if self.current_run is None or self.current_run.follows is None:
+        run = self.sampling_run
+        if run is None or run.follows is None:
             return latent_image
         noised = super().scale_latent_inpaint(sigma=sigma, noise=noise, latent_image=latent_image, **kwargs)
-        return torch.where(self.current_run.follows, noised, latent_image)
+        return torch.where(run.follows, noised, latent_image)
 
-    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
-        """Bytes beside the weights that ComfyUI keeps free for a forward; see ``memory``."""
-        tokens = memory_estimate.tokens_of(input_shape, self.latent_shapes)
+    def preview_video(self, x0: Tensor) -> Tensor:
+        """The video part of a step's packed prediction ``x0``; the preview shows the audio part under it."""
+        run = self.sampling_run or SamplingRun()
+        video, *audio = comfy.utils.unpack_latents(x0, run.latent_shapes)
+        run.preview_audio = audio[0][0] if audio else None
+        return video
+
+    def memory_required(self, input_shape: Any, cond_shapes: Any = None, **_: Any) -> float:
+        """Bytes beside the weights that ComfyUI keeps free for a forward; see ``memory_estimate``."""
+        run = self.sampling_run or SamplingRun()
+        tokens = memory_estimate.tokens_of(input_shape, run.latent_shapes)
         itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
         return memory_estimate.activation_bytes(
-            self.diffusion_model.config, input_shape[0], *tokens, itemsize, self.chunk_tokens
+            self.diffusion_model.config, input_shape[0], *tokens, itemsize, run.chunk_tokens
         )
 
     # -- conditioning -------------------------------------------------------------------------------------------
@@ -116,7 +139,8 @@ class Ovi(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict:
         """What goes into every forward of one conditioning; called once a run."""
         out = super().extra_conds(**kwargs)
-        out["latent_shapes"] = comfy.conds.CONDConstant(kwargs["latent_shapes"])
+        shapes = kwargs.get("latent_shapes") or [kwargs["noise"].shape]
+        out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         text = kwargs.get("cross_attn")
         prompt_type = kwargs.get("prompt_type", "conditioning")
         audio_text = kwargs.get(AUDIO_TEXT, text)
@@ -124,7 +148,7 @@ class Ovi(comfy.model_base.BaseModel):
         out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type))
         out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type))
         out["keep_text_keys"] = comfy.conds.CONDConstant(self._may_keep_text_keys(kwargs))
-        shares = self._shares(kwargs.get("denoise_mask"))
+        shares = self._shares(kwargs.get("denoise_mask"), shapes)
         for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):
             if share is not None:
                 out[name] = comfy.conds.CONDConstant(share)
@@ -155,23 +179,14 @@ class Ovi(comfy.model_base.BaseModel):
         step = self.memory_required((2 * noise.shape[0], *noise.shape[1:]))
         return 2 * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
 
-    def _shares(self, denoise_mask: Tensor | None) -> tuple[TimestepShares | None, TimestepShares | None]:
+    def _shares(
+        self, denoise_mask: Tensor | None, latent_shapes: Sequence[Sequence[int]]
+    ) -> tuple[TimestepShares | None, TimestepShares | None]:
         """Timestep shares of the video and audio tokens under a noise mask packed like the latent."""
         if denoise_mask is None:
             return None, None
-        run = self.current_run or Run()
-        return run.once(("shares", id(denoise_mask)), lambda: self._shares_of(denoise_mask))
-
-    def _shares_of(self, denoise_mask: Tensor) -> tuple[TimestepShares | None, TimestepShares | None]:
-        noise = denoise_mask.masked_fill(follows(denoise_mask), 1)
-        video, *audio = comfy.utils.unpack_latents(noise, self.latent_shapes)
-        # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
-        tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
-        frames = video.shape[2]
-        return (
-            TimestepShares.of_mask(tokens.flatten(1), frames),
-            TimestepShares.of_mask(audio[0].float().amax(dim=1), audio[0].shape[-1]) if audio else None,
-        )
+        run = self.sampling_run or RunCache()
+        return run.once(("timestep shares", denoise_mask), lambda: _shares_of(denoise_mask, latent_shapes))
 
     # -- sampling and weights -----------------------------------------------------------------------------------
 
@@ -193,19 +208,34 @@ class Ovi(comfy.model_base.BaseModel):
 
     def resize_cond_for_context_window(self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kw: Any) -> Any:
         """For ComfyUI's context windows: the timestep shares of what a window shows; None for everything else."""
+        run = self.sampling_run or SamplingRun()
         if cond_key == "video_shares":
             anchor = getattr(window, "causal_anchor_index", None)
             shown = [*([] if anchor is None else [anchor]), *window.index_list]
-            for frame in self.retained_frames:
+            for frame in run.retained_frames:
                 shown[frame] = frame
         elif cond_key == "audio_shares":
             window = window.modality_windows[1]
             shown = window.index_list
         else:
             return None
-        shares, run = cond_value.cond, self.current_run or Run()
-        part = run.once((cond_key, id(shares), tuple(shown)), lambda: shares.of_stretches(shown, window.total_frames))
+        shares = cond_value.cond
+        part = run.once((cond_key, shares, tuple(shown)), lambda: shares.of_stretches(shown, window.total_frames))
         return comfy.conds.CONDConstant(part)
+
+
+def _shares_of(
+    denoise_mask: Tensor, latent_shapes: Sequence[Sequence[int]]
+) -> tuple[TimestepShares | None, TimestepShares | None]:
+    noise = denoise_mask.masked_fill(follows(denoise_mask), 1)
+    video, *audio = comfy.utils.unpack_latents(noise, latent_shapes)
+    # A token of 2x2 cells is as free as its freest cell; an odd edge is padded to a token of its own.
+    tokens = max_pool3d(video[:, :1].float(), PATCH, ceil_mode=True)
+    frames = video.shape[2]
+    return (
+        TimestepShares.of_mask(tokens.flatten(1), frames),
+        TimestepShares.of_mask(audio[0].float().amax(dim=1), audio[0].shape[-1]) if audio else None,
+    )
 
 
 def require_ovi(patcher: comfy.model_patcher.ModelPatcher, input: str = "model") -> Ovi:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 
 import comfy.latent_formats
-import comfy.utils
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from ..network.run_cache import SamplingRun
 
 WIDTH, LARGEST = 160, 512
 """Pixels: what a preview is made wide, and ComfyUI's default for its longer side, beyond which nothing is enlarged."""
@@ -30,16 +31,10 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
     """Wan 2.2's latents, with a preview that shows the sound beside them.
 
     Attributes:
-        sound: audio latent [20, L] of the first clip in the step that is previewed, None without an audio tower.
+        sampling_run: the run that is previewed, which has the audio of its last step; None outside of one.
     """
 
-    sound: Tensor | None = None
-
-    def hear(self, x0: Tensor, shapes: list) -> Tensor:
-        """Keep the sound of the prediction ``x0``, packed as ComfyUI samples it; returns its video part."""
-        video, *audio = comfy.utils.unpack_latents(x0, shapes)
-        self.sound = audio[0][0] if audio else None
-        return video
+    sampling_run: SamplingRun | None = None
 
     def latent_rgb_factors_reshape(self, x0: Tensor) -> Tensor:
         """The first frame of a video latent [B, 48, T, H, W] and, where something was heard, the strip under it.
@@ -51,18 +46,19 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
             video is the cell that stands for no video.
         """
         frame = x0[:1, :, 0]
-        if self.sound is None:
+        audio = None if self.sampling_run is None else self.sampling_run.preview_audio
+        if audio is None:
             return frame
         height, width = frame.shape[-2:]
         alone = height * width == 1
         if alone:
-            width = min(max(self.sound.shape[-1], WIDTH), LARGEST)
+            width = min(max(audio.shape[-1], WIDTH), LARGEST)
         else:
-            wanted = max(math.ceil(self.sound.shape[-1] / width), math.ceil(WIDTH / width))
+            wanted = max(math.ceil(audio.shape[-1] / width), math.ceil(WIDTH / width))
             scale = max(1, min(wanted, LARGEST // max(height, width)))
             frame = interpolate(frame, scale_factor=scale, mode="bilinear")
             width *= scale
-        strip = self._cells(brightness(self.sound, width).to(frame))
+        strip = self._cells(brightness(audio, width).to(frame))
         return strip if alone else torch.cat((frame, strip), dim=-2)
 
     def _cells(self, bright: Tensor) -> Tensor:

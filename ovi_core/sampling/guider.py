@@ -28,10 +28,20 @@ POSITIVE, NEGATIVE, ALONE = range(3)  # roles: places in the list of conditionin
 
 
 class OviGuider(comfy.samplers.CFGGuider):
-    """ComfyUI's guider with two strengths and skipped layers; all prompts still run as one batch of ComfyUI's."""
+    """ComfyUI's guider with two strengths and skipped layers; all prompts still run as one batch of ComfyUI's.
 
-    def __init__(self, model_patcher: comfy.model_patcher.ModelPatcher, guidance: Guidance):
+    Args:
+        latent_input: name of the node's input that gives the latent, for errors.
+    """
+
+    def __init__(
+        self,
+        model_patcher: comfy.model_patcher.ModelPatcher,
+        guidance: Guidance,
+        latent_input: str = "latent_image",
+    ):
         super().__init__(model_patcher)
+        self.latent_input = latent_input
         self.guidance = guidance
         self.cfg = guidance.video_cfg
         self.model_options: dict = comfy.model_patcher.create_model_options_clone(model_patcher.model_options)
@@ -49,8 +59,8 @@ class OviGuider(comfy.samplers.CFGGuider):
         self.inner_set_conds(conditionings)
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
-        joint.parts(latent_image, "latent_image")
-        denoise_mask.check_mask(kwargs.get("denoise_mask"), "latent_image")
+        joint.parts(latent_image, self.latent_input)
+        denoise_mask.check_mask(kwargs.get("denoise_mask"), self.latent_input)
         return super().sample(noise, latent_image, *args, **kwargs)
 
     def inner_sample(self, *args: Any, **kwargs: Any) -> Any:

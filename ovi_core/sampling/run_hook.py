@@ -1,9 +1,9 @@
-"""What happens around one sampling run."""
+"""What happens around one sampling run, whichever guider and sampler it has."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.sample
@@ -12,37 +12,17 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
+from ..latents import denoise_mask as masks
 from ..latents import joint
-from ..latents.denoise_mask import FOLLOW, HELD, is_held, is_kept
-from ..latents.denoise_mask import follows as where_following
 from ..model.base_model import Ovi
 from ..network.layers import CHUNK_TOKENS
-from ..network.run_cache import Run
+from ..network.run_cache import RunCache, SamplingRun
+from ..stable_names import stable_name
+from .guider import OviGuider
 from .schedules import ROUNDING
 
 
-def freeing(mask: Tensor, model_sampling: Any, other: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
-    """ComfyUI's ``denoise_mask_function`` for a mask of which something is held until later in the run, else None.
-
-    Args:
-        mask: as ComfyUI fits it to the latent, [B, 1, N] or [B, C, T, H, W].
-        other: another node's function, called with what this one gives.
-    """
-    held = is_held(mask)
-    if not held.any():
-        return None
-    level = torch.zeros_like(mask)
-    for value in mask[held].unique().tolist():
-        level[mask == value] = ROUNDING * model_sampling.percent_to_sigma(2 - value / HELD)
-
-    def free(sigma: Tensor, mask: Tensor, extra_options: dict) -> Tensor:
-        now = sigma.reshape(-1, *[1] * (mask.ndim - 1))
-        mask = torch.where(held, torch.where(now > level, FOLLOW, 1.0), mask)
-        return mask if other is None else other(sigma, mask, extra_options=extra_options)
-
-    return free
-
-
+@stable_name("model.sample_hook", defaults=(None, None, False, None, ()))
 def sample_hook(
     executor: Any,
     noise: Tensor,
@@ -53,64 +33,112 @@ def sample_hook(
     callback: Any = None,
     disable_pbar: bool = False,
     seed: int | None = None,
-    latent_shapes: Any = (),
+    *more: Any,
+    latent_shapes: Any = None,
+    **named: Any,
 ) -> Tensor:
-    """Around one sampling run (host's OUTER_SAMPLE): keep the latent's shapes, open and close the :class:`Run`.
+    """Around one sampling run (ComfyUI's OUTER_SAMPLE), with latents packed as [B, 1, N] or one part as it is.
 
-    What the mask keeps comes back bit for bit, whichever sampler ran and wherever it stopped; so does the cell that
-    stands for no video.
+    What is masked comes back bit for bit, whichever sampler ran and wherever it stopped; so does the cell that stands
+    for no video.
+
+    Raises:
+        OviError: a latent that is not Ovi's.
     """
-    joint.check_shapes(latent_shapes, "latent_image")
+    guider, shapes = executor.class_obj, latent_shapes or [latent_image.shape]
+    if not isinstance(guider, OviGuider):  # which has looked at it, before ComfyUI packed it
+        joint.check_shapes(shapes, "latent_image")
+    model = guider.model_patcher.model
+    run = _run_of(guider.model_options, denoise_mask, shapes)
+    noise = _whole_noise(noise, latent_image, run, seed)
+    _add_options(guider.model_options, run, denoise_mask, model.model_sampling)
+    settings = (sampler, sigmas, denoise_mask, _with_preview(callback, model), disable_pbar, seed, *more)
+    with model.sampling(run):
+        result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes, **named)
+    return _with_masked(result, latent_image, denoise_mask, shapes)
+
+
+def _run_of(model_options: dict, denoise_mask: Tensor | None, shapes: Sequence[Sequence[int]]) -> SamplingRun:
+    """The run of a guider with these options."""
+    follows = None if denoise_mask is None else masks.follows(denoise_mask)
+    return SamplingRun(
+        latent_shapes=shapes,
+        follows=follows if follows is not None and follows.any() else None,
+        retained_frames=getattr(model_options.get("context_handler"), "latent_retain_index_list", ()),
+        chunk_tokens=model_options.get("transformer_options", {}).get(CHUNK_TOKENS, 0),
+    )
+
+
+def _whole_noise(noise: Tensor, latent_image: Tensor, run: SamplingRun, seed: int | None) -> Tensor:
+    """The noise of the whole latent where "add noise: disable" gives zeros.
+
+    These have the first part's shape only. And what follows the noise needs some, which ``seed`` gives.
+    """
     if noise.shape != latent_image.shape and not noise.any():
-        # "add noise: disable" makes zeros of the first part's shape only
         noise = torch.zeros_like(latent_image)
-    follows = None if denoise_mask is None else where_following(denoise_mask)
-    if follows is None or not follows.any():
-        follows = None
-    elif not noise.any():
-        drawn = _noise_of(seed, latent_image, latent_shapes)
-        noise = torch.where(follows.to(noise.device), drawn.to(noise), noise)
-    guider = executor.class_obj
-    model, run = guider.model_patcher.model, Run(follows)
-    model.latent_shapes, model.current_run = latent_shapes, run
-    windows = guider.model_options.get("context_handler")
-    model.retained_frames = getattr(windows, "latent_retain_index_list", [])
-    options = guider.model_options.setdefault("transformer_options", {})
-    options[Run.KEY] = run
-    model.chunk_tokens = options.get(CHUNK_TOKENS, 0)
-    if follows is not None:
-        other = guider.model_options.get("denoise_mask_function")
-        free = freeing(denoise_mask, model.model_sampling, other)
-        if free is not None:
-            guider.model_options["denoise_mask_function"] = free
-    settings = (sampler, sigmas, denoise_mask, _hearing(callback, model, latent_shapes), disable_pbar, seed)
-    try:
-        result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes)
-    finally:
-        model.current_run = model.latent_format.sound = None
-    if denoise_mask is not None:
-        result = torch.where(is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
-    if joint.is_absent(latent_shapes[0]):
-        cell = math.prod(latent_shapes[0][1:])
-        result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
-    return result
+    if run.follows is None or noise.any():
+        return noise
+    drawn = _noise_of(seed, latent_image, run.latent_shapes)
+    return torch.where(run.follows.to(noise.device), drawn.to(noise), noise)
 
 
-def _hearing(callback: Any, model: Ovi, shapes: list) -> Any:
-    """ComfyUI's callback of a step, before which the preview gets to know the step's sound."""
-
-    def heard(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
-        model.latent_format.hear(x0, shapes)
-        return callback(step, x0, x, steps)
-
-    return callback and heard
-
-
-def _noise_of(seed: int | None, latent_image: Tensor, shapes: list) -> Tensor:
-    """The noise ComfyUI draws for ``seed``, in the form of the latent: a second stage adds none, but what follows the
-    noise needs it.
-    """
+def _noise_of(seed: int | None, latent_image: Tensor, shapes: Sequence[Sequence[int]]) -> Tensor:
+    """The noise that ComfyUI draws for ``seed``, in the form of the latent."""
     if len(shapes) == 1:
         return comfy.sample.prepare_noise(latent_image, seed or 0)
     both = NestedTensor(comfy.utils.unpack_latents(latent_image, shapes))
     return comfy.utils.pack_latents(comfy.sample.prepare_noise(both, seed or 0).unbind())[0]
+
+
+def _add_options(model_options: dict, run: SamplingRun, denoise_mask: Tensor | None, model_sampling: Any) -> None:
+    """Put into the options of this run alone: its cache, and what frees a part of the mask in the middle of it."""
+    model_options.setdefault("transformer_options", {})[RunCache.KEY] = run
+    if denoise_mask is None or run.follows is None:
+        return
+    free = _freeing(denoise_mask, model_sampling, model_options.get("denoise_mask_function"))
+    if free is not None:
+        model_options["denoise_mask_function"] = free
+
+
+def _freeing(mask: Tensor, model_sampling: Any, other: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
+    """ComfyUI's ``denoise_mask_function`` for a mask of which something is held until later in the run, else None.
+
+    Args:
+        mask: as ComfyUI fits it to the latent, [B, 1, N] or [B, C, T, H, W].
+        other: another node's function, called with what this one gives.
+    """
+    held = masks.is_held(mask)
+    if not held.any():
+        return None
+    level = torch.zeros_like(mask)
+    for value in mask[held].unique().tolist():
+        level[mask == value] = ROUNDING * model_sampling.percent_to_sigma(2 - value / masks.HELD)
+
+    def free(sigma: Tensor, mask: Tensor, extra_options: dict, **named: Any) -> Tensor:
+        now = sigma.reshape(-1, *[1] * (mask.ndim - 1))
+        mask = torch.where(held, torch.where(now > level, masks.FOLLOW, 1.0), mask)
+        return mask if other is None else other(sigma, mask, extra_options=extra_options, **named)
+
+    return free
+
+
+def _with_preview(callback: Any, model: Ovi) -> Any:
+    """ComfyUI's callback of a step, before which the preview gets the step's audio."""
+
+    def preview(step: int, x0: Tensor, *more: Any, **named: Any) -> Any:
+        model.preview_video(x0)
+        return callback(step, x0, *more, **named)
+
+    return callback and preview
+
+
+def _with_masked(
+    result: Tensor, latent_image: Tensor, denoise_mask: Tensor | None, shapes: Sequence[Sequence[int]]
+) -> Tensor:
+    """``result`` with what is masked, and the cell that stands for no video, from ``latent_image``."""
+    if denoise_mask is not None:
+        result = torch.where(masks.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+    if joint.is_absent(shapes[0]):
+        cell = math.prod(shapes[0][1:])
+        result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)
+    return result

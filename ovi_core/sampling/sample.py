@@ -12,7 +12,6 @@ import latent_preview
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import denoise_mask, joint
 from . import solvers
 from .guidance import Guidance
 from .guider import OviGuider
@@ -62,9 +61,7 @@ def sample(
         OviError: a latent that is not Ovi's, or text of the wrong encoder.
     """
     samples = latent["samples"]
-    joint.parts(samples, "latent")
-    denoise_mask.check_mask(latent.get("noise_mask"), "latent")
-    guider = OviGuider(patcher, guidance)
+    guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     result = guider.sample(

@@ -121,7 +121,7 @@ def _watched(model: Any, step: Step) -> Any:
         **named: Any,
     ) -> Any:
         def told(index: int, x0: Any, x: Any, steps: int) -> None:
-            video = model.model.latent_format.hear(x0, model.model.latent_shapes)
+            video = model.model.preview_video(x0)
             preview = previewer and previewer.decode_latent_to_preview_image("JPEG", video)
             step(index + 1, steps, preview)
 

@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from native_cases import TINY, empty_latent, sample, text, tiny_wan, write_tiny
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model.base_model import Ovi
-from ovi_native.ovi_core.network.run_cache import Run
+from ovi_native.ovi_core.network.run_cache import RunCache
 from ovi_native.ovi_core.network.transformer import OviTransformer
 from safetensors.torch import save_file
 
@@ -94,14 +94,14 @@ def tensors(thing):
     """Every tensor inside ``thing``."""
     if isinstance(thing, torch.Tensor):
         yield thing
-    elif isinstance(thing, (list, tuple, dict, Run)):
-        inner = vars(thing) if isinstance(thing, Run) else thing
+    elif isinstance(thing, (list, tuple, dict, RunCache)):
+        inner = vars(thing) if isinstance(thing, RunCache) else thing
         for part in inner.values() if isinstance(inner, dict) else inner:
             yield from tensors(part)
 
 
 class Watch:
-    """A clone of a model that notes, weakly, each forward's Run and the tensors it holds."""
+    """A clone of a model that notes, weakly, each forward's RunCache and the tensors it holds."""
 
     def __init__(self, model):
         self.model, self.runs, self.held, self.shapes = model.clone(), set(), [], set()
@@ -109,8 +109,8 @@ class Watch:
 
     def look(self, executor, x, timestep, context, options, **more):
         out = executor(x, timestep, context, options, **more)
-        self.runs.add(weakref.ref(options[Run.KEY]))
-        for tensor in tensors(options[Run.KEY]):
+        self.runs.add(weakref.ref(options[RunCache.KEY]))
+        for tensor in tensors(options[RunCache.KEY]):
             self.held.append(weakref.ref(tensor))
             self.shapes.add(tuple(tensor.shape[-2:]))
         return out
@@ -138,7 +138,7 @@ def test_a_run_that_fails_leaves_nothing_behind(files):
         sample(watch.model)
     gc.collect()
     assert watch.gone()
-    assert watch.model.model.current_run is None
+    assert watch.model.model.sampling_run is None
 
 
 def test_a_guider_that_the_host_caches_keeps_no_run(files):

@@ -12,6 +12,7 @@ import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from ovi_native.ovi_core.latents import denoise_mask
+from ovi_native.ovi_core.network.run_cache import SamplingRun
 from PIL import Image
 from sampler_cases import each_sampler, own_sampler
 
@@ -65,7 +66,7 @@ def test_the_strip_follows_the_sound_under_every_sampler(model, shown, sample):
         inside = (sounding == 6) | (sounding == 7)
         assert columns[inside].min() > 60
         assert np.allclose(columns[~inside], silent[~inside], atol=1)
-    assert model.model.latent_format.sound is None
+    assert model.model.latent_format.sampling_run is None
 
 
 def test_each_channel_is_a_row_of_its_own(model, shown):
@@ -84,9 +85,9 @@ def test_the_picture_is_the_hosts(model, shown):
     torch.manual_seed(0)
     video, audio = torch.randn(2, 48, 3, 4, 6) * 0.3, torch.randn(2, 20, 10)
     packed, shapes = comfy.utils.pack_latents([video, audio])
-    assert torch.equal(ours.hear(packed, shapes), video)
-    whole = preview(ours, video)
-    ours.sound = None
+    with model.model.sampling(SamplingRun(latent_shapes=shapes)):
+        assert torch.equal(model.model.preview_video(packed), video)
+        whole = preview(ours, video)
     enlarged = preview(plain, video).resize(PICTURE, Image.Resampling.BILINEAR)
     difference = np.asarray(whole).astype(int)[: PICTURE[1]] - np.asarray(enlarged)
     assert np.asarray(enlarged).std() > 10
@@ -108,9 +109,8 @@ def test_the_picture_is_the_hosts(model, shown):
 )
 def test_the_size_is_that_of_a_preview(model, shown, video, steps, size):
     ours = model.model.latent_format
-    ours.sound = torch.ones(20, steps)
-    image = preview(ours, torch.zeros(1, 48, 1, *video[1:]))
-    ours.sound = None
+    with model.model.sampling(SamplingRun(preview_audio=torch.ones(20, steps))):
+        image = preview(ours, torch.zeros(1, 48, 1, *video[1:]))
     assert image.size == size
 
 
@@ -121,7 +121,7 @@ def test_sound_is_gone_from_the_preview_after_a_run_that_failed(model, shown, mo
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop)
     with pytest.raises(KeyboardInterrupt):
         own_sampler(model, tiny.empty_latent())
-    assert model.model.latent_format.sound is None
+    assert model.model.latent_format.sampling_run is None
 
 
 def test_a_story_shows_its_steps(tmp_path, shown):

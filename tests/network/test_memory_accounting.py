@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from ovi_native.nodes.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.model.base_model import OviModelConfig
 from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks
+from ovi_native.ovi_core.network.run_cache import SamplingRun
 from ovi_native.ovi_core.network.transformer import OviConfig
 from ovi_native.ovi_core.sampling.model_patches import with_chunks
 from safetensors.torch import save_file
@@ -51,9 +53,9 @@ def measured(clip: str, rows: int, chunk_tokens: int = 0, dtype: torch.dtype = t
         given = [*model.diffusion_model.parameters(), *model.diffusion_model.buffers(), *x, timestep, text]
         with Living(given) as living:
             model.diffusion_model(x, timestep, text, options)
-        model.latent_shapes, model.chunk_tokens = [part.shape for part in x], chunk_tokens
         packed = (rows, 1, sum(part[0].numel() for part in x))
-        return living.peak, model.memory_required(packed if steps else x[0].shape)
+        with model.sampling(SamplingRun(latent_shapes=[part.shape for part in x], chunk_tokens=chunk_tokens)):
+            return living.peak, model.memory_required(packed if steps else x[0].shape)
 
 
 @pytest.mark.parametrize(("clip", "rows"), [*((clip, 2) for clip in CLIPS), ("720x720_5s", 1), ("960x960_10s", 4)])
@@ -108,11 +110,17 @@ def test_chunks_are_of_even_size_and_cover_all():
 
 
 def test_the_node_asks_for_chunks_of_its_copy_alone(model):
-    chunked = OviLowMemory.execute(model, 2048).result[0]
-    run(stock_guider(chunked))
-    assert chunked.model.chunk_tokens == 2048
-    run(stock_guider(model))
-    assert model.model.chunk_tokens == 0
+    asked = []
+
+    def note(executor, *args, **more):
+        asked.append(executor.class_obj.sampling_run.chunk_tokens)
+        return executor(*args, **more)
+
+    for patcher in (OviLowMemory.execute(model, 2048).result[0], model.clone()):
+        patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
+        run(stock_guider(patcher))
+    assert set(asked[: len(asked) // 2]) == {2048}
+    assert set(asked[len(asked) // 2 :]) == {0}
 
 
 # Loading.

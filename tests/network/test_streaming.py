@@ -17,7 +17,7 @@ from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.network import weight_prefetch
 from ovi_native.ovi_core.network.cross_modal import KEY
-from ovi_native.ovi_core.network.run_cache import Run
+from ovi_native.ovi_core.network.run_cache import RunCache
 
 CASE = next(case for name, case in CASES.items() if name in FORWARD_CASES)
 INPUTS = Inputs(CASE)
@@ -97,10 +97,10 @@ def blocks_of(names):
 @pytest.mark.parametrize("towers", joint.TOWERS)
 @pytest.mark.parametrize("keep", [False, True])
 def test_each_pair_is_asked_for_before_it_runs_and_all_that_is_asked_for_is_read(card, transformer, towers, keep):
-    run = Run()
-    forward(transformer, towers, keep, **{Run.KEY: run})
+    run = RunCache()
+    forward(transformer, towers, keep, **{RunCache.KEY: run})
     card.copies.clear(), card.read.clear()
-    forward(transformer, towers, keep, **{Run.KEY: run})  # text keys are there by now, if they are kept
+    forward(transformer, towers, keep, **{RunCache.KEY: run})  # text keys are there by now, if they are kept
     assert [blocks_of(names) for names in card.copies] == [{i} for i in range(sizes()["num_layers"])]
     in_blocks = {name: ready for name, ready in card.read if "blocks." in name}
     assert all(in_blocks.values())

@@ -357,7 +357,7 @@ def test_after_a_refusal_inputs_are_as_they_were_and_the_next_run_is_fine(model,
     assert same(now, kept)
     assert model.model_options == options
     assert all(torch.equal(value, weights[key]) for key, value in model.model.state_dict().items())
-    assert model.model.current_run is None
+    assert model.model.sampling_run is None
     assert same(sample(model, latent, positive, negative).tensors, before.tensors)
 
 

@@ -168,7 +168,7 @@ def test_an_interrupted_run_leaves_nothing_behind(model):
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         own_sampler(counted.model)
     assert len(counted.rows) == 2
-    assert model.model.current_run is None
+    assert model.model.sampling_run is None
     assert same(own_sampler(model), whole, 0)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from comfy.text_encoders.t5 import T5
-from ovi_native.ovi_core.network.run_cache import Run
+from ovi_native.ovi_core.network.run_cache import RunCache
 from ovi_native.ovi_core.network.timesteps import TimestepShares
 from ovi_native.ovi_core.network.transformer import OviTransformer
 from ovi_native.ovi_core.spec import TEXT_LENGTH
@@ -90,7 +90,7 @@ class Model:
         self, twin: OviTransformer, text: T5, tokenizer: Tokenizer, rounded: bool = False, eight_bit: bool = False
     ):
         self.twin, self.text, self.tokenizer = twin, text, tokenizer
-        self._run = Run()
+        self._run = RunCache()
         self._rounded = networks.sixteen_bit_weights(twin) if rounded else []
         self._eight_bit = networks.eight_bit_weights(twin) if eight_bit else []
 
@@ -153,7 +153,7 @@ class Model:
             return attention
 
         attention = self._run.once(("attention", length, device), attention_of_this_length)
-        return length, {"optimized_attention_override": attention, Run.KEY: self._run}
+        return length, {"optimized_attention_override": attention, RunCache.KEY: self._run}
 
 
 def text_room(text: int) -> int:
