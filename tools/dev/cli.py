@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
-    forwards = argv[:1] in (["test"], ["bench"], ["mini-report"], ["convert"])
+    forwards = argv[:1] in (["test"], ["bench"], ["fuzz"], ["soak"], ["mini-report"], ["convert"])
     arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
         installation = setup.ensure()
@@ -56,6 +56,8 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
         return _in_checkout(installation, ["-m", "pytest", *pytest_arguments(forwarded)])
     if arguments.command == "bench":
         return _in_checkout(installation, ["-m", "tools.bench", *forwarded])
+    if arguments.command in ("fuzz", "soak"):
+        return _in_checkout(installation, ["-m", f"tools.{arguments.command}", *forwarded])
     if arguments.command == "mini-report":
         return _in_checkout(installation, ["-m", "tools.mini.report", *forwarded])
     if arguments.command == "convert":
@@ -153,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff, the import contracts and the type checker")
     commands.add_parser("bench", help="measure cost; further arguments go to the benchmark", add_help=False)
+    commands.add_parser("fuzz", help="try random inputs on all parsers; --minutes N, --target T", add_help=False)
+    commands.add_parser("soak", help="run many mixed prompts on one server and watch it; --prompts N", add_help=False)
     commands.add_parser("mini-report", help="measure Ovi mini and write docs/mini.md; --seeds N", add_help=False)
     commands.add_parser("paths", help="print the Python and the ComfyUI in use as one JSON object")
     return parser
