@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..ovi_core.conditioning import extend
 from ..ovi_core.media import concat, drift_correction
-from ..ovi_core.spec import VARIANTS
+from ..ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Overlap
 from ..ovi_core.text import prompt_builder
 from . import notify
 from .boundary import checked
@@ -156,9 +156,10 @@ class OviJoin(io.ComfyNode):
         overlap_seconds: float = 1.0,
         correct: str = drift_correction.CORRECTIONS[0],
     ) -> io.NodeOutput:
-        film, notes = concat.join(images_a, audio_a, images_b, audio_b, overlap_seconds, correct)
+        overlap, rates = Overlap.from_seconds(overlap_seconds), concat.Rates(FPS, SAMPLE_RATE)
+        clip, notes = concat.join(images_a, audio_a, images_b, audio_b, overlap.frames, correct, rates)
         notify.warn(cls, notes)
-        return io.NodeOutput(film.images, {"waveform": film.sound, "sample_rate": film.rate})
+        return io.NodeOutput(clip.images, {"waveform": clip.waveform, "sample_rate": clip.rate})
 
 
 NODES = [OviPromptBuilder, OviExtend, OviJoin]

@@ -238,3 +238,44 @@ METADATA_KEY = "ovi_variant"
 def circular_audio_frames(frames: int, steps: int) -> int:
     """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
     return min(steps, round((frames - 1) * AUDIO_PER_LATENT_FRAME))
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What the end of one clip and the beginning of the next have in common.
+
+    Attributes:
+        latent_frames: of the video; 0 where the clips only follow one another.
+    """
+
+    latent_frames: int
+
+    @classmethod
+    def from_seconds(cls, seconds: float, least: int = 0) -> Overlap:
+        """The overlap of whole latent frames nearest to ``seconds``: 1, 5, 9, 13 ... frames, or none.
+
+        Args:
+            seconds: as the user sets it; 0 is no overlap, anything above is one frame or more.
+            least: latent frames to take at least.
+
+        Raises:
+            OviError: ``seconds`` is negative or no number.
+        """
+        if not 0 <= seconds < math.inf:
+            raise OviError(
+                input="overlap_seconds",
+                found=f"{seconds:g}",
+                accepted="0 s or more",
+                remedy="Set it to 1, the same in Ovi Extend and Ovi Join Clips.",
+            )
+        return cls(max(nearest_latent_frames(seconds) if seconds else 0, least))
+
+    @property
+    def frames(self) -> int:
+        """Frames at 24 per second: 4 (k - 1) + 1 for k latent frames."""
+        return frames_for(self.latent_frames) if self.latent_frames else 0
+
+    @property
+    def audio_frames(self) -> int:
+        """Audio frames that end within the overlap (512 samples at 16 kHz each)."""
+        return math.floor(Fraction(self.frames, FPS) * SAMPLE_RATE / SAMPLES_PER_LATENT)

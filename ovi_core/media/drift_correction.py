@@ -1,27 +1,32 @@
-"""Colour, contrast and loudness that creep from clip to clip, brought back.
+"""Corrects colour, contrast and loudness that drift from clip to clip.
 
-Every clip that goes on from another has seen its end through both VAEs, which change it a little: always in the same
-direction, so over many joins a film grows brighter, harder or louder. What the overlap has become, against what it was,
-tells by how much, and all of the new clip is corrected by it. What changes within a clip may be meant; it is brought
-back only where wished, little by little, to the film's beginning.
+A clip that continues another starts from its end after both VAEs, which change it a little, always in the same
+direction: over many joins a film grows brighter, harder or louder. The overlap, as it was and as it has become, shows
+by how much, and all of the new clip is corrected by it. Changes within a clip may be intended; they are corrected only
+where the user wants it, gradually, towards the film's beginning.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchaudio.functional import loudness
 
-from ..spec import FPS
+from .resampling import resampled
 
 OFF = "off"
 TO_START = "to the start"
 CORRECTIONS = ("to the overlap", TO_START, OFF)
 
 REFERENCE = 2  # s at the film's beginning, and at the new clip's end, that are to be alike
-SILENCE = 1e-3  # root mean square below which a sound is silent: -60 dB of full scale
-FLAT = 1e-3  # standard deviation below which pictures have no contrast to compare
+SILENCE = -60.0  # LUFS below which audio is silent
+BLOCK = 0.4  # s, the shortest audio that has a loudness (ITU-R BS.1770)
+CHANNELS = 5  # that the loudness knows
+LOWEST_RATE, MEASURED_AT = 8_000, 16_000  # Hz; below the one, the loudness' filters do not work
+FLAT = 1e-3  # standard deviation below which images have no contrast to compare
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,16 @@ class Change:
         return cls(gain, mean + shift - gain * mean)
 
     def of(self, images: Tensor, share: Tensor | float = 1.0) -> Tensor:
-        """``images`` [F, H, W, 3] changed by a ``share`` (of each picture [F, 1, 1, 1], or of all) of this, in 0..1."""
+        """``images`` [F, H, W, 3] changed by a ``share`` (of each image [F, 1, 1, 1], or of all) of this, in 0..1."""
         return (images * (1 + share * (self.gain - 1)) + share * self.offset).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What is done to the pictures of a new clip: ``at_overlap`` to all, ``within`` growing from the overlap on."""
+    """What changes the images of a new clip: ``at_overlap`` all of them, ``within`` growing from the overlap on."""
 
     overlap: int
+    frame_rate: int
     at_overlap: Change | None
     within: Change | None
 
@@ -78,51 +84,60 @@ class Correction:
         if self.at_overlap is not None:
             images = self.at_overlap.of(images)
         if self.within is not None:
-            share = _growing(images.shape[0], self.overlap, FPS).to(images)
+            share = _growing(images.shape[0], self.overlap, self.frame_rate).to(images)
             images = self.within.of(images, share.reshape(-1, 1, 1, 1))
         return images
 
 
-def correction(film: Tensor, images: Tensor, overlap: int, how: str) -> Correction:
-    """What brings the colours of a new clip to those of the film it goes on from.
+def correction(film: Tensor, images: Tensor, overlap: int, how: str, frame_rate: int) -> Correction:
+    """What brings the colours of a new clip to those of the film that it continues.
 
     Args:
-        film, images: [F, H, W, 3] in 0..1; the last ``overlap`` pictures of the one are the first of the other.
+        film, images: [F, H, W, 3] in 0..1; the last ``overlap`` frames of the one are the first of the other.
         how: one of :data:`CORRECTIONS` but ``off``.
+        frame_rate: of both, frames per second.
     """
     at_overlap = Change.between(images[:overlap], film[-overlap:], AT_OVERLAP) if overlap else None
-    count = _reference(images.shape[0] - overlap, FPS)
+    count = _reference(images.shape[0] - overlap, frame_rate)
     if how != TO_START or not count:
-        return Correction(overlap, at_overlap, None)
+        return Correction(overlap, frame_rate, at_overlap, None)
     end = images[-count:] if at_overlap is None else at_overlap.of(images[-count:])
-    return Correction(overlap, at_overlap, Change.between(end, film[:count], WITHIN_CLIP))
+    return Correction(overlap, frame_rate, at_overlap, Change.between(end, film[:count], WITHIN_CLIP))
 
 
-def of_sound(film: Tensor, sound: Tensor, begin: int, rate: int, how: str) -> Tensor:
-    """The ``sound`` [1, C, S] of a new clip corrected; it begins at sample ``begin`` of the ``film``'s [1, C, S']."""
-    shared = max(0, min(film.shape[-1] - begin, sound.shape[-1]))
+def of_audio(film: Tensor, audio: Tensor, begin: int, rate: int, how: str) -> Tensor:
+    """The ``audio`` [1, C, S] of a new clip corrected; it begins at sample ``begin`` of the ``film``'s [1, C, S']."""
+    shared = max(0, min(film.shape[-1] - begin, audio.shape[-1]))
     if shared:
-        sound = sound * _loudness_ratio(sound[..., :shared], film[..., begin : begin + shared], AT_OVERLAP)
-    count = _reference(sound.shape[-1] - shared, rate)
+        audio = audio * _gain(audio[..., :shared], film[..., begin : begin + shared], rate, AT_OVERLAP)
+    count = _reference(audio.shape[-1] - shared, rate)
     if how == TO_START and count:
-        ratio = _loudness_ratio(sound[..., -count:], film[..., :count], WITHIN_CLIP)
-        sound = sound * ratio ** _growing(sound.shape[-1], shared, rate).to(sound)
-    return sound
+        gain = _gain(audio[..., -count:], film[..., :count], rate, WITHIN_CLIP)
+        audio = audio * gain ** _growing(audio.shape[-1], shared, rate).to(audio)
+    return audio
 
 
-def _loudness_ratio(found: Tensor, wanted: Tensor, limits: Limits) -> float:
-    """The factor that makes ``found`` as loud as ``wanted``; 1 where either is silent."""
-    if not found.numel() or not wanted.numel():
-        return 1.0
-    level, wanted_level = (float(sound.double().pow(2).mean().sqrt()) for sound in (found, wanted))
+def _gain(found: Tensor, wanted: Tensor, rate: int, limits: Limits) -> float:
+    """The factor that makes ``found`` as loud as ``wanted``, both [1, C, S]; 1 where either is silent."""
+    level, wanted_level = (_loudness(audio, rate) for audio in (found, wanted))
     if min(level, wanted_level) < SILENCE:
         return 1.0
-    return min(max(wanted_level / level, 1 / limits.loudness), limits.loudness)
+    return min(max(10 ** ((wanted_level - level) / 20), 1 / limits.loudness), limits.loudness)
 
 
-def _reference(made: int, rate: int) -> int:
-    """How many of ``made`` new frames or samples, ``rate`` a second, at the clip's end are to be as at the start."""
-    return min(REFERENCE * rate, made // 2)
+def _loudness(audio: Tensor, rate: int) -> float:
+    """LUFS of audio [1, C, S]; minus infinity for silence. What is shorter than a block counts as one, with silence."""
+    audio = audio[0, :CHANNELS].detach().float().cpu()
+    if rate < LOWEST_RATE:
+        audio, rate = resampled(audio, rate, MEASURED_AT), MEASURED_AT
+    audio = torch.nn.functional.pad(audio, (0, max(0, math.ceil(BLOCK * rate) - audio.shape[-1])))
+    level = float(loudness(audio, rate)) if bool(audio.any()) else -math.inf
+    return -math.inf if math.isnan(level) else level
+
+
+def _reference(new: int, rate: int) -> int:
+    """How many of ``new`` frames or samples, ``rate`` per second, at the clip's end are to be as at the start."""
+    return min(REFERENCE * rate, new // 2)
 
 
 def _growing(count: int, overlap: int, rate: int) -> Tensor:

@@ -1,67 +1,45 @@
-"""The time that two clips share."""
+"""The time that two clips share: whether it is there, and whether both show the same in it."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from fractions import Fraction
+import torch
+from torch import Tensor
 
 from ..errors import OviError
-from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT
+
+ALIKE = 0.9
+"""Correlation from which two frames show the same. The same frames through a VAE have 0.98 or more, whatever happened
+to their colours and contrast; two moments of a scene that moves, or two scenes, have less."""
+FLAT = 1e-3  # standard deviation below which a frame has nothing to compare but its mean
+CLOSE = 0.1  # difference of the means of frames without anything on them
+SIDE = 32  # px to which frames are reduced
+COMPARED = 8  # frames, spread over the overlap
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """What the end of one clip and the beginning of the next have in common.
-
-    Attributes:
-        latent_frames: latent steps of the video; 0 where the clips only follow one another.
-    """
-
-    latent_frames: int
-
-    @classmethod
-    def from_seconds(cls, seconds: float, least: int = 0) -> Overlap:
-        """The overlap of whole latent steps nearest to ``seconds``: 1, 5, 9, 13 ... frames at 24 a second, or none.
-
-        Args:
-            seconds: as the artist sets it; 0 is no overlap, anything above is one frame or more.
-            least: latent steps to take at least.
-
-        Raises:
-            OviError: ``seconds`` is negative or no number.
-        """
-        if not 0 <= seconds < math.inf:
-            raise OviError(
-                input="overlap_seconds",
-                found=f"{seconds:g}",
-                accepted="0 s or more",
-                remedy="Set it to 1, the same in Ovi Extend and Ovi Join Clips.",
-            )
-        steps = 1 + round((seconds * FPS - 1) / FRAMES_PER_LATENT) if seconds else 0
-        return cls(max(steps, least))
-
-    @property
-    def frames(self) -> int:
-        """Pictures at 24 a second: 4 (k - 1) + 1 for k latent steps."""
-        return FRAMES_PER_LATENT * (self.latent_frames - 1) + 1 if self.latent_frames else 0
-
-    @property
-    def audio_frames(self) -> int:
-        """Latent steps of the sound that end within the overlap's frames (512 samples at 16 kHz each)."""
-        return math.floor(Fraction(self.frames, FPS) * SAMPLE_RATE / SAMPLES_PER_LATENT)
-
-    def check_within(self, frames: int, input: str) -> None:
-        """Raise OviError if a clip of ``frames`` pictures is shorter than the overlap."""
-        if frames < self.frames:
-            raise OviError(
-                input="overlap_seconds",
-                found=f"an overlap of {self.frames} frames ({self.frames / FPS:.2f} s) and {frames} in {input}",
-                accepted=f"{frames / FPS:.2f} s at most, the length of {input}",
-                remedy=f"Shorten the overlap, or connect all frames of the clip to {input}.",
-            )
+def check_overlap(overlap: int, frames: int, frame_rate: float, input: str) -> None:
+    """Raise OviError if a clip of ``frames`` is shorter than an ``overlap`` of that many frames."""
+    if frames < overlap:
+        raise OviError(
+            input="overlap_seconds",
+            found=f"an overlap of {overlap} frames ({overlap / frame_rate:.2f} s) and {frames} in {input}",
+            accepted=f"{frames / frame_rate:.2f} s at most, the length of {input}",
+            remedy=f"Shorten the overlap, or connect all frames of the clip to {input}.",
+        )
 
 
-def samples_before(frame: int, rate: int) -> int:
-    """The sample at ``rate`` Hz that is nearest to the beginning of a frame; counted anew, so errors do not add up."""
-    return math.floor(Fraction(frame, FPS) * rate + Fraction(1, 2))
+def shows_the_same(first: Tensor, second: Tensor) -> bool:
+    """Whether two clips [K, H, W, 3] in 0..1 show the same, apart from what a VAE and a grade change."""
+    count = min(COMPARED, first.shape[0])
+    chosen = torch.linspace(0, first.shape[0] - 1, count).round().long().tolist()
+    a, b = (_reduced(clip[chosen]) for clip in (first, second))
+    (a_spread, a_mean), (b_spread, b_mean) = (torch.std_mean(part, dim=1, correction=0) for part in (a, b))
+    likeness = ((a - a_mean[:, None]) * (b - b_mean[:, None])).mean(dim=1) / (a_spread * b_spread).clamp(min=FLAT**2)
+    both_flat = (a_spread < FLAT) & (b_spread < FLAT)
+    likeness = torch.where(both_flat, ((a_mean - b_mean).abs() < CLOSE).to(likeness), likeness)
+    return float(likeness.median()) >= ALIKE
+
+
+def _reduced(images: Tensor) -> Tensor:
+    """Images [K, H, W, 3] as [K, 1024], small and grey."""
+    grey = images.float().mean(dim=-1)[:, None]
+    return torch.nn.functional.adaptive_avg_pool2d(grey, SIDE).flatten(1)

@@ -1,12 +1,8 @@
-"""Video files written and read frame by frame, and only whole ones left on the disk."""
+"""Video files written and read frame by frame."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,23 +12,25 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import FPS, SAMPLE_RATE
+from ..safe_write import new_file
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-ABANDONED = 3600  # s after which nobody writes on at a file that is not whole
+BT709 = 1
+"""Number of matrix, primaries and transfer function (ITU-T H.273) that ComfyUI writes and players assume."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How pictures and sound are held.
+    """How images and audio are stored.
 
     Attributes:
         container, video, audio: as libav names them.
         pixels, samples: layouts in memory that the two codecs take.
         options, video_options: of the container and of the video's codec.
+        color: H.273's number of the colours, with the range of television; None stores RGB as it is.
     """
 
     container: str
@@ -42,34 +40,68 @@ class Format:
     samples: str
     options: dict[str, str]
     video_options: dict[str, str]
+    color: int | None = None
 
 
 # Every frame of the first stands alone, and nothing is lost; the second is what browsers and players know.
 LOSSLESS = Format("matroska", "ffv1", "bgr0", "pcm_f32le", "flt", {}, {"level": "3", "slices": "12"})
-FILM = Format("mp4", "h264", "yuv420p", "aac", "fltp", {"movflags": "faststart"}, {"crf": "17"})
+FILM = Format("mp4", "h264", "yuv420p", "aac", "fltp", {"movflags": "faststart"}, {"crf": "17"}, BT709)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What a file holds.
+
+    Attributes:
+        width, height: px.
+        frame_rate: frames per second.
+        sample_rate: Hz.
+        layout: of the audio's channels, as libav names it.
+    """
+
+    width: int
+    height: int
+    frame_rate: int
+    sample_rate: int
+    layout: str = "mono"
 
 
 class Writer:
-    """Writes pictures at 24 a second and sound of one channel at 16 kHz, each in its own time."""
+    """Adds frames and audio to a file, each in its own time."""
 
-    def __init__(self, file: Any, kind: Format, width: int, height: int):
-        self.file, self.kind, self.heard = file, kind, 0
-        self.video = file.add_stream(kind.video, rate=FPS, options=kind.video_options)
-        self.video.width, self.video.height, self.video.pix_fmt = width, height, kind.pixels
-        self.audio = file.add_stream(kind.audio, rate=SAMPLE_RATE, layout="mono")
+    def __init__(self, file: Any, kind: Format, streams: Streams):
+        self.file, self.kind, self.streams, self.samples = file, kind, streams, 0
+        self.video = file.add_stream(kind.video, rate=streams.frame_rate, options=kind.video_options)
+        self.video.width, self.video.height, self.video.pix_fmt = streams.width, streams.height, kind.pixels
+        if kind.color is not None:
+            codec = self.video.codec_context
+            codec.colorspace = codec.color_primaries = codec.color_trc = kind.color
+            codec.color_range = ColorRange.MPEG
+        self.audio = file.add_stream(kind.audio, rate=streams.sample_rate, layout=streams.layout)
 
-    def show(self, frame: np.ndarray) -> None:
-        """Add a picture [H, W, 3] in 8 bit."""
-        self.file.mux(self.video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    def add_frame(self, image: np.ndarray) -> None:
+        """Add an image [H, W, 3] of 8 bit."""
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        if self.kind.color is not None:
+            frame = frame.reformat(
+                format=self.kind.pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            frame.color_primaries = frame.color_trc = self.kind.color
+        self.file.mux(self.video.encode(frame))
 
-    def hear(self, sound: Tensor) -> None:
-        """Add sound [1, 1, S], which may be none."""
-        if not sound.numel():
+    def add_audio(self, waveform: Tensor) -> None:
+        """Add audio [1, C, S], which may be empty."""
+        if not waveform.numel():
             return
-        samples = np.ascontiguousarray(sound[0].float().cpu().numpy())
-        frame = av.AudioFrame.from_ndarray(samples, format=self.kind.samples, layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, self.heard, Fraction(1, SAMPLE_RATE)
-        self.heard += sound.shape[-1]
+        samples = waveform[0].float().cpu().numpy()
+        if not av.AudioFormat(self.kind.samples).is_planar:  # channels side by side
+            samples = samples.T.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples), format=self.kind.samples, layout=self.streams.layout
+        )
+        rate = self.streams.sample_rate
+        frame.sample_rate, frame.pts, frame.time_base = rate, self.samples, Fraction(1, rate)
+        self.samples += waveform.shape[-1]
         self.file.mux(self.audio.encode(frame))
 
     def end(self) -> None:
@@ -79,69 +111,37 @@ class Writer:
 
 
 @contextlib.contextmanager
-def written(path: Path, kind: Format, width: int, height: int) -> Iterator[Writer]:
-    """A writer of a file that is at ``path`` once all went well, and not before; raises as :func:`whole`."""
-    with whole(path) as part, av.open(str(part), "w", format=kind.container, options=kind.options) as file:
-        writer = Writer(file, kind, width, height)
+def written(path: Path, kind: Format, streams: Streams, *, input: str) -> Iterator[Writer]:
+    """A writer of a file that is whole at ``path`` after the block; raises as :func:`.safe_write.new_file`."""
+    with new_file(path, input=input) as part, opened_to_write(part, kind, streams) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def opened_to_write(path: Path, kind: Format, streams: Streams) -> Iterator[Writer]:
+    """A writer of a file that is at ``path`` from the start, for callers that care for its name themselves."""
+    with av.open(str(path), "w", format=kind.container, options=kind.options) as file:
+        writer = Writer(file, kind, streams)
         yield writer
         writer.end()
 
 
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write, which is moved to ``path`` once all went well, and deleted otherwise.
-
-    Raises:
-        OviError: the disk is full, or may not be written to.
-    """
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        handle, name = tempfile.mkstemp(prefix=path.stem, suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        yield Path(name)
-        with open(name, "rb+") as done:
-            os.fsync(done.fileno())
-        os.replace(name, path)
-    except (OSError, av.error.FFmpegError) as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise OviError(
-            input="script",
-            found=f"{path.parent}, which cannot be written to ({error.strerror})",
-            accepted="a folder with room for the shots and the film",
-            remedy="Make room, or start ComfyUI with another --output-directory. Shots that are there are kept.",
-        ) from error
-    finally:
-        if name:
-            Path(name).unlink(missing_ok=True)
-
-
-def _sweep(path: Path) -> None:
-    """Delete what was left of ``path`` when its writer was killed."""
-    for part in path.parent.glob(f"{path.stem}*.part{path.suffix}"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > ABANDONED:
-                part.unlink()
-
-
-def frames(path: Path, start: int = 0) -> Iterator[np.ndarray]:
-    """The frames of a :data:`LOSSLESS` file from number ``start`` on, each [H, W, 3] in 8 bit.
+def frames(path: Path, frame_rate: int, start: int = 0) -> Iterator[np.ndarray]:
+    """The frames of a :data:`LOSSLESS` file from number ``start`` on, each [H, W, 3] of 8 bit.
 
     Raises:
         OviError: there is no such file, or none that can be read.
     """
     with _opened(path) as file:
         if start:  # the file is indexed by groups of frames
-            file.seek(int(start / FPS * av.time_base))
+            file.seek(int(start / frame_rate * av.time_base))
         for frame in file.decode(video=0):
-            if round(frame.time * FPS) >= start:
+            if round(frame.time * frame_rate) >= start:
                 yield frame.to_ndarray(format="rgb24")
 
 
-def sound(path: Path) -> Tensor:
-    """The sound [1, 1, S] of a :data:`LOSSLESS` file, raising as :func:`frames`."""
+def audio(path: Path) -> Tensor:
+    """The audio [1, 1, S] of a :data:`LOSSLESS` file of one channel, raising as :func:`frames`."""
     with _opened(path) as file:
         parts = [frame.to_ndarray() for frame in file.decode(audio=0)]
     return torch.from_numpy(np.concatenate([np.zeros((1, 0), np.float32), *parts], axis=1))[None]
@@ -152,25 +152,25 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as file:
             yield file
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, IndexError, av.error.FFmpegError) as error:
         raise damaged(path) from error
 
 
 def damaged(path: Path) -> OviError:
-    """The error for a file of a shot that has gone, or cannot be read."""
+    """The error for a file of a shot that is missing or cannot be read."""
     return OviError(
         input="script",
         found=f"a shot whose file cannot be read: {path}",
         accepted="shots as they were written",
-        remedy="Delete the file, if it is there, and run the story again: the shot is made anew.",
+        remedy="Delete the file, if it is there, and run the story again: the shot is generated anew.",
     )
 
 
-def in_8_bit(image: Tensor) -> np.ndarray:
-    """Pictures [..., H, W, 3] in 0..1 as numbers from 0 to 255."""
-    return (image.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+def as_bytes(images: Tensor) -> np.ndarray:
+    """Images [..., H, W, 3] in 0..1 as integers from 0 to 255."""
+    return (images.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
-def in_floats(pictures: np.ndarray) -> Tensor:
-    """Pictures [..., H, W, 3] from 0 to 255 as 0..1."""
-    return torch.from_numpy(pictures).float() / 255
+def as_floats(images: np.ndarray) -> Tensor:
+    """Images [..., H, W, 3] from 0 to 255 as 0..1."""
+    return torch.from_numpy(images).float() / 255

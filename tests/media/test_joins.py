@@ -64,15 +64,19 @@ def test_a_sound_that_is_shorter_or_longer_than_its_frames_does_not_shift_what_f
     assert torch.equal(waveform[..., 32_000 : start + 32_000], b["waveform"][..., 32_000 - start :])
 
 
+def tone(samples, rate, hertz=440):
+    return 0.1 * torch.sin(2 * math.pi * hertz * torch.arange(samples, dtype=torch.float64) / rate)[None, None].float()
+
+
 def test_a_second_sound_of_another_rate_and_channels_is_brought_to_the_first():
-    a, b = sound(filling(48, 44_100), 44_100, 2), sound(filling(48, 16_000))
+    a, b = sound(filling(48, 44_100), 44_100, 2), {"waveform": tone(filling(48, 16_000), 16_000), "sample_rate": 16_000}
     _, audio = join(clip(48), a, clip(48), b)
     assert audio["sample_rate"] == 44_100
     assert audio["waveform"].shape == (1, 2, filling(83, 44_100))
-    expected = torchaudio.functional.resample(b["waveform"], 16_000, 44_100)
+    expected = tone(filling(48, 44_100), 44_100)
     start = 64_313  # 35 frames
     for channel in audio["waveform"][0]:
-        assert torch.equal(channel[90_000:120_000], expected[0, 0, 90_000 - start : 120_000 - start])
+        assert torch.allclose(channel[90_000:120_000], expected[0, 0, 90_000 - start : 120_000 - start], atol=1e-4)
 
 
 def test_a_clip_without_sound_is_silent():

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from ovi_native.ovi_core.conditioning import extend
 from ovi_native.ovi_core.media import concat, drift_correction
-from ovi_native.ovi_core.media.overlap import Overlap
 from ovi_native.ovi_core.sampling import context_windows
-from ovi_native.ovi_core.spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, nearest_latent_frames
+from ovi_native.ovi_core.spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, Overlap, nearest_latent_frames
 
 from tools.mini.measure import seams
 
@@ -194,8 +193,9 @@ def _film(studio: Studio, order: Order, correct: str) -> Made:
         latent, _ = extend.extend(studio.vae, studio.audio_vae, images, audio, TAIL, order.seconds)
         clip = studio.decoded(studio.sampled(replace(order, noise=order.noise + n + 1), latent))
         frames = torch.from_numpy(clip.frames)
-        longer, _ = concat.join(images, audio, frames, as_audio(clip.sound), TAIL, correct)
-        images, audio = longer.images, {"waveform": longer.sound, "sample_rate": longer.rate}
+        overlap, rates = Overlap.from_seconds(TAIL).frames, concat.Rates(FPS, SAMPLE_RATE)
+        longer, _ = concat.join(images, audio, frames, as_audio(clip.sound), overlap, correct, rates)
+        images, audio = longer.images, {"waveform": longer.waveform, "sample_rate": longer.rate}
     return Made(images.numpy(), audio["waveform"][0, 0].numpy())
 
 
