@@ -84,5 +84,5 @@ def _drawn(random: Random, shape: Shape) -> Tensor:
     if dtype.is_floating_point or random.random() < 0.8:
         dtype = dtype if dtype.is_floating_point else torch.float32
         value = 0.01 if random.random() < 0.97 else random.choice((float("nan"), float("inf"), 1e30))
-        return torch.full(sizes, value, dtype=dtype)
+        return torch.full(sizes, value).to(dtype)
     return torch.ones(sizes, dtype=dtype)

@@ -125,7 +125,7 @@ class Worker:
                 if index == start + WARM_UP:
                     gc.collect()
                     _reset_peak()
-                    baseline = _peak()
+                    baseline, self.slowest = _peak(), 0.0
                     _limit(memory)
                 self._one(index, Path(folder))
                 if index > start + WARM_UP and index % 16 == 0:
