@@ -18,7 +18,8 @@ from comfy.ldm.mmaudio.vae.vae import VAE as SpectrogramVAE
 from ..errors import OviError
 from ..spec import AUDIO_CHANNELS, SAMPLE_RATE, SAMPLES_PER_LATENT
 from ..stable_names import stable_name
-from ..weights.files import check_weights, read_weights, without_prefix
+from ..weights.checks import check_weights, without_prefix
+from ..weights.files import read_weights
 from .mmaudio_weights import INPUT, KIND, MEL_BANDS, MEL_HOP, VOCODER_INPUT, AudioSizes, audio_weights
 from .sized_vae import SizedVAE
 
@@ -91,12 +92,12 @@ class AudioVAE(SizedVAE):
         ComfyUI itself would keep the first channel and drop the others.
         """
         samples = pixels.shape[1]
-        if samples < WINDOW or not torch.isfinite(pixels).all():
-            short = samples < WINDOW
+        if samples < SAMPLES_PER_LATENT or not torch.isfinite(pixels).all():
+            short = samples < SAMPLES_PER_LATENT
             raise OviError(
                 input="audio",
                 found=f"audio of {samples} samples at 16 kHz" if short else "audio with NaN or infinite samples",
-                accepted=f"at least {WINDOW} samples ({WINDOW / SAMPLE_RATE} s), each a finite number",
+                accepted=f"{SAMPLES_PER_LATENT} samples or more (one audio frame), each a finite number",
                 remedy="Give a longer piece of audio." if short else "Generate or load the audio again.",
             )
         return pixels.float().mean(dim=-1, keepdim=True)

@@ -1,0 +1,186 @@
+"""A person whose face and voice a clip is to have: references for weights that were trained on them.
+
+What the references are and how the network reads them: ``network/references.py``. Face and voice are prepared as the
+engine of DreamID-Omni (arXiv 2602.12160) prepares them, to the pixel and to the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import OviError
+from ..latents import joint
+from ..media import resampling
+from ..media.audio import checked_audio
+from ..media.images import checked_images
+from ..network.references import KEY, MOST_PEOPLE
+from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
+from ..vae.checks import check_audio_vae, check_video_vae
+
+VOICE_SECONDS = 1.0  # of speech, which is what the weights were trained on
+SILENT = 1e-3  # rms, 60 dB below full scale
+WHITE = 255
+
+Conditioning = list[list[Any]]
+
+
+def with_person(
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Any,
+    audio_vae: Any,
+    latent: dict,
+    face: Any = None,
+    voice: Any = None,
+    voice_start: float = 1.0,
+) -> tuple[Conditioning, Conditioning, list[str]]:
+    """Both conditionings with one person more.
+
+    Args:
+        latent: the LATENT that is to be sampled; its size decides how the face is fitted.
+        face: IMAGE [1, H, W, 3 or 4], or one for each clip of the batch; transparency is left out, not blended.
+        voice: AUDIO of any rate and number of channels; one, or one for each clip of the batch.
+        voice_start: second of the voice at which the second that is taken begins.
+
+    Returns:
+        Positive and negative, and notes for the user.
+
+    Raises:
+        OviError: neither face nor voice, a third person, a face that is too small, a voice that is too short or
+            silent, another VAE or latent.
+    """
+    before = [_people(conditioning, name) for conditioning, name in ((positive, "positive"), (negative, "negative"))]
+    if face is None and voice is None:
+        raise OviError(
+            input="face and voice",
+            found="neither",
+            accepted="a face, a voice, or both",
+            remedy="Connect Load Image to face and Load Audio to voice.",
+        )
+    video, audio = joint.parts(latent["samples"], "latent")
+    batch = (video if video is not None else audio).shape[0]  # type: ignore[union-attr]
+    person: dict[str, Tensor | None] = {"face": None, "voice": None}
+    if face is not None:
+        if video is None:
+            raise OviError(
+                input="face",
+                found="a face for a latent of audio alone",
+                accepted="a voice alone, or a latent with video",
+                remedy="Set towers of Empty Ovi Latent to video + audio, or disconnect the face.",
+            )
+        person["face"] = _encoded_face(vae, face, video.shape[-1] * SPATIAL, video.shape[-2] * SPATIAL, batch)
+    if voice is not None:
+        person["voice"] = _encoded_voice(audio_vae, voice, voice_start, batch)
+    people = [*before[0], person]
+    return _with_people(positive, people), _with_people(negative, people), _notes(people)
+
+
+def _people(conditioning: Conditioning, input: str) -> list[dict]:
+    """The people that a conditioning has, the same in all its parts."""
+    if not isinstance(conditioning, (list, tuple)) or not conditioning:
+        raise OviError(
+            input=input,
+            found="no conditioning",
+            accepted="a CONDITIONING",
+            remedy="Connect Ovi Text Encode, or another Ovi Person.",
+        )
+    people = [options.get(KEY, []) for _, options in conditioning]
+    if len(people[0]) >= MOST_PEOPLE:
+        raise OviError(
+            input=input,
+            found=f"a conditioning with {len(people[0])} people",
+            accepted=f"up to {MOST_PEOPLE} people",
+            remedy="Leave this Ovi Person out: the weights were trained on one or two.",
+        )
+    return list(people[0])
+
+
+def _with_people(conditioning: Conditioning, people: list[dict]) -> Conditioning:
+    return [[text, {**options, KEY: people}] for text, options in conditioning]
+
+
+def fitted_face(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A face [h, w, 3] uint8 inside ``width`` x ``height`` px, enlarged too, in the middle of white: [H, W, 3] uint8."""
+    own_height, own_width = image.shape[:2]
+    shape = own_width / own_height
+    size = (width, max(1, int(width / shape))) if shape > width / height else (max(1, int(height * shape)), height)
+    scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    canvas = np.full((height, width, 3), WHITE, dtype=np.uint8)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = scaled
+    return canvas
+
+
+def _encoded_face(vae: Any, face: Any, width: int, height: int, batch: int) -> Tensor:
+    """Latent [1 or B, 48, 1, H, W] of a face, each encoded alone as a single frame."""
+    check_video_vae(vae)
+    if not isinstance(face, Tensor) or face.ndim != 4 or face.shape[0] not in (1, batch):
+        shape = list(face.shape) if isinstance(face, Tensor) else type(face).__name__
+        raise OviError(
+            input="face",
+            found=f"images of shape {shape}",
+            accepted="one image" if batch == 1 else f"one image, or {batch}: one for each clip of the batch",
+            remedy="Connect Load Image; best is a face that is cropped closely.",
+        )
+    face = face[..., :3] if face.shape[-1] == 4 else face
+    face = checked_images(face, "face")
+    in_8_bit = (face.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    fitted = [fitted_face(one, width, height) for one in in_8_bit]
+    # ComfyUI's VAE takes 0..1; frames of one call would be one clip, so each goes alone
+    return torch.cat([vae.encode(torch.from_numpy(one).float()[None] / 255) for one in fitted])
+
+
+def _encoded_voice(audio_vae: Any, voice: Any, start: float, batch: int) -> Tensor:
+    """Latent [1 or B, 20, n] of a second of a voice, 31 audio frames where all of it is there."""
+    check_audio_vae(audio_vae)
+    waveform, rate = checked_audio(voice, batch, input="voice")
+    lasts = waveform.shape[-1] / rate
+    if not (math.isfinite(start) and start >= 0):
+        raise OviError(
+            input="voice_start",
+            found=f"{start:g} s",
+            accepted="0 s or more",
+            remedy="Set it to where a second of clear speech begins.",
+        )
+    mono = resampling.resampled(waveform.float().mean(dim=1), rate, SAMPLE_RATE)
+    begin = round(start * SAMPLE_RATE)
+    second = mono[..., begin : begin + round(VOICE_SECONDS * SAMPLE_RATE)]
+    frames = second.shape[-1] // SAMPLES_PER_LATENT
+    found = None
+    if not frames:
+        found = f"a voice of {lasts:.2f} s, of which nothing is left after {start:g} s"
+    elif bool((second.square().mean(dim=-1).sqrt() < SILENT).any()):
+        found = f"silence from {start:g} s to {start + second.shape[-1] / SAMPLE_RATE:g} s"
+    if found is not None:
+        raise OviError(
+            input="voice",
+            found=found,
+            accepted=f"{VOICE_SECONDS:g} s of clear speech from voice_start on",
+            remedy="Set voice_start to where somebody speaks; 0 for a recording that is shorter than two seconds.",
+        )
+    return audio_vae.encode(second.unsqueeze(-1))
+
+
+def _notes(people: Sequence[dict]) -> list[str]:
+    """What the user should know: which voice the weights bind to which face, and what is still missing."""
+    notes = []
+    faces = [k for k, person in enumerate(people) if person["face"] is not None]
+    voices = [k for k, person in enumerate(people) if person["voice"] is not None]
+    for slot, (face, voice) in enumerate(zip(faces, voices, strict=False)):
+        if face != voice:
+            notes.append(
+                f"Voice {slot + 1} is that of person {voice + 1} but stands with the face of person {face + 1}: faces "
+                "and voices are counted apart. Put the person who has a voice first."
+            )
+    if people[-1]["voice"] is not None:
+        short = people[-1]["voice"].shape[-1] * SAMPLES_PER_LATENT / SAMPLE_RATE
+        if short < 0.9 * VOICE_SECONDS:
+            notes.append(f"The voice gives {short:.2f} s; the weights were trained on {VOICE_SECONDS:g} s.")
+    return notes
