@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import Types, io, ui
 
+from ..ovi_core.errors import OviError
 from ..ovi_core.media import provenance
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
+from ..ovi_core.safe_write import check_name, new_file
 from .boundary import checked
 from .decoding import CATEGORY
 
@@ -81,17 +84,48 @@ class OviSaveVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
-        output = folder_paths.get_output_directory()
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, output, *video.get_dimensions()
-        )
-        file = Path(folder, f"{name}_{counter:05}_.{Types.VideoContainer.get_extension('mp4')}")
+        file, subfolder = free_file(filename_prefix, *video.get_dimensions())
         keep = embed_workflow and not args.disable_metadata
-        provenance.save(video, str(file), source, _workflow(cls.hidden) if keep else None)
-        if signs is not None:
-            embed(file, source, signs)
+        with new_file(file, input="filename_prefix") as part:
+            provenance.save(video, str(part), source, _workflow(cls.hidden) if keep else None)
+            if signs is not None:
+                embed(part, source, signs)
         saved = ui.SavedResult(file.name, subfolder, io.FolderType.output)
         return io.NodeOutput(video, ui=ui.PreviewVideo([saved]))
+
+
+def free_file(prefix: str, width: int, height: int) -> tuple[Path, str]:
+    """A file in ComfyUI's output folder that does not exist yet, and its subfolder there.
+
+    Args:
+        prefix: subfolder and start of the file name, with ComfyUI's placeholders.
+        width, height: of the video, for the placeholders.
+
+    Raises:
+        OviError: the name is empty, impossible on this system, or outside the output folder.
+    """
+    prefix = prefix.replace("\\", "/")  # as Windows writes it
+    output = Path(folder_paths.get_output_directory())
+    if not Path(prefix).name.strip(" .") or prefix.endswith("/"):
+        raise _refused(f"'{prefix}', which has no file name", "Write a name, such as video/Ovi.")
+    check_name(output / prefix, "filename_prefix")
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(output), width, height)
+    except OSError as error:
+        raise _refused(f"'{prefix}', which cannot be created ({error.strerror})", "Choose another name.") from error
+    except Exception as error:  # ComfyUI raises a bare Exception
+        raise _refused(f"'{prefix}', which leaves the output folder", "Write a path without '..' or links.") from error
+    if not Path(folder).resolve().is_relative_to(output.resolve()):
+        raise _refused(f"'{prefix}', which leaves the output folder", "Write a path without '..' or links.")
+    extension = Types.VideoContainer.get_extension("mp4")
+    while os.path.lexists(file := Path(folder, f"{name}_{counter:05}_.{extension}")):
+        counter += 1
+    return file, subfolder
+
+
+def _refused(found: str, remedy: str) -> OviError:
+    accepted = "a file name, with or without subfolders of ComfyUI's output folder"
+    return OviError(input="filename_prefix", found=found, accepted=accepted, remedy=remedy)
 
 
 def _workflow(hidden: Any) -> dict[str, Any] | None:

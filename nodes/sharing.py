@@ -1,20 +1,29 @@
-"""What the page asks when it opens a workflow: files under other names, and the version that it is saved with."""
+"""Routes for the page: files that a workflow names differently than this machine, and the version it is saved with.
+
+A workflow comes from anywhere, and so may a request. Each is checked and bounded before anything else looks at it, and
+folders are read off the event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-from aiohttp import web
+from aiohttp import http_exceptions, web
 from server import PromptServer
 
 from ..ovi_core.loading.folders import model_files
 from ..ovi_core.loading.substitutes import FileInput, models, published, shared, stand_in
 from .loaders import SAME_FILE
 
+LARGEST_BODY = 4_000_000  # bytes
+MOST_NODES = 1000
+LONGEST_NAME = 1000  # characters
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 # Inputs that name files, by node, from the node's first widget on.
 INPUTS: dict[str, tuple[FileInput, ...]] = {
@@ -36,6 +45,63 @@ def version() -> str:
     return found.group(1) if found else ""
 
 
+class BadRequest(ValueError):
+    """What is wrong with a request, as a sentence."""
+
+
+def questions(body: bytes) -> list[tuple[str, list[Any]]]:
+    """The loaders of a workflow: their node ids and values.
+
+    Args:
+        body: JSON, a list of objects with ``type`` and ``values``.
+
+    Raises:
+        BadRequest: it is anything else, or too much.
+    """
+    try:
+        asked = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The body is not JSON.") from error
+    if not isinstance(asked, list):
+        raise BadRequest("The body is not a list of nodes.")
+    if len(asked) > MOST_NODES:
+        raise BadRequest(f"The body lists {len(asked)} nodes; at most {MOST_NODES} are answered.")
+    return [_question(number, node) for number, node in enumerate(asked)]
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _question(number: int, node: Any) -> tuple[str, list[Any]]:
+    kind, values = (node.get("type"), node.get("values")) if isinstance(node, dict) else (None, None)
+    if not isinstance(kind, str) or kind not in INPUTS:
+        raise BadRequest(f"Node {number} is none of {', '.join(sorted(INPUTS))}.")
+    if not isinstance(values, list):
+        raise BadRequest(f"Node {number} has no list of values.")
+    for given, value in zip(INPUTS[kind], values, strict=False):
+        if isinstance(value, str) and len(value) > LONGEST_NAME:
+            raise BadRequest(f"Node {number} has a {given.name} of more than {LONGEST_NAME} characters.")
+    return kind, values
+
+
+def answers(body: bytes) -> list[dict[str, Any]]:
+    """:func:`opened` for every node of a request; each combination of names is looked up once.
+
+    Raises:
+        BadRequest: as :func:`questions`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    answered = []
+    for kind, values in questions(body):
+        names = values[: len(INPUTS[kind])]
+        key = json.dumps([kind, names])
+        if key not in found:
+            found[key] = opened(kind, names)
+        answered.append({**found[key], "values": found[key]["values"] + values[len(names) :]})
+    return answered
+
+
 def opened(kind: str, values: Sequence[Any]) -> dict[str, Any]:
     """What becomes of a node's file names on this machine.
 
@@ -44,9 +110,9 @@ def opened(kind: str, values: Sequence[Any]) -> dict[str, Any]:
         values: its ``widgets_values``.
 
     Returns:
-        ``values`` with files that are here, ``told`` as sentences, and ``models``, where missing ones are published.
+        ``values`` with files that are here, ``notes`` as sentences, and ``models``, where missing ones are published.
     """
-    changed, told, wanted = list(values), [], []
+    changed, notes, wanted = list(values), [], []
     for index, given in enumerate(INPUTS[kind][: len(values)]):
         asked, files = values[index], _files(given.folder)
         if not isinstance(asked, str) or asked in files or asked == given.without:
@@ -58,8 +124,8 @@ def opened(kind: str, values: Sequence[Any]) -> dict[str, Any]:
             continue
         changed[index] = found
         where = f" It is published at {source['url']}." if source else ""
-        told.append(f"'{asked}' is not on this machine, so {given.name} is set to '{found}'.{where}")
-    return {"values": changed, "told": told, "models": wanted}
+        notes.append(f"'{asked}' is not on this machine, so {given.name} is set to '{found}'.{where}")
+    return {"values": changed, "notes": notes, "models": wanted}
 
 
 def _files(folder: str) -> list[str]:
@@ -67,17 +133,38 @@ def _files(folder: str) -> list[str]:
 
 
 def offer(nodes: Iterable[str]) -> None:
-    """Let the page ask; ``nodes`` are the ids of the pack's nodes."""
+    """Add the routes; ``nodes`` are the ids of the pack's nodes."""
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
     about = {"version": version(), "nodes": sorted(nodes), "loaders": sorted(INPUTS)}
 
     @server.routes.get("/ovi_native")
-    async def tell_about(_request: web.Request) -> web.Response:
+    async def send_about(_request: web.Request) -> web.Response:
         return web.json_response(about)
 
     @server.routes.post("/ovi_native/opened")
-    async def tell_opened(request: web.Request) -> web.Response:
-        asked = await request.json()
-        return web.json_response([opened(node["type"], node["values"]) for node in asked])
+    async def send_opened(request: web.Request) -> web.Response:
+        try:
+            body = await _body(request)
+            answered = await asyncio.get_running_loop().run_in_executor(None, answers, body)
+        except BadRequest as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(answered)
+
+
+async def _body(request: web.Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+        BadRequest: it is over :data:`LARGEST_BODY`, or does not arrive whole.
+    """
+    body = bytearray()
+    try:
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > LARGEST_BODY:
+                raise BadRequest(f"The body is over {LARGEST_BODY:,} bytes.")
+    except (OSError, web.HTTPException, http_exceptions.HttpProcessingError) as error:
+        raise BadRequest("The body did not arrive.") from error
+    return bytes(body)

@@ -1,40 +1,70 @@
-// Opens workflows of other machines: files that have another name here are found, and saved nodes say their version.
+// Opens workflows from other machines: files that have another name here are found, and saved nodes carry their version.
+// Neither a workflow nor an answer of the server is trusted to have the right shape.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 
 const PACK = 'comfyui-ovi-native'
+const MOST_NODES = 1000 // that the server answers at once
 let about = { version: '', nodes: [], loaders: [] }
 
-const allNodes = (graph) => [...graph.nodes, ...(graph.definitions?.subgraphs ?? []).flatMap((inner) => inner.nodes)]
+const list = (value) => (Array.isArray(value) ? value : [])
+const strings = (value) => list(value).filter((item) => typeof item === 'string')
+const objects = (value) => list(value).filter((item) => item !== null && typeof item === 'object')
+
+const allNodes = (graph) => [
+  ...objects(graph?.nodes),
+  ...objects(graph?.definitions?.subgraphs).flatMap((inner) => objects(inner.nodes))
+]
+
+async function json(route, options) {
+  try {
+    const answer = await api.fetchApi(route, options)
+    return answer.ok ? await answer.json() : null
+  } catch {
+    return null // a server that cannot answer leaves the workflow as it is
+  }
+}
 
 function stamp(node) {
   if (about.nodes.includes(node.comfyClass ?? node.type)) {
+    node.properties ??= {}
     node.properties.cnr_id = PACK
     node.properties.ver = about.version
   }
+}
+
+// Where a missing file is published, as the page's own dialog takes it.
+const models = (value) =>
+  objects(value).filter((model) => [model.name, model.url, model.directory].every((part) => typeof part === 'string'))
+
+function apply(node, answer) {
+  const values = list(answer?.values)
+  if (values.length !== node.widgets_values.length) return []
+  node.widgets_values = values
+  const missing = models(answer.models)
+  if (missing.length) (node.properties ??= {}).models = missing
+  return strings(answer.notes)
 }
 
 app.registerExtension({
   name: 'OviNative.Sharing',
 
   async init() {
-    about = await (await api.fetchApi('/ovi_native')).json()
+    const found = await json('/ovi_native')
+    if (typeof found?.version !== 'string') return
+    about = { version: found.version, nodes: strings(found.nodes), loaders: strings(found.loaders) }
   },
 
   async beforeConfigureGraph(graph) {
-    const nodes = allNodes(graph).filter((n) => about.loaders.includes(n.type) && Array.isArray(n.widgets_values))
+    const loaders = allNodes(graph).filter((n) => about.loaders.includes(n.type) && Array.isArray(n.widgets_values))
+    const nodes = loaders.slice(0, MOST_NODES)
     if (nodes.length === 0) return
     const asked = nodes.map((node) => ({ type: node.type, values: node.widgets_values }))
-    const answer = await api.fetchApi('/ovi_native/opened', { method: 'POST', body: JSON.stringify(asked) })
-    if (!answer.ok) return
-    const found = await answer.json()
-    nodes.forEach((node, index) => {
-      node.widgets_values = found[index].values
-      if (found[index].models.length) (node.properties ??= {}).models = found[index].models
-    })
-    const told = [...new Set(found.flatMap((node) => node.told))]
-    if (told.length) {
-      const detail = told.join('\n')
+    const found = list(await json('/ovi_native/opened', { method: 'POST', body: JSON.stringify(asked) }))
+    if (found.length !== nodes.length) return
+    const notes = [...new Set(nodes.flatMap((node, index) => apply(node, found[index])))]
+    if (notes.length) {
+      const detail = notes.join('\n') // shown as text, never as HTML
       app.extensionManager.toast.add({ severity: 'warn', summary: 'Ovi: other files', detail, life: 20000 })
     }
   },
