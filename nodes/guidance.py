@@ -156,8 +156,8 @@ class OviCoupling(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = model_patches.parse_layers(layers, base_model.require_ovi(model).num_layers)
         interval = _interval(start_percent, end_percent)
-        coupling = model_patches.Coupling(video_to_audio, audio_to_video, chosen, interval)
-        return io.NodeOutput(model_patches.couple(model, coupling))
+        scaling = model_patches.CrossModalScaling(video_to_audio, audio_to_video, chosen, interval)
+        return io.NodeOutput(model_patches.with_cross_modal(model, scaling))
 
 
 NODES = [OviGuidanceOptions, OviCoupling]

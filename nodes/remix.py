@@ -38,7 +38,7 @@ class OviRemix(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, latent, video_denoise: float = 0.6, audio_denoise: float = 0.6) -> io.NodeOutput:
-        return io.NodeOutput(remix.remixed(latent, video_denoise, audio_denoise), max(video_denoise, audio_denoise))
+        return io.NodeOutput(remix.remix(latent, video_denoise, audio_denoise), max(video_denoise, audio_denoise))
 
 
 class OviLoop(io.ComfyNode):
@@ -58,7 +58,7 @@ class OviLoop(io.ComfyNode):
     @checked
     def execute(cls, model) -> io.NodeOutput:
         base_model.require_ovi(model)
-        return io.NodeOutput(model_patches.joined_ends(model))
+        return io.NodeOutput(model_patches.with_loop(model))
 
 
 NODES = [OviRemix, OviLoop]

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.ops
 import torch
-from comfy.ldm.flux.math import apply_rope1
-from comfy.ldm.modules.attention import optimized_attention
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
 from .batch_rows import pick, put
+from .comfyui import CastWeightBiasOp, apply_rope1, manual_cast, optimized_attention, with_weight
 
 HEAD_DIM = 128
 EPS = 1e-6
@@ -44,10 +42,10 @@ class Layers:
         )
 
     def rms_norm(self, dim: int) -> nn.Module:
-        return comfy.ops.manual_cast.RMSNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
+        return manual_cast.RMSNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
 
     def layer_norm(self, dim: int) -> nn.Module:
-        return comfy.ops.manual_cast.LayerNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
+        return manual_cast.LayerNorm(dim, eps=EPS, device=self.device, dtype=torch.float32)
 
     def modulation(self, parts: int, dim: int) -> Modulation:
         return Modulation(parts, dim, device=self.device)
@@ -58,7 +56,7 @@ def plain_norm(x: Tensor) -> Tensor:
     return layer_norm(x, x.shape[-1:], eps=EPS)
 
 
-class Modulation(nn.Module, comfy.ops.CastWeightBiasOp):
+class Modulation(nn.Module, CastWeightBiasOp):
     """A learned offset to the projected time embedding.
 
     A leaf module whose parameter is called ``weight``: ComfyUI patches, merges and offloads only such.
@@ -74,12 +72,7 @@ class Modulation(nn.Module, comfy.ops.CastWeightBiasOp):
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """The parts (shift, scale, gate, …) for embedding [B, K, 1 or parts, D]: each [B, K, D], float32."""
-        weight, _, stream = comfy.ops.cast_bias_weight(
-            self, dtype=torch.float32, device=embedding.device, bias_dtype=torch.float32, offloadable=True
-        )
-        parts = embedding + weight
-        comfy.ops.uncast_bias_weight(self, weight, None, stream)
-        return parts.unbind(dim=2)
+        return with_weight(self, embedding.device, embedding.add).unbind(dim=2)
 
 
 def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
@@ -180,26 +173,31 @@ class CrossAttention(SelfAttention):
         x: Tensor,
         text: tuple[Tensor, Tensor],
         other: tuple[Tensor, Tensor] | None,
-        hears: tuple[float, ...],
+        cross_modal_scale: tuple[float, ...],
         table: Tensor,
         options: dict,
     ) -> Tensor:
-        """x: [B, L, D], its rope ``table``; other: the other tower's tokens [B, L', D] and their rope.
+        """Both answers for x [B, L, D], whose rope is ``table``.
 
-        hears: how strongly it is heard, by each of the batch's conditionings, or by all.
+        Args:
+            text: key and value of the text, each [B, S, D].
+            other: the other tower's tokens [B, L', D] and their rope; None without one.
+            cross_modal_scale: of the other tower's answer, for each of the batch's conditionings, or for all.
         """
-        listening = [i for i, strength in enumerate(hears) if strength]
+        count = len(cross_modal_scale)
+        attending = [i for i, scale in enumerate(cross_modal_scale) if scale]
         others = None
-        if other is not None and listening:
-            others = self.other_keys(pick(other[0], listening, len(hears)), other[1])
+        if other is not None and attending:
+            others = self.other_keys(pick(other[0], attending, count), other[1])
 
         def answer(x: Tensor, table: Tensor) -> Tensor:
             q = self.norm_q(self.q(x))
             answer = attend(q, *text, options)
             if others is not None:
-                q, alone = (pick(z, listening, len(hears)) for z in (q, answer))
-                heard = _weighted(attend(rotate(q, table), *others, options), [hears[i] for i in listening])
-                answer = put(answer, alone + heard, listening, len(hears))
+                q, of_text = (pick(z, attending, count) for z in (q, answer))
+                scales = [cross_modal_scale[i] for i in attending]
+                of_other = _weighted(attend(rotate(q, table), *others, options), scales)
+                answer = put(answer, of_text + of_other, attending, count)
             return self.o(answer)
 
         return in_chunks(answer, options, x, table)

@@ -8,153 +8,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import comfy.ldm.common_dit
 import torch
-from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..latents import joint
 from . import circular_shift, cross_modal, rope
+from .blocks import Block, OviConfig, Stream, Text, TimeCode, fused_blocks
+from .comfyui import WrapperExecutor, WrappersMP, get_all_wrappers, pad_to_patch_size
 from .layers import (
     HEAD_DIM,
-    CrossAttention,
     GatedConv,
     Head,
     Layers,
-    SelfAttention,
-    add_gated,
-    in_chunks,
-    modulate,
-    plain_norm,
 )
 from .references import References
 from .run_cache import RunCache
 from .timesteps import TimestepShares, Waves
-from .weight_prefetch import Streaming, leaves
+from .weight_prefetch import WeightPrefetch
 
 PATCH = (1, 2, 2)
-
-
-@dataclass(frozen=True)
-class OviConfig:
-    """Sizes of the twin transformer; both towers share all but their channels. Defaults: the published 11 B."""
-
-    dim: int = 3072
-    ffn_dim: int = 14336
-    num_layers: int = 30
-    text_dim: int = 4096
-    freq_dim: int = 256
-    video_channels: int = 48
-    audio_channels: int = 20
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class TimeCode:
-    """The time embedding of a tower's distinct timesteps, float32.
-
-    embedding: [B, K, D], for the head. projection: [B, K, 6, D], for the blocks. index: [B, n] or None, see
-    :class:`~ovi_core.timesteps.TimestepShares`.
-    """
-
-    embedding: Tensor
-    projection: Tensor
-    index: Tensor | None
-
-
-@dataclass(frozen=True)
-class Stream:
-    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D].
-
-    hears: how strongly it hears the other tower, by each of the batch's conditionings, or by all.
-    """
-
-    tokens: Tensor
-    table: Tensor
-    time: TimeCode
-    text: tuple[Tensor, Tensor]
-    hears: cross_modal.Hears
-
-
-@dataclass(frozen=True)
-class Text:
-    """One tower's text: key and value of every block where the run keeps them, else the embedded text [B, S, D]."""
-
-    keys: list[tuple[Tensor, Tensor]] | None
-    embedded: Tensor | None
-
-    def of_block(self, i: int, block: Block) -> tuple[Tensor, Tensor]:
-        """Key and value [B, S, D] for ``block``, the ``i``-th; where memory is short, no more than one at a time."""
-        return self.keys[i] if self.keys is not None else block.cross_attn.text_keys(self.embedded)
 
 
 class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
     options: a copy of ComfyUI's transformer options. For each tower that runs, tables: its rope; text_keys: key and
-    value [B, S, D] for every block, or None. hears: of video and audio, in every block. weights: of the block pairs.
+    value [B, S, D] for every block, or None. cross_modal_scales: of video and audio, in every block. weights: of the
+    block pairs.
     """
 
     options: dict
     waves: Waves
     tables: list[Tensor]
     text_keys: list
-    hears: list[tuple[cross_modal.Hears, cross_modal.Hears]]
-    weights: Streaming
-
-
-class Block(nn.Module):
-    """One tower's half of a fused block pair."""
-
-    def __init__(self, config: OviConfig, layers: Layers):
-        super().__init__()
-        dim = config.dim
-        self.self_attn = SelfAttention(dim, layers)
-        self.norm3 = layers.layer_norm(dim)
-        self.cross_attn = CrossAttention(dim, layers)
-        self.ffn = nn.Sequential(
-            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
-        )
-        self.modulation = layers.modulation(6, dim)
-
-    def read_layers(self, text_kept: bool, alone: bool) -> Iterator[nn.Module]:
-        """The layers whose weights a step reads: no text keys that are kept, no other tower's where none is heard."""
-        cross = self.cross_attn
-        text = [cross.k, cross.norm_k, cross.v] if text_kept else []
-        other = [cross.k_fusion, cross.norm_k_fusion, cross.v_fusion, cross.pre_attn_norm_fusion] if alone else []
-        return leaves(self, without=[*text, *other])
-
-
-def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
-    """Run one block pair, or the block of a tower that is alone; returns the new tokens [B, L, D] of each stream.
-
-    Each tower's cross-attention reads the other **as it stood after self-attention**: the pair is symmetric, neither
-    sees what the other learns in this block (reference: ``single_fusion_block_forward``).
-    """
-    parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
-    after = []
-    for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
-        x, index = stream.tokens, stream.time.index
-        x = add_gated(
-            x, block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options), gate, index
-        )
-        after.append(replace(stream, tokens=x))
-    others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
-    new = []
-    for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
-        x, index = own.tokens, own.time.index
-        x = x + block.cross_attn(block.norm3(x), own.text, other, own.hears, own.table, options)
-        new.append(
-            add_gated(x, in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index)), gate, index)
-        )
-    return tuple(new)
+    cross_modal_scales: list[tuple[cross_modal.Scale, cross_modal.Scale]]
+    weights: WeightPrefetch
 
 
 class Tower(nn.Module):
@@ -245,7 +138,7 @@ class OviTransformer(Tower):
 
     def embed(self, latent: Tensor) -> Tensor:
         """Tokens [B, L, D]; odd sides are padded to whole patches."""
-        padded = comfy.ldm.common_dit.pad_to_patch_size(latent, PATCH)
+        padded = pad_to_patch_size(latent, PATCH)
         return rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d")
 
     def table(self, latent: Tensor, references: References, run: RunCache, options: dict) -> Tensor:
@@ -352,17 +245,17 @@ class OviTransformer(Tower):
             for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
-        hears = cross_modal.hearing(options, len(self.blocks))
-        weights = Streaming(self._read_layers(towers, text_keys, hears), device, options)
-        return Setup(dict(options), waves, tables, text_keys, hears, weights)
+        scales = cross_modal.scales_of(options, len(self.blocks))
+        weights = WeightPrefetch(self._read_layers(towers, text_keys, scales), device, options)
+        return Setup(dict(options), waves, tables, text_keys, scales, weights)
 
-    def _read_layers(self, towers: Sequence[Any], text_keys: list, hears: list) -> Iterator[list[nn.Module]]:
+    def _read_layers(self, towers: Sequence[Any], text_keys: list, scales: list) -> Iterator[list[nn.Module]]:
         """The layers of each block pair whose weights are read."""
-        for i, heard in enumerate(hears):
+        for i, of_block in enumerate(scales):
             yield [
                 layer
-                for tower, keys, strengths in zip(towers, text_keys, heard[: len(towers)], strict=True)
-                for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(strengths))
+                for tower, keys, scale in zip(towers, text_keys, of_block[: len(towers)], strict=True)
+                for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(scale))
             ]
 
     def _run_blocks(
@@ -377,9 +270,9 @@ class OviTransformer(Tower):
             options["block_index"] = i
             setup.weights.advance()
             streams = tuple(
-                Stream(t, table, time, text.of_block(i, block), hears)
-                for t, table, time, text, block, hears in zip(
-                    tokens, setup.tables, times, texts, blocks, setup.hears[i][: len(towers)], strict=True
+                Stream(t, table, time, text.of_block(i, block), scale)
+                for t, table, time, text, block, scale in zip(
+                    tokens, setup.tables, times, texts, blocks, setup.cross_modal_scales[i][: len(towers)], strict=True
                 )
             )
 

@@ -1,7 +1,7 @@
 """Weights on their way to the card: ComfyUI's queue, which copies those of a block pair ahead of its work.
 
 Where ComfyUI pages weights in, each layer asks for its own when it runs, and the card waits for them. The queue asks
-for those of a whole block pair at once, on a stream of its own, while the card is still at work on the pair before.
+for those of a whole block pair at once, on a stream of its own, while the card still works on the pair before.
 """
 
 from __future__ import annotations
@@ -11,17 +11,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-try:
-    from comfy import model_prefetch
-except ImportError:  # a host without it loads every layer when it runs
-    model_prefetch = None
-
-WANTED = "prefetch_dynamic_vbars"
-"""Transformer option of ComfyUI: whether the model's weights are paged in."""
+from .comfyui import prefetch_next, prefetch_queue
 
 
-class Streaming:
-    """The block pairs of one forward in the order of their work; does nothing where ComfyUI streams nothing.
+class WeightPrefetch:
+    """The block pairs of one forward in the order of their work; does nothing where ComfyUI pages nothing in.
 
     Args:
         layers: of each block pair, those whose weights it reads.
@@ -32,10 +26,8 @@ class Streaming:
     @torch.compiler.disable
     def __init__(self, layers: Iterable[Iterable[nn.Module]], device: torch.device, options: dict):
         self.device = device
-        self._queue: list | None = None
-        if model_prefetch is not None and options.get(WANTED):
-            # one module for each pair, as ComfyUI wants them; the layers stay where they are
-            self._queue = model_prefetch.make_prefetch_queue([nn.ModuleList(some) for some in layers], device, options)
+        # one module for each pair, as ComfyUI wants them; the layers stay where they are
+        self._queue = prefetch_queue(lambda: [nn.ModuleList(some) for some in layers], device, options)
 
     def advance(self) -> None:
         """Let go of the last pair and fetch the next: before each pair, also one that is skipped, and after all."""
@@ -44,7 +36,7 @@ class Streaming:
 
     @torch.compiler.disable
     def _pop(self) -> None:
-        model_prefetch.prefetch_queue_pop(self._queue, self.device, None)
+        prefetch_next(self._queue, self.device)
 
 
 def leaves(module: nn.Module, without: Iterable[nn.Module] = ()) -> Iterator[nn.Module]:

@@ -16,34 +16,35 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_STEPS_PER_VIDEO_STEP, FPS, FRAMES_PER_STEP, audio_steps_for
+from ..spec import AUDIO_PER_LATENT_FRAME, FPS, FRAMES_PER_LATENT, audio_frames_for
+from ..stable_names import stable_name
 
 TIME = 2  # dimension of both parts of a latent
 OUT_OF_STEP = 16  # audio latent steps, 0.5 s, by which sound may be shorter or longer than its pictures
 
 
-def with_windows(patcher: Any, video_steps: int, overlap_seconds: float, repeat_first_frame: bool) -> Any:
-    """A copy of a MODEL that samples what is longer than ``video_steps`` in overlapping windows of that length.
+def with_windows(patcher: Any, latent_frames: int, overlap_seconds: float, repeat_first_frame: bool) -> Any:
+    """A copy of a MODEL that samples what is longer than ``latent_frames`` in overlapping windows of that length.
 
     Args:
         patcher: an Ovi MODEL.
-        video_steps: T of a window, the variant's trained length.
+        latent_frames: T of a window, the variant's trained length.
         overlap_seconds: what two windows share at least; taken as the nearest number of latent steps, 1 or more.
         repeat_first_frame: show every window the clip's first frame in place of the one before it.
 
     Raises:
         OviError: an overlap of more than half a window.
     """
-    overlap = max(1, round(overlap_seconds * FPS / FRAMES_PER_STEP))
-    if overlap > video_steps // 2:
+    overlap = max(1, round(overlap_seconds * FPS / FRAMES_PER_LATENT))
+    if overlap > latent_frames // 2:
         raise OviError(
             input="overlap_seconds",
             found=f"{overlap_seconds:g} s",
-            accepted=f"at most half a window, {video_steps // 2 * FRAMES_PER_STEP / FPS:.1f} s",
+            accepted=f"at most half a window, {latent_frames // 2 * FRAMES_PER_LATENT / FPS:.1f} s",
             remedy="Set it to 1.",
         )
     patcher = patcher.clone()
-    handler = Windows(video_steps, overlap, repeat_first_frame)
+    handler = Windows(latent_frames, overlap, repeat_first_frame)
     patcher.model_options["context_handler"] = handler
     patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "ovi_windows", handler.prepare_sampling)
     return patcher
@@ -57,6 +58,7 @@ def starts(total: int, length: int, overlap: int) -> list[int]:
     return [round(i * (total - length) / (count - 1)) for i in range(count)]
 
 
+@stable_name("windows.Windows")
 class Windows(host.IndexListContextHandler):
     """ComfyUI's handler with windows of both towers as training saw them.
 
@@ -76,6 +78,23 @@ class Windows(host.IndexListContextHandler):
             causal_window_fix=True,
         )
 
+    def stable_values(self) -> dict[str, Any]:
+        """What decides the result, for hashes of a MODEL; the rest are settings of ComfyUI's that stay as they are."""
+        return {
+            "_step": 0,
+            "causal_window_fix": True,
+            "closed_loop": False,
+            "context_length": self.context_length,
+            "context_overlap": self.context_overlap,
+            "context_schedule": self.context_schedule,
+            "context_stride": 1,
+            "dim": TIME,
+            "freenoise": False,
+            "fuse_method": self.fuse_method,
+            "latent_retain_index_list": self.latent_retain_index_list,
+            "split_conds_to_windows": False,
+        }
+
     def _build_window_state(self, *args: Any) -> host.WindowingState:
         return _InStep(**vars(super()._build_window_state(*args)))
 
@@ -93,6 +112,7 @@ class Windows(host.IndexListContextHandler):
             _check_in_step(video[TIME], audio[TIME])
         return longer
 
+    @stable_name("windows.Windows.prepare_sampling")
     def prepare_sampling(self, executor: Any, patcher: Any, noise_shape: Any, *args: Any, **more: Any) -> Any:
         """Around ComfyUI's estimate of memory: a run takes that of one window (``noise_shape`` is of the pack)."""
         shapes = [list(shape) for shape in patcher.model.latent_shapes]
@@ -123,15 +143,15 @@ def _sound_of(frames: list[int], total: int, steps: int, overlap: int) -> _Windo
     """Of ``steps`` of sound to ``total`` of pictures, those of the window that counts ``frames``."""
     first = max(0, frames[0] - 1)
     length = frames[-1] + 1 - first
-    trained = audio_steps_for(length)
-    begin = round(first * AUDIO_STEPS_PER_VIDEO_STEP)
+    trained = audio_frames_for(length)
+    begin = round(first * AUDIO_PER_LATENT_FRAME)
     end = steps if frames[-1] == total - 1 else min(steps, begin + trained)
-    shared = trained - math.ceil((length - overlap) * AUDIO_STEPS_PER_VIDEO_STEP)
+    shared = trained - math.ceil((length - overlap) * AUDIO_PER_LATENT_FRAME)
     return _Window(list(range(begin, end)), TIME, steps, context_overlap=max(0, shared))
 
 
 def _check_in_step(total: int, steps: int) -> None:
-    filling = audio_steps_for(total)
+    filling = audio_frames_for(total)
     if abs(steps - filling) > OUT_OF_STEP:
         raise OviError(
             input="latent",
@@ -154,6 +174,7 @@ def _check_cache(model_options: dict) -> None:
         )
 
 
+@stable_name("windows._frames_of_windows")
 def _frames_of_windows(total: int, handler: Windows, model_options: dict) -> list[list[int]]:
     """Video steps of each window that count, in the form of ComfyUI's schedules; the anchor is not among them."""
     length = handler.context_length
@@ -162,6 +183,7 @@ def _frames_of_windows(total: int, handler: Windows, model_options: dict) -> lis
     ]
 
 
+@stable_name("windows._crossfade")
 def _crossfade(length: int, full_length: int, idxs: list[int], context_overlap: int, **_: Any) -> list[float]:
     """Weights of a window's steps: they rise within the overlap and fall within it, but for the clip's own ends."""
     rise = torch.clamp(torch.arange(1, length + 1) / (context_overlap + 1), max=1)

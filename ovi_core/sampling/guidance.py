@@ -20,7 +20,7 @@ class TowerOptions:
     Attributes:
         interval: part of the run in which this tower is guided at all.
         schedule: how its strength changes there.
-        modality: how far its prediction is pushed away from the one in which it does not hear the other tower.
+        modality: how far its prediction is pushed away from the one without cross-modal attention.
         rescale: 0 to 1, how far the guided velocity is brought back to the spread of the positive one.
         skip_layers: block pairs that its negative pass leaves out, as the text of the nodes; None as the guider says.
     """
@@ -52,8 +52,8 @@ class Strengths(NamedTuple):
 class Guidance:
     """n + g (p - n) on the velocity, with a strength g for each tower, and what ``options`` add to it.
 
-    With a the prediction for the positive prompt in which the towers do not hear each other, modality guidance m adds
-    m (p - a), as LTX-2 does; rescaling by f then mixes in the share f of the same multiplied by std(p) / std(guided)
+    With a the prediction for the positive prompt without cross-modal attention, modality guidance m adds m (p - a), as
+    LTX-2 does; rescaling by f then mixes in the share f of the same multiplied by std(p) / std(guided)
     (arXiv 2305.08891, section 3.4), for each clip and tower.
 
     skip_layers: block pairs (counted from 0) that the negative pass leaves out.
@@ -116,7 +116,7 @@ def parse_skip_layers(text: str, num_layers: int) -> tuple[int, ...]:
     parts = [part for part in text.replace(";", ",").replace(" ", ",").split(",") if part]
     accepted = f"block pairs 1 to {num_layers - 1}, as in '11' or '10, 11'; '0' or nothing for none"
     for part in parts:
-        if not (part.isdecimal() and int(part) < num_layers):
+        if not (part.isdecimal() and len(part) < 10 and int(part) < num_layers):  # int() refuses thousands of digits
             raise OviError(
                 input="skip_layers", found=f"'{part}'", accepted=accepted, remedy="Correct the list of block pairs."
             )

@@ -1,8 +1,7 @@
 """Guidance of the two towers: each with its own strength over the run, the negative pass with skipped block pairs.
 
 Where nothing else is asked for, a step is one batch of positive and negative prompt and one linear blend of what they
-predict. Guidance along the coupling adds a third conditioning to the batch: the positive prompt to towers that do not
-hear each other.
+predict. Modality guidance adds a third conditioning to the batch: the positive prompt without cross-modal attention.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from torch import Tensor
 from ..latents import denoise_mask, joint
 from ..network import cross_modal
 from ..network.batch_rows import pick, put
-from ..network.transformer import Stream
+from ..network.blocks import Stream
 from .guidance import Guidance, Strengths, parse_skip_layers
 
-POSITIVE, NEGATIVE, ALONE = range(3)  # roles: places in the list of conditionings that ComfyUI predicts for
+POSITIVE, NEGATIVE, WITHOUT_CROSS_MODAL = range(
+    3
+)  # roles: places in the list of conditionings that ComfyUI predicts for
 
 
 class OviGuider(comfy.samplers.CFGGuider):
@@ -55,7 +56,7 @@ class OviGuider(comfy.samplers.CFGGuider):
     def set_conds(self, positive: Any, negative: Any) -> None:
         conditionings = {"positive": positive, "negative": negative}
         if self.guidance.has_modality:
-            conditionings["alone"] = positive
+            conditionings["without_cross_modal"] = positive
         self.inner_set_conds(conditionings)
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
@@ -91,12 +92,12 @@ class OviGuider(comfy.samplers.CFGGuider):
             negative, strengths = None, (Strengths(), Strengths())
         unguided = all(math.isclose(tower.cfg, 1.0) for tower in strengths)
         modality = len(self._present()) == 2 and any(tower.modality for tower in strengths)
-        alone: list[Tensor] = []
+        without: list[Tensor] = []
         if modality:
-            self._predict_alone_too(options, alone)
+            self._add_prediction_without_cross_modal(options, without)
         if modality or not unguided:
             other = None if unguided else options.get("sampler_cfg_function")
-            options["sampler_cfg_function"] = _joined(strengths, self._shapes, alone, other)
+            options["sampler_cfg_function"] = _combined(strengths, self._shapes, without, other)
         if not unguided:
             options["disable_cfg1_optimization"] = True
         cfg = 1.0 if unguided else strengths[0].cfg
@@ -109,46 +110,51 @@ class OviGuider(comfy.samplers.CFGGuider):
             return self.guidance.always()
         return self.guidance.at(float(timestep[0]), self.inner_model.model_sampling)
 
-    def _predict_alone_too(self, options: dict, alone: list[Tensor]) -> None:
-        """Have ComfyUI predict, in the same batch, for towers that do not hear each other; it goes to ``alone``."""
+    def _add_prediction_without_cross_modal(self, options: dict, found: list[Tensor]) -> None:
+        """Have ComfyUI predict in the same batch without cross-modal attention too; the result goes to ``found``."""
         other = options.get("sampler_calc_cond_batch_function")
 
         def predict(args: dict) -> list[Tensor]:
             # another node's way to predict knows two conditionings only
             predicted = None if other is None else other(args)
-            conds = [*(args["conds"] if predicted is None else (None, None)), self.conds["alone"]]
+            conds = [*(args["conds"] if predicted is None else (None, None)), self.conds["without_cross_modal"]]
             inputs = (args["model"], conds, args["input"], args["sigma"], args["model_options"])
             *both, last = comfy.samplers.calc_cond_batch(*inputs)
-            alone.append(last)
+            found.append(last)
             return both if predicted is None else predicted
 
         options["sampler_calc_cond_batch_function"] = predict
-        options["transformer_options"] = {**options.get("transformer_options", {}), cross_modal.DEAF: ALONE}
+        options["transformer_options"] = {
+            **options.get("transformer_options", {}),
+            cross_modal.WITHOUT_ROLE: WITHOUT_CROSS_MODAL,
+        }
 
 
-def _joined(
-    strengths: Sequence[Strengths], shapes: list, alone: list[Tensor], other: Callable[[dict], Tensor] | None
+def _combined(
+    strengths: Sequence[Strengths], shapes: list, without: list[Tensor], other: Callable[[dict], Tensor] | None
 ) -> Callable[[dict], Tensor]:
-    """ComfyUI's hook that joins the predictions, all of them velocities times the noise level, packed.
+    """ComfyUI's hook that combines the predictions, all of them velocities times the noise level, packed.
 
-    other: another node's hook, which then stands instead of the linear blend.
+    Args:
+        without: holds the prediction without cross-modal attention, if there is one.
+        other: another node's hook, which then replaces the linear blend.
     """
 
-    def join(args: dict) -> Tensor:
+    def combine(args: dict) -> Tensor:
         positive = args["cond"]
         cfgs = [tower.cfg for tower in strengths]
         if other is None:
             guided = torch.lerp(args["uncond"], positive, _packed(cfgs, shapes, positive))
         else:
             guided = _in_each_tower(other, cfgs, shapes, args)
-        if alone:
+        if without:
             modality = _packed([tower.modality for tower in strengths], shapes, positive)
-            guided = guided + modality * (positive - (args["input"] - alone[0]))
+            guided = guided + modality * (positive - (args["input"] - without[0]))
         if any(tower.rescale for tower in strengths):
             guided = _rescaled(guided, positive, [tower.rescale for tower in strengths], shapes)
         return guided
 
-    return join
+    return combine
 
 
 def _packed(values: Sequence[float], shapes: list, like: Tensor) -> Tensor:
@@ -173,9 +179,9 @@ def _rescaled(guided: Tensor, positive: Tensor, shares: Sequence[float], shapes:
 
 
 def _in_each_tower(function: Callable[[dict], Tensor], strengths: Sequence[float], shapes: list, args: dict) -> Tensor:
-    """Another node's hook that joins both predictions, used on video and audio apart, with the strength of each.
+    """Another node's hook that combines both predictions, used on video and audio apart, with the strength of each.
 
-    It finds what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
+    It gets what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
     """
     packed = ("cond", "uncond", "input", "cond_denoised", "uncond_denoised")
     parts = {name: comfy.utils.unpack_latents(args[name], shapes) for name in packed}
@@ -225,6 +231,7 @@ def _skip_negative(inner: Any, towers: list[bool]) -> Any:
 
 def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
     """The stream's rows of the ``wanted`` conditionings, ``of`` of which make up the batch."""
+    scale = stream.cross_modal_scale
     time = replace(
         stream.time,
         embedding=pick(stream.time.embedding, wanted, of),
@@ -236,5 +243,5 @@ def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
         tokens=pick(stream.tokens, wanted, of),
         time=time,
         text=(pick(stream.text[0], wanted, of), pick(stream.text[1], wanted, of)),
-        hears=stream.hears if len(stream.hears) == 1 else tuple(stream.hears[i] for i in wanted),
+        cross_modal_scale=scale if len(scale) == 1 else tuple(scale[i] for i in wanted),
     )

@@ -15,8 +15,8 @@ from ..stable_names import stable_name
 from .schedules import WHOLE_RUN, Interval
 
 
-def joined_ends(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """A copy of a MODEL that makes clips whose end meets their start."""
+def with_loop(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """A copy of a MODEL that generates clips whose end meets their start."""
     patcher = patcher.clone()
     patcher.model_options.setdefault("transformer_options", {})[circular_shift.KEY] = True
     return patcher
@@ -31,14 +31,14 @@ def with_chunks(patcher: Any, chunk_tokens: int) -> Any:
 
 @stable_name("coupling.Coupling")
 @dataclass(frozen=True)
-class Coupling:
-    """Strength of both directions: 1 as trained, 0 the other tower is not heard.
+class CrossModalScaling:
+    """Scales of the attention between the towers: 1 as trained, 0 without.
 
     Attributes:
-        video_to_audio: how much the audio tower hears of the picture.
-        audio_to_video: how much the video tower hears of the sound.
-        layers: block pairs, counted from 0, for which it holds; None for all.
-        interval: part of the run in which it holds.
+        video_to_audio: scale of the audio tower's attention to the video.
+        audio_to_video: scale of the video tower's attention to the audio.
+        layers: block pairs to which it applies, counted from 0; None for all.
+        interval: part of the run in which it applies.
     """
 
     video_to_audio: float = 1.0
@@ -47,7 +47,7 @@ class Coupling:
     interval: Interval = WHOLE_RUN
 
     def of_block(self, i: int) -> tuple[float, float]:
-        """What the video and the audio tower hear in block pair ``i``."""
+        """Scales of the video and the audio tower in block pair ``i``."""
         return (self.audio_to_video, self.video_to_audio) if self.layers is None or i in self.layers else (1.0, 1.0)
 
 
@@ -64,7 +64,7 @@ def parse_layers(text: str, num_layers: int) -> tuple[int, ...] | None:
     layers: set[int] = set()
     for part in parts:
         ends = part.split("-")
-        if len(ends) > 2 or not all(end.isdecimal() and int(end) < num_layers for end in ends):
+        if len(ends) > 2 or not all(end.isdecimal() and len(end) < 10 and int(end) < num_layers for end in ends):
             raise _wrong_layers(f"'{part}'", num_layers)
         layers.update(range(int(ends[0]), int(ends[-1]) + 1))
     if not layers:
@@ -81,19 +81,21 @@ def _wrong_layers(found: str, num_layers: int) -> OviError:
     )
 
 
-def couple(patcher: comfy.model_patcher.ModelPatcher, coupling: Coupling) -> comfy.model_patcher.ModelPatcher:
-    """A copy of a MODEL with ``coupling``; several multiply."""
+def with_cross_modal(
+    patcher: comfy.model_patcher.ModelPatcher, scaling: CrossModalScaling
+) -> comfy.model_patcher.ModelPatcher:
+    """A copy of a MODEL with ``scaling`` of its cross-modal attention; several multiply."""
 
-    @stable_name("coupling.couple.<locals>.wrapper", holds=(coupling,))
+    @stable_name("coupling.couple.<locals>.wrapper", holds=(scaling,))
     def wrapper(
         executor: Any, x: Any, sigma: Any, concat: Any, context: Any, control: Any, options: dict, **kwargs: Any
     ) -> Any:
         model = executor.class_obj
-        if coupling.interval.whole or coupling.interval.holds(float(sigma[0]), model.model_sampling):
+        if scaling.interval.whole or scaling.interval.holds(float(sigma[0]), model.model_sampling):
             before = options.get(cross_modal.KEY, [(1.0, 1.0)] * model.num_layers)
             new = [
                 (video * own[0], audio * own[1])
-                for (video, audio), own in zip(before, map(coupling.of_block, range(model.num_layers)), strict=True)
+                for (video, audio), own in zip(before, map(scaling.of_block, range(model.num_layers)), strict=True)
             ]
             options = {**options, cross_modal.KEY: new}
         return executor(x, sigma, concat, context, control, options, **kwargs)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ovi_native.ovi_core.network.weight_prefetch import WANTED
+from ovi_native.ovi_core.network.comfyui import PREFETCH
 from ovi_native.ovi_core.spec import ClipShape
 from simulated_card import DEVICE, Living, flash_attention
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -167,7 +167,7 @@ def test_streaming_is_measured_ahead_and_layer_by_layer_and_against_weights_that
     some, asked = case(), []
     forward = some.transformer.forward
     some.transformer.forward = lambda x, t, c, options, **more: (
-        asked.append(options.get(WANTED)) or forward(x, t, c, options, **more)
+        asked.append(options.get(PREFETCH)) or forward(x, t, c, options, **more)
     )
     with torch.no_grad():
         report = streaming.report(some)

@@ -74,12 +74,12 @@ def report(case: Case) -> dict[str, Any]:
     """Seconds a step of each way, whether the results are the same, and what the copies alone would take."""
     import comfy.model_prefetch
     from ovi_native.ovi_core.network.layers import CHUNK_TOKENS
-    from ovi_native.ovi_core.network.weight_prefetch import WANTED
+    from ovi_native.ovi_core.network.comfyui import PREFETCH
 
     paged = Paged(case)
 
     def step(ahead: bool, **options: Any) -> Callable[[], list[torch.Tensor]]:
-        return lambda: case.ours(**{WANTED: ahead, **options})
+        return lambda: case.ours(**{PREFETCH: ahead, **options})
 
     paged.stay(False)
     case.begin_run()

@@ -1,7 +1,7 @@
-"""Weights of the next block pair are asked for ahead: ComfyUI's own queue, on a card that is not there.
+"""Weights of the next block pair are fetched ahead: ComfyUI's own queue, on a simulated card.
 
-On a CPU ComfyUI streams nothing. Its queue's code runs here all the same, told that the device can; where it would
-copy layers, it is written down which. That shows what is asked for and when. What is gained takes a card to see.
+On a CPU ComfyUI pages nothing in. Its queue's code runs here all the same, as if the device could; where it would copy
+layers, the card notes which. That shows what is fetched and when. What is gained takes a card to measure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from comfy import model_prefetch
 from fusion_cases import CASES, FORWARD_CASES, Inputs, sizes, write_model
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model
-from ovi_native.ovi_core.network import weight_prefetch
+from ovi_native.ovi_core.network import comfyui, weight_prefetch
 from ovi_native.ovi_core.network.cross_modal import KEY
 from ovi_native.ovi_core.network.run_cache import RunCache
 
@@ -24,7 +24,7 @@ INPUTS = Inputs(CASE)
 
 
 class Card:
-    """In the place of what ComfyUI's queue asks of a card: everything is possible, and nothing is copied."""
+    """What ComfyUI's queue asks of a card: everything is possible, and nothing is copied."""
 
     def __init__(self, transformer):
         self.copies: list[list[str]] = []
@@ -49,11 +49,12 @@ class Card:
             hook.remove()
             del layer._v
 
-    def copy(self, layers, dtype, device, bias_dtype, non_blocking):
+    def copy(self, layers, dtype, device, bias_dtype, non_blocking, return_faulted=False):
         assert non_blocking
         for layer in layers:
             layer._prefetch = {"signature": None}
         self.copies.append([self.names[layer] for layer in layers])
+        return (None, False) if return_faulted else None  # since 0.34: and whether all pages are there
 
     def reads(self, layer, inputs):
         self.read.append((self.names[layer], hasattr(layer, "_prefetch")))
@@ -70,12 +71,12 @@ def transformer(tmp_path_factory):
 @pytest.fixture
 def card(transformer, monkeypatch):
     card = Card(transformer)
-    host_modules = SimpleNamespace(
+    modules = SimpleNamespace(
         model_management=card.management,
         memory_management=comfy.memory_management,
         ops=SimpleNamespace(cast_modules_with_vbar=card.copy),
     )
-    monkeypatch.setattr(model_prefetch, "comfy", host_modules)
+    monkeypatch.setattr(model_prefetch, "comfy", modules)
     monkeypatch.setattr(model_prefetch, "PREFETCH_QUEUES", [])
     yield card
     card.remove()
@@ -84,7 +85,7 @@ def card(transformer, monkeypatch):
 def forward(transformer, towers="video + audio", keep=False, **options):
     x = [INPUTS.video, INPUTS.audio]
     x = {"video only": x[:1], "audio only": [torch.zeros(1, 48, 1, 1, 1), x[1]]}.get(towers, x)
-    options |= {weight_prefetch.WANTED: True, "uuids": ["one"]}
+    options |= {comfyui.PREFETCH: True, "uuids": ["one"]}
     with torch.inference_mode():
         out = transformer(x, torch.tensor([500.0]), INPUTS.text("pos"), options, keep_text_keys=keep)
     return [out] if isinstance(out, torch.Tensor) else out
@@ -110,9 +111,9 @@ def test_each_pair_is_asked_for_before_it_runs_and_all_that_is_asked_for_is_read
     assert any("k_fusion" in name for name in in_blocks) == (towers == "video + audio")
 
 
-def test_what_is_not_heard_is_not_asked_for(card, transformer):
-    deaf = [(0.0, 1.0), *[(1.0, 1.0)] * (sizes()["num_layers"] - 1)]
-    forward(transformer, **{KEY: deaf})
+def test_weights_of_cross_modal_attention_at_scale_0_are_not_fetched(card, transformer):
+    scales = [(0.0, 1.0), *[(1.0, 1.0)] * (sizes()["num_layers"] - 1)]
+    forward(transformer, **{KEY: scales})
     first, second = ({name for name in names if "k_fusion" in name} for names in card.copies[:2])
     assert first == {"audio_model.blocks.0.cross_attn.k_fusion", "audio_model.blocks.0.cross_attn.norm_k_fusion"}
     assert len(second) == 4
@@ -128,7 +129,7 @@ def test_a_block_pair_that_is_replaced_does_not_put_the_others_out_of_step(card,
     assert card.waiting() == []
 
 
-def test_a_forward_that_is_stopped_leaves_nothing_behind_once_the_host_has_cleaned_up(card, transformer):
+def test_a_forward_that_is_stopped_leaves_nothing_behind_once_comfyui_has_cleaned_up(card, transformer):
     def stop(args, more):
         raise KeyboardInterrupt
 
@@ -141,14 +142,12 @@ def test_a_forward_that_is_stopped_leaves_nothing_behind_once_the_host_has_clean
 
 def test_the_result_is_the_same_as_without(transformer, monkeypatch, request):
     with monkeypatch.context() as without:
-        without.setattr(weight_prefetch, "model_prefetch", None)  # an older ComfyUI
+        without.setattr(comfyui, "PREFETCHES", False)  # a ComfyUI with another queue
         plain = forward(transformer)
     card = request.getfixturevalue("card")
     assert all(map(torch.equal, forward(transformer), plain))
     assert card.copies
 
 
-def test_on_a_cpu_the_host_makes_no_queue(transformer):
-    assert (
-        weight_prefetch.Streaming([[transformer]], torch.device("cpu"), {weight_prefetch.WANTED: True})._queue is None
-    )
+def test_on_a_cpu_comfyui_makes_no_queue(transformer):
+    assert weight_prefetch.WeightPrefetch([[transformer]], torch.device("cpu"), {comfyui.PREFETCH: True})._queue is None

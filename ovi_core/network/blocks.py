@@ -1,0 +1,120 @@
+"""The pairs of blocks that join the two towers, and what goes into them. Axis letters as in ``layers.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import cross_modal
+from .layers import CrossAttention, Layers, SelfAttention, add_gated, in_chunks, modulate, plain_norm
+from .weight_prefetch import leaves
+
+
+@dataclass(frozen=True)
+class OviConfig:
+    """Sizes of the twin transformer; both towers share all but their channels. Defaults: the published 11 B."""
+
+    dim: int = 3072
+    ffn_dim: int = 14336
+    num_layers: int = 30
+    text_dim: int = 4096
+    freq_dim: int = 256
+    video_channels: int = 48
+    audio_channels: int = 20
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TimeCode:
+    """The time embedding of a tower's distinct timesteps, float32.
+
+    embedding: [B, K, D], for the head. projection: [B, K, 6, D], for the blocks. index: [B, n] or None, see
+    :class:`~ovi_core.timesteps.TimestepShares`.
+    """
+
+    embedding: Tensor
+    projection: Tensor
+    index: Tensor | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D].
+
+    cross_modal_scale: of what it reads of the other tower, for each of the batch's conditionings, or for all.
+    """
+
+    tokens: Tensor
+    table: Tensor
+    time: TimeCode
+    text: tuple[Tensor, Tensor]
+    cross_modal_scale: cross_modal.Scale
+
+
+@dataclass(frozen=True)
+class Text:
+    """One tower's text: key and value of every block where the run keeps them, else the embedded text [B, S, D]."""
+
+    keys: list[tuple[Tensor, Tensor]] | None
+    embedded: Tensor | None
+
+    def of_block(self, i: int, block: Block) -> tuple[Tensor, Tensor]:
+        """Key and value [B, S, D] for ``block``, the ``i``-th; where memory is short, no more than one at a time."""
+        return self.keys[i] if self.keys is not None else block.cross_attn.text_keys(self.embedded)
+
+
+class Block(nn.Module):
+    """One tower's half of a fused block pair."""
+
+    def __init__(self, config: OviConfig, layers: Layers):
+        super().__init__()
+        dim = config.dim
+        self.self_attn = SelfAttention(dim, layers)
+        self.norm3 = layers.layer_norm(dim)
+        self.cross_attn = CrossAttention(dim, layers)
+        self.ffn = nn.Sequential(
+            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
+        )
+        self.modulation = layers.modulation(6, dim)
+
+    def read_layers(self, text_kept: bool, alone: bool) -> Iterator[nn.Module]:
+        """The layers whose weights a step reads.
+
+        Args:
+            text_kept: the keys of the text are cached.
+            alone: the other tower does not run, or its scale is 0 for all.
+        """
+        cross = self.cross_attn
+        text = [cross.k, cross.norm_k, cross.v] if text_kept else []
+        other = [cross.k_fusion, cross.norm_k_fusion, cross.v_fusion, cross.pre_attn_norm_fusion] if alone else []
+        return leaves(self, without=[*text, *other])
+
+
+def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
+    """Run one block pair, or the block of a tower that is alone; returns the new tokens [B, L, D] of each stream.
+
+    Each tower's cross-attention reads the other **as it stood after self-attention**: the pair is symmetric, neither
+    sees what the other learns in this block (reference: ``single_fusion_block_forward``).
+    """
+    parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
+    after = []
+    for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
+        x, index = stream.tokens, stream.time.index
+        x = add_gated(
+            x, block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options), gate, index
+        )
+        after.append(replace(stream, tokens=x))
+    others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
+    new = []
+    for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
+        x, index = own.tokens, own.time.index
+        x = x + block.cross_attn(block.norm3(x), own.text, other, own.cross_modal_scale, own.table, options)
+        new.append(
+            add_gated(x, in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index)), gate, index)
+        )
+    return tuple(new)

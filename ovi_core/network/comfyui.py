@@ -1,0 +1,104 @@
+"""What this package uses of ComfyUI beyond its documented interface; ``tests/test_comfyui_interface.py`` holds it.
+
+Where a ComfyUI does one of these in another way, the network does without, and says so once in the console.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ops
+import torch
+from comfy.ldm.common_dit import pad_to_patch_size
+from comfy.ldm.flux.math import apply_rope1
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.ops import CastWeightBiasOp, manual_cast
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor, nn
+
+try:
+    from comfy import model_prefetch
+except ImportError:
+    model_prefetch = None
+
+__all__ = [
+    "PREFETCH",
+    "CastWeightBiasOp",
+    "WrapperExecutor",
+    "WrappersMP",
+    "apply_rope1",
+    "get_all_wrappers",
+    "manual_cast",
+    "optimized_attention",
+    "pad_to_patch_size",
+    "prefetch_next",
+    "prefetch_queue",
+    "with_weight",
+]
+
+PREFETCH = "prefetch_dynamic_vbars"
+"""Transformer option of ComfyUI: whether it pages the model's weights in."""
+
+
+def takes(function: Any, *names: str) -> bool:
+    """Whether ``function`` is there and has parameters of these names."""
+    if not callable(function):
+        return False
+    parameters = inspect.signature(function).parameters
+    return all(name in parameters for name in names)
+
+
+def _known(what: str, without: str, known: bool) -> bool:
+    if not known:
+        logging.warning(
+            "Ovi: this ComfyUI has another %s than the pack knows. %s Please update the pack.", what, without
+        )
+    return known
+
+
+CASTS = _known(
+    "way to cast weights (comfy.ops.cast_bias_weight)",
+    "Modulation weights are cast without it: the same result, but they are not offloaded.",
+    takes(getattr(comfy.ops, "cast_bias_weight", None), "dtype", "device", "bias_dtype", "offloadable")
+    and takes(getattr(comfy.ops, "uncast_bias_weight", None), "weight", "bias"),
+)
+PREFETCHES = model_prefetch is not None and _known(
+    "queue for weights (comfy.model_prefetch)",
+    "Weights are copied to the card when they are needed, which is slower.",
+    takes(getattr(model_prefetch, "make_prefetch_queue", None), "queue", "device", "transformer_options")
+    and takes(getattr(model_prefetch, "prefetch_queue_pop", None), "queue", "device", "module"),
+)
+
+
+def with_weight(layer: Any, device: torch.device, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """``compute(weight)`` with the layer's weight in float32 on ``device``, patched, wherever ComfyUI keeps it."""
+    if not CASTS:
+        weight = layer.weight.to(device=device, dtype=torch.float32)
+        for patch in layer.weight_function:
+            weight = patch(weight)
+        return compute(weight)
+    weight, bias, stream = comfy.ops.cast_bias_weight(
+        layer, dtype=torch.float32, device=device, bias_dtype=torch.float32, offloadable=True
+    )
+    result = compute(weight)
+    comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+    return result
+
+
+def prefetch_queue(modules: Callable[[], list[nn.Module]], device: torch.device, options: dict) -> list | None:
+    """A queue that copies the weights of each of ``modules()`` to ``device`` ahead of its work.
+
+    Returns:
+        None where ComfyUI pages nothing in; then ``modules`` is not called.
+    """
+    if not (PREFETCHES and options.get(PREFETCH)):
+        return None
+    return model_prefetch.make_prefetch_queue(modules(), device, options)
+
+
+def prefetch_next(queue: list, device: torch.device) -> None:
+    """Let go of the module that ran, and copy the one after the next: before each module, and after all."""
+    model_prefetch.prefetch_queue_pop(queue, device, None)
