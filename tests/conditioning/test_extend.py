@@ -8,13 +8,13 @@ import math
 import pytest
 import tiny_ovi as tiny
 import torch
-import torchaudio.functional
 from comfy.latent_formats import Wan22
 from join_cases import OVERLAPS, clip, filling, join, sound
 from native_cases import small_vaes
 from ovi_native.nodes.clips import OviExtend, OviJoin
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.sampling import OviSampler
+from ovi_native.ovi_core.media.resampling import resampled
 from refusals import refusal
 
 
@@ -59,7 +59,7 @@ def test_the_new_clip_begins_with_the_last_frames_and_their_sound_kept_clean(vae
     assert torch.equal(video[:, :, :steps], vaes[0].encode(images[-frames:]))
     if audio_frames > 1:
         begin = math.floor((60 - frames) / 24 * 44_100 + 0.5)
-        mono = torchaudio.functional.resample(audio["waveform"][..., begin:].mean(dim=1), 44_100, 16_000)
+        mono = resampled(audio["waveform"][..., begin:].mean(dim=1), 44_100, 16_000)
         expected = vaes[1].encode(mono[:, : audio_frames * 512, None])
         assert torch.allclose(heard[..., :audio_frames], expected, atol=1e-4)
     assert heard[..., :audio_frames].abs().amin() > 0
@@ -141,11 +141,11 @@ EXTEND, JOIN = {"node": "Ovi Extend"}, {"node": "Ovi Join Clips"}
 @pytest.mark.parametrize(
     ("images", "found", "remedy"),
     [
-        (None, "shape NoneType", "Ovi AV Decode"),
+        (None, "no images", "Ovi AV Decode"),
         (torch.zeros(0, 64, 64, 3), "shape [0, 64, 64, 3]", "Ovi AV Decode"),
         (torch.zeros(30, 64, 64), "shape [30, 64, 64]", "Ovi AV Decode"),
         (torch.zeros(30, 64, 64, 4), "transparency", "background"),
-        (torch.full((30, 64, 64, 3), float("nan")), "not numbers", "node that made the picture"),
+        (torch.full((30, 64, 64, 3), float("nan")), "not numbers", "node that made it"),
     ],
 )
 def test_frames_that_are_none_are_refused(vaes, images, found, remedy):
@@ -159,9 +159,8 @@ def test_frames_that_are_none_are_refused(vaes, images, found, remedy):
     ("audio", "found", "remedy"),
     [
         ({"sample_rate": 16_000}, "without a waveform", "Load Audio"),
-        (sound(0), "shape [1, 1, 0]", "Load Audio"),
         (sound(100, rate=0), "sample rate of 0", "Load Audio"),
-        (sound(100, batch=2), "2 sounds", "one clip at a time"),
+        (sound(100, batch=2), "2 audios", "one clip at a time"),
         ({"waveform": torch.full((1, 1, 100), float("inf")), "sample_rate": 16_000}, "NaN or infinite", "again"),
     ],
 )
@@ -178,6 +177,13 @@ def test_an_overlap_longer_than_a_clip_is_refused(vaes):
     refusal(OviExtend.execute, *vaes, clip(24), None, 1.0, found=found, **EXTEND, **expected)
     refusal(OviJoin.execute, clip(24), None, clip(48), None, found=found + "_a", **JOIN, **expected)
     refusal(OviJoin.execute, clip(48), None, clip(24), None, found=found + "_b", **JOIN, **expected)
+
+
+def test_a_silent_clip_is_one_without_audio(vaes):
+    silent, none = (extend(vaes, clip(30), audio) for audio in (sound(0), None))
+    assert all(torch.equal(a, b) for a, b in zip(silent["samples"].unbind(), none["samples"].unbind(), strict=True))
+    for a, b in ((sound(0), sound(48_000)), (sound(48_000), sound(0)), (sound(0, batch=0), None)):
+        assert join(clip(48), a, clip(48), b)[1]["waveform"].shape[-1] == filling(83, 16_000)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
