@@ -33,6 +33,7 @@ from ..spec import TEXT_LENGTH
 from ..stable_names import stable_name
 from . import checkpoint, memory_estimate
 from .latent_format import OviLatentFormat
+from .reference_conds import NAMES, reference_conds, reference_lengths, reference_shapes
 
 AUDIO_TEXT = "ovi_audio_text"
 """Key of a conditioning's options: text [B, S, text_dim] for the audio tower, where it is another than the video's."""
@@ -128,7 +129,7 @@ class Ovi(comfy.model_base.BaseModel):
     def memory_required(self, input_shape: Any, cond_shapes: Any = None, **_: Any) -> float:
         """Bytes beside the weights that ComfyUI keeps free for a forward; see ``memory_estimate``."""
         run = self.sampling_run or SamplingRun()
-        tokens = memory_estimate.tokens_of(input_shape, run.latent_shapes)
+        tokens = memory_estimate.tokens_of(input_shape, run.latent_shapes, reference_lengths(cond_shapes))
         itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
         return memory_estimate.activation_bytes(
             self.diffusion_model.config, input_shape[0], *tokens, itemsize, run.chunk_tokens
@@ -152,7 +153,11 @@ class Ovi(comfy.model_base.BaseModel):
         for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):
             if share is not None:
                 out[name] = comfy.conds.CONDConstant(share)
-        return out
+        return {**out, **reference_conds(kwargs, shapes, super().process_latent_in)}
+
+    def extra_conds_shapes(self, **kwargs: Any) -> dict:
+        """Shapes of conditions that take memory of their own, which ComfyUI asks for before a run."""
+        return {**super().extra_conds_shapes(**kwargs), **reference_shapes(kwargs)}
 
     def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
         """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
@@ -209,6 +214,8 @@ class Ovi(comfy.model_base.BaseModel):
     def resize_cond_for_context_window(self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kw: Any) -> Any:
         """For ComfyUI's context windows: the timestep shares of what a window shows; None for everything else."""
         run = self.sampling_run or SamplingRun()
+        if cond_key in NAMES:
+            return cond_value  # people are in every window, whatever their axes are as long as
         if cond_key == "video_shares":
             anchor = getattr(window, "causal_anchor_index", None)
             shown = [*([] if anchor is None else [anchor]), *window.index_list]

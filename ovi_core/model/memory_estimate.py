@@ -50,24 +50,29 @@ def activation_bytes(
     return int(batch * itemsize * (values + latents) + rope_tables)
 
 
-def tokens_of(shape: Sequence[int], latent_shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """Video and audio tokens of a latent shape as ComfyUI gives it.
+def tokens_of(
+    shape: Sequence[int], latent_shapes: Sequence[Sequence[int]], references: tuple[int, int] = (0, 0)
+) -> tuple[int, int]:
+    """Video and audio tokens of a latent shape as ComfyUI gives it, those of reference people included.
 
     Args:
         shape: [B, 48, T, H, W], or [B, 1, N] packed.
         latent_shapes: of the run's latent before packing, if there is a run. A context window has a part of its N, and
             that part of its tokens.
+        references: latent frames of faces and audio frames of voices.
     """
     if len(shape) == 5:
-        return _video_tokens(shape), 0
+        return _video_tokens(shape) + references[0] * _video_tokens((*shape[:2], 1, *shape[3:])), 0
     packed = math.prod(shape[1:])
     whole = sum(math.prod(part[1:]) for part in latent_shapes)
     if not whole:
         return math.ceil(packed / (VIDEO_CHANNELS * math.prod(PATCH))), 0
     video, *audio = latent_shapes
     share = packed / whole
-    sounds = audio[0][-1] if audio else 0
-    return math.ceil(share * _video_tokens(video)), math.ceil(share * sounds)
+    faces = 0 if is_absent(video) else references[0] * _video_tokens((*video[:2], 1, *video[3:]))
+    audio_frames = audio[0][-1] if audio else 0
+    voices = references[1] if audio else 0
+    return math.ceil(share * _video_tokens(video)) + faces, math.ceil(share * audio_frames) + voices
 
 
 def _video_tokens(shape: Sequence[int]) -> int:
