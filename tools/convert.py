@@ -9,22 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import read_transformer
 from ovi_native.ovi_core.loading.variant_detection import variant_of
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.ovi_core.weights.files import read_header
-from ovi_native.ovi_core.weights.gguf_reader import require_library
-
-from tools import pack
-from tools.conversion import recipes, writers
-
-if __name__ == "__main__":
-    pack.load("--cpu")
-
-import torch
+from ovi_native.ovi_core.weights.gguf_header import require_library
 from tqdm import tqdm
+
+from tools.conversion import recipes, writers
 
 LAYOUTS: dict[str, Callable[[str], str]] = {
     "published": checkpoint.published_key,

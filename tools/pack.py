@@ -1,19 +1,23 @@
-"""Loads ComfyUI and this pack into the running Python, the way ComfyUI itself loads a custom node."""
+"""Loads ComfyUI and this pack into the running Python, the way ComfyUI itself loads a custom node.
+
+``python3 -m tools.pack MODULE ...`` runs a module after that, on the CPU.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
+import runpy
 import sys
 from pathlib import Path
 
+from . import PACK
+
 ROOT = Path(__file__).resolve().parent.parent
-NAME = "ovi_native"
-"""Package name of the checkout: its folder's need not be a Python identifier."""
 
 
 def load(*flags: str) -> None:
-    """Make ``comfy`` and ``ovi_native`` importable, with ComfyUI started as by ``main.py *flags``.
+    """Make ``comfy`` importable, with ComfyUI started as by ``main.py *flags``, and import ``ovi_native``.
 
     The ComfyUI is that of ``COMFYUI_PATH``, else the pinned copy.
 
@@ -32,16 +36,14 @@ def load(*flags: str) -> None:
     import comfy.cli_args  # reads the flags now, before torch devices are looked up
 
     sys.argv = arguments
-    register()
+    importlib.import_module(PACK)
 
 
-def register() -> None:
-    """Make ``ovi_native`` importable; what of it needs no ComfyUI can be used without one."""
-    if NAME in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[NAME] = module
-    spec.loader.exec_module(module)
+def main() -> None:
+    load("--cpu")
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -457,7 +457,7 @@ def test_execute_takes_the_inputs_of_the_schema_with_their_defaults(name):
 IMPORT = """
 import asyncio, json, sys
 sys.path.append({root!r})
-from tools.dev import pack
+from tools import pack
 pack.load("--cpu")
 import nodes, server, comfy_api.latest
 host, calls = set(sys.modules), []

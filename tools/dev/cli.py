@@ -63,10 +63,10 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
     if arguments.command == "convert":
         # In the folder it was called from, for the files are named from there.
         environment = {**os.environ, "COMFYUI_PATH": str(installation.comfyui), "PYTHONPATH": str(ROOT)}
-        command = [str(installation.python), str(ROOT / "tools" / "convert.py"), *forwarded]
+        command = [str(installation.python), "-m", "tools.pack", "tools.convert", *forwarded]
         return subprocess.run(command, env=environment, check=False).returncode
     if arguments.command == "inspect":
-        return _in_checkout(installation, ["-m", "tools.dev.inspect_file", *map(str, arguments.files)])
+        return _in_checkout(installation, ["-m", "tools.pack", "tools.dev.inspect_file", *map(str, arguments.files)])
     if arguments.command == "lint":
         from . import lint
 

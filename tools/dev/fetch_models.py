@@ -8,10 +8,7 @@ from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import download, manifest
 from ovi_native.ovi_core.spec import VARIANTS
 
-from .. import pack
 from .problems import DevError
-
-pack.register()
 
 
 def run(variant: str, models: Path) -> int:

@@ -7,11 +7,7 @@ from typing import Any
 from ovi_native.ovi_core.loading import manifest
 from ovi_native.ovi_core.spec import VARIANTS, Variant, snap_size
 
-from .. import pack
 from .problems import DevError
-
-pack.register()
-
 
 REFERENCE_SAMPLING = {"steps": 50, "video_cfg": 4.0, "skip_layers": "11"}
 

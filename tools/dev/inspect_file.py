@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import manifest
 from ovi_native.ovi_core.loading.loader import read_model_file
@@ -17,17 +18,9 @@ from ovi_native.ovi_core.spec import VARIANTS, Variant
 from ovi_native.ovi_core.text import umt5
 from ovi_native.ovi_core.vae import video_vae
 from ovi_native.ovi_core.weights import quantization
-from ovi_native.ovi_core.weights.files import Header, Weights, describe_weights, read_header
+from ovi_native.ovi_core.weights.files import WeightFile, Weights, read_header
 from ovi_native.ovi_core.weights.gguf_tensors import format_of
-
-from .. import pack
-
-if __name__ == "__main__":
-    pack.load("--cpu")
-else:
-    pack.register()
-
-import torch
+from ovi_native.ovi_core.weights.identify import describe_weights
 
 ACCEPTED = "a weight file: safetensors, GGUF, or a torch file without code"
 OTHER_TOWER = {"video": "audio", "audio": "video"}
@@ -75,11 +68,11 @@ def inspect(path: str) -> Report:
     return report.fails(other)
 
 
-def _model(path: str, header: Header, report: Report) -> bool:
+def _model(path: str, header: WeightFile, report: Report) -> bool:
     named = checkpoint.named_by_tower(checkpoint.unwrapped(header.weights))
     if not checkpoint.is_of_ovi(named):
         return False
-    weights = checkpoint.named_by_tower(read_model_file(path, header_only=True))
+    weights = checkpoint.named_by_tower(read_model_file(path, header_only=True).weights)
     towers = [tower for tower in ("video", "audio") if checkpoint.of_tower(weights, audio=tower == "audio")]
     both = len(towers) == 2
     config = checkpoint.read_config(weights)
@@ -109,23 +102,23 @@ def _others(variant: Variant | None) -> tuple[manifest.Part, ...]:
     return manifest.parts_of(variant)[1:] if variant else manifest.SHARED
 
 
-def _video_vae(path: str, header: Header, report: Report) -> bool:
+def _video_vae(path: str, header: WeightFile, report: Report) -> bool:
     if not {"conv2.weight", "model.conv2.weight"} & header.weights.keys():
         return False
     video_vae.recognise(header.weights)
     return _complete(report, "Load Ovi (all in one), or ComfyUI's VAELoader.")
 
 
-def _text_encoder(path: str, header: Header, report: Report) -> bool:
-    weights = umt5.host_names(header.weights)
+def _text_encoder(path: str, header: WeightFile, report: Report) -> bool:
+    weights = umt5.comfyui_names(header.weights)
     if "encoder.block.0.layer.0.SelfAttention.q.weight" not in weights:
         return False
-    umt5.check(umt5.with_tokenizer(weights, path))
+    umt5.check(umt5.with_tokenizer(weights, header.tokenizer, path))
     stock = "" if header.kind == "gguf" else ", or ComfyUI's CLIPLoader of type wan"
     return _complete(report, f"Load Ovi (all in one){stock}.")
 
 
-def _sound(path: str, header: Header, report: Report) -> bool:
+def _sound(path: str, header: WeightFile, report: Report) -> bool:
     what = report.lines["what"]
     vae, vocoder = "MMAudio 16 kHz VAE" in what, "BigVGAN vocoder (80 mel" in what
     if not vae and not vocoder and "audio VAE with a vocoder" not in what:
@@ -137,7 +130,7 @@ def _sound(path: str, header: Header, report: Report) -> bool:
     return True
 
 
-def _lora(path: str, header: Header, report: Report) -> bool:
+def _lora(path: str, header: WeightFile, report: Report) -> bool:
     if not report.lines["what"].startswith("A LoRA"):
         return False
     audio = any("audio_model" in key for key in header.weights)
@@ -158,7 +151,7 @@ def _summary(weights: Weights) -> str:
     sizes: Counter = Counter()
     for key, weight in weights.items():
         sizes[_type(key, weight, weights)] += weight.nbytes
-    values = sum(weight.numel() for key, weight in weights.items() if not key.endswith(checkpoint.QUANTISED))
+    values = sum(weight.numel() for key, weight in weights.items() if not quantization.is_beside_weight(key))
     types = ", ".join(f"{kind} {_size(size)}" for kind, size in sizes.most_common())
     return f"{len(weights):,} with {values:,} values: {types}."
 

@@ -44,7 +44,7 @@ KEYS = (
 @functools.cache
 def tiny_model() -> dict[str, Tensor]:
     """A transformer of small sizes, float32."""
-    sizes = {3072: TINY.dim, 14336: TINY.ffn_dim, 18432: 6 * TINY.dim, 4096: TINY.text_dim, 8192: 384}
+    sizes = {3072: TINY.dim, 14336: TINY.ffn_dim, 18432: 6 * TINY.dim, 4096: TINY.text_dim, 8192: 512}
     table = standins._table("checkpoint_11b_keys.json")
     shapes = {key: shape for key, shape in table.items() if standins._block_of(key) < TINY.num_layers}
     return standins._draw(standins._resized(shapes, sizes), 0)

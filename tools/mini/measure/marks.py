@@ -10,11 +10,6 @@ import numpy as np
 
 from tools.mini.measure.checks import measure
 
-from ... import pack
-
-pack.register()
-
-
 SAMPLE_RATE = 16000  # Hz
 
 
