@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -15,8 +16,7 @@ from ..model.base_model import OviModelConfig
 from ..model.patcher import patcher_class
 from ..sampling.run_hook import sample_hook
 from ..weights import gguf_tensors, quantization
-from ..weights.files import Weights, read_header, read_metadata, read_weights
-from ..weights.gguf_reader import is_gguf
+from ..weights.files import GGUF, WeightFile, Weights, read_file, read_header
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -42,7 +42,7 @@ def load_model(
         OviError: a file that cannot be read, is no Ovi file, or lacks, adds or misshapes weights.
     """
     weights = read_transformer(model_path, audio_path)
-    config = _host_config(weights, WEIGHT_DTYPES[weight_dtype])
+    config = _model_config(weights, WEIGHT_DTYPES[weight_dtype])
     model = config.get_model(weights)
     device = comfy.model_management.get_torch_device()
     packed = config.custom_operations is not None
@@ -58,36 +58,43 @@ def load_model(
 
 
 def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
-    """Both towers by the module's names, from one file or two, mapped; quantised layers as ComfyUI spells them.
+    """Both towers by the module's names, from one file or two, mapped; quantized layers as ComfyUI spells them.
 
     Raises OviError for a file that cannot be read or is no Ovi file.
     """
     audio = read_model_file(audio_path, "audio_model_name") if audio_path else None
-    weights = checkpoint.both_towers(read_model_file(model_path), audio)
-    if any(path and is_gguf(path) for path in (model_path, audio_path)):
+    model = read_model_file(model_path)
+    weights = checkpoint.both_towers(model.weights, audio and audio.weights)
+    if any(file and file.kind == GGUF for file in (model, audio)):
         return checkpoint.fit_shapes(weights)
     return weights
 
 
-def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> Weights:
-    """One file's weights, without what is put around a whole model; quantised layers as ComfyUI spells them.
+def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> WeightFile:
+    """One file, its weights without what is put around a whole model; quantized layers as ComfyUI spells them.
 
     Args:
         header_only: read names, shapes and types alone; the weights are on the meta device.
+
+    Raises:
+        OviError: the file cannot be read, or is quantized in a way that nothing here computes with.
     """
     if header_only:
-        weights = read_header(path, input=input, accepted=checkpoint.ACCEPTED).weights
+        file = read_header(path, input=input, accepted=checkpoint.ACCEPTED)
     else:
-        weights = read_weights(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
-    checkpoint.refuse_foreign_quantisation(weights, input)
-    return quantization.host_spelling(checkpoint.unwrapped(weights), read_metadata(path), checkpoint.WRAPPINGS)
+        file = read_file(path, input=input, accepted=checkpoint.ACCEPTED, packed=True)
+    checkpoint.refuse_foreign_quantization(file.weights, input)
+    weights = quantization.comfyui_spelling(
+        checkpoint.unwrapped(file.weights), file.metadata, checkpoint.WRAPPINGS, input=input
+    )
+    return replace(file, weights=weights)
 
 
-def _host_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
+def _model_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
     """ComfyUI's description of the model, with the types it will be stored and computed in."""
     config = OviModelConfig({"image_model": "ovi", **checkpoint.read_config(weights).as_dict()})
     packed = any(map(gguf_tensors.is_packed, weights.values()))
-    config.quant_config = {"mixed_ops": True} if packed or quantization.is_quantised(weights) else None
+    config.quant_config = {"mixed_ops": True} if packed or quantization.is_quantized(weights) else None
     device = comfy.model_management.get_torch_device()
     supported = config.supported_inference_dtypes
     stored_as = None if config.quant_config is not None else comfy.utils.weight_dtype(weights)

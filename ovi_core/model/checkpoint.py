@@ -20,13 +20,15 @@ from ..errors import OviError
 from ..network.transformer import PATCH, OviConfig, OviTransformer
 from ..spec import AUDIO_CHANNELS, VIDEO_CHANNELS
 from ..weights import gguf_tensors, quantization
-from ..weights.files import Weights, axis, check_weights, describe_weights, without_prefix
-from ..weights.identify import quantised_elsewhere
+from ..weights.checks import axis, check_count, check_weights, without_prefix
+from ..weights.files import Weights
+from ..weights.identify import describe_weights, quantized_elsewhere
 
 WRAPPINGS = ("model.diffusion_model.", "diffusion_model.", "module.", "backbone.")
 AUDIO = "audio_model."
 FUSED_PAIR = re.compile(r"^(?:fusion_)?blocks\.(\d+)\.(vid|audio)_block\.")
-QUANTISED = tuple(f".{suffix}" for suffix in quantization.SUFFIXES)
+DEEPEST = 8  # prefixes, one in another
+MOST_BLOCKS = 1000
 WHAT = "an Ovi transformer"
 ACCEPTED = "an Ovi checkpoint with both towers, such as model_960x960_10s.safetensors"
 
@@ -58,10 +60,11 @@ def published_key(key: str) -> str:
 
 def unwrapped(weights: Weights) -> Weights:
     """Weights without the prefix that ComfyUI and training code put around a whole model."""
-    for prefix in WRAPPINGS:
-        inner = without_prefix(weights, prefix)
-        if inner:
-            return unwrapped(inner)
+    for _ in range(DEEPEST):
+        inner = next(filter(None, (without_prefix(weights, prefix) for prefix in WRAPPINGS)), None)
+        if inner is None:
+            break
+        weights = inner
     return weights
 
 
@@ -93,8 +96,12 @@ def both_towers(model: Weights, audio: Weights | None) -> Weights:
 
 
 def named_by_tower(weights: Weights) -> Weights:
-    """Weights of one file or two towers under the module's names, the audio tower's prefix restored where it lacks."""
-    named = to_module_keys(unwrapped(weights))
+    """Weights of one file or two towers under the module's names, the audio tower's prefix restored where it lacks.
+
+    Args:
+        weights: without the prefix that may stand around a whole model (:func:`unwrapped`).
+    """
+    named = to_module_keys(weights)
     if "patch_embedding.0.weight" in named:  # an audio tower saved alone, without its prefix
         return {AUDIO + key: value for key, value in named.items()}
     return named
@@ -137,15 +144,15 @@ def _require_both(weights: Weights, input: str) -> Weights:
     )
 
 
-def refuse_foreign_quantisation(weights: Weights, input: str) -> None:
+def refuse_foreign_quantization(weights: Weights, input: str) -> None:
     """Raise OviError for weights quantised in a way that nothing here computes with."""
-    foreign = quantised_elsewhere(weights)
+    foreign = quantized_elsewhere(weights)
     if foreign:
         raise OviError(
             input=input,
             found=foreign,
-            accepted="bf16, fp16, fp32, fp8 (plain or scaled), ComfyUI's int8, mxfp8 and nvfp4, GGUF",
-            remedy="Use the bf16, the scaled fp8 or a GGUF file of the same model.",
+            accepted=quantization.ACCEPTED,
+            remedy=quantization.INSTEAD,
         )
 
 
@@ -165,7 +172,7 @@ def read_config(weights: Mapping[str, torch.Tensor]) -> OviConfig:
     return OviConfig(
         dim=size(f"{tower}blocks.0.self_attn.q.bias", 0),
         ffn_dim=size(f"{tower}blocks.0.ffn.0.weight", 0),
-        num_layers=len(blocks),
+        num_layers=check_count(len(blocks), MOST_BLOCKS, input="model_name", what=WHAT),
         text_dim=size(f"{tower}text_embedding.0.weight", 1),
         freq_dim=size(f"{tower}time_embedding.0.weight", 1),
         video_channels=channels("head.head.weight", math.prod(PATCH), VIDEO_CHANNELS),
@@ -195,8 +202,10 @@ def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig, tower
     expected = expected_weights(config)
     if towers != "both":
         expected = of_tower(expected, audio=towers == "audio")
-    layers = {key: key.rsplit(".", 1)[0] + ".weight" for key in weights if key.endswith(QUANTISED)}
-    belonging = {key for key, weight in layers.items() if weight in expected}
-    packed = {layers[key] for key in belonging}
-    found = {key: expected[key] if key in packed else value for key, value in weights.items() if key not in belonging}
+    layers = {key: key.rpartition(".")[0] for key in weights if quantization.is_beside_weight(key)}
+    belonging = {key for key, layer in layers.items() if f"{layer}.weight" in expected}
+    found = {key: value for key, value in weights.items() if key not in belonging}
+    for layer in {layers[key] for key in belonging}:
+        if f"{layer}.weight" in found:
+            found[f"{layer}.weight"] = quantization.as_values(weights, layer)
     check_weights(expected, found, input="model_name", what=WHAT)

@@ -17,8 +17,8 @@ import comfy.model_management
 import comfy.model_patcher
 import torch
 
+from ..weights import quantization
 from ..weights.gguf_tensors import PatchesAtUse
-from .checkpoint import QUANTISED
 
 WAN_NAME = ".modulation"
 
@@ -51,7 +51,8 @@ class GivesWeights:
         saved = self.model_state_dict
 
         def weights(filter_prefix: str | None = None) -> dict:
-            return {key: value for key, value in saved(filter_prefix).items() if not key.endswith(QUANTISED)}
+            state = saved(filter_prefix)
+            return {key: value for key, value in state.items() if not quantization.is_beside_weight(key)}
 
         self.model_state_dict = weights  # which ComfyUI asks for the names
         try:

@@ -4,41 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from comfy.text_encoders.wan import UMT5XXlTokenizer
-
 from ..errors import OviError
 from ..spec import TEXT_LENGTH, Variant
-from .prompt import Problem, clean, format_for, problems
+from . import comfyui
+from .prompt import Problem, checked_text, clean, format_for, problems
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 PAD, EOS = 0, 1  # umt5's ids of padding and of the end of a text
-ERRORS_TOLD = 3  # an artist repairs a few at a time
+ERRORS_REPORTED = 3  # a user repairs a few at a time
 
 
 def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], list[str]]:
-    """Encode what the artist wrote, for both towers.
+    """Encode what the user wrote, for both towers.
 
-    The order is the reference's: caption of the sound as ``variant`` reads it, cleaning, tokens, at most 511 of them
-    and the end of the text, padding to 512.
+    Cleaning, the caption of the audio as ``variant`` reads it, tokens, at most 511 of them and the end of the text,
+    padding to 512. The reference cleans after it looks for the caption, so that it misses one with a full-width colon;
+    the result is the same for every other text.
 
     Args:
         clip: umt5-xxl, as CLIPLoader of type ``wan`` gives it.
-        prompt: as the artist wrote it.
+        prompt: as the user wrote it.
         variant: the weights that will read it.
 
     Returns:
-        ComfyUI's CONDITIONING with one tensor ``[1, 512, text_dim]``, zero after the end of the text; and what the
-        artist should know about the prompt, each a paragraph that quotes the place.
+        ComfyUI's CONDITIONING with one tensor ``[1, 512, text_dim]``, zero after the end of the text; and warnings,
+        each a paragraph that quotes the place.
 
     Raises:
-        OviError: ``clip`` is no umt5, or a tag of the prompt is misspelt, nested or unbalanced.
+        OviError: ``clip`` is no umt5, the prompt is no text or far too long, or a tag of it is misspelt, nested or
+            unbalanced.
     """
     spiece = umt5_sentencepiece(clip)
-    found = problems(prompt, variant)
+    found = problems(checked_text(prompt, "prompt"), variant)
     _refuse([problem for problem in found if problem.severity == "error"])
-    ids, unread = _token_ids(spiece, clean(format_for(prompt, variant)))
+    ids, unread = _token_ids(spiece, " ".join(format_for(clean(prompt), variant).split()))
     # ComfyUI's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
     tokens = {clip.tokenizer.clip_name: [[(token, 1.0) for token in ids]]}
     warnings = [problem.message for problem in found]
@@ -48,14 +49,14 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
 
 
 def umt5_sentencepiece(clip: CLIP) -> Any:
-    """The SentencePiece processor inside ``clip``, whose file brings its own vocabulary."""
-    tokenizer = getattr(clip, "tokenizer", None)
-    inner = getattr(tokenizer, getattr(tokenizer, "clip", ""), None)
-    if isinstance(inner, UMT5XXlTokenizer):
-        return inner.tokenizer.tokenizer
+    """The sentencepiece processor inside ``clip``, whose file brings its own vocabulary."""
+    found = comfyui.sentencepiece_of(clip)
+    if found is not None:
+        return found
     if clip is None:
         what = "no text encoder (the loader found none in its file)"
     else:
+        tokenizer = getattr(clip, "tokenizer", None)
         names = [type(tokenizer or clip).__name__, getattr(tokenizer, "clip_name", "")]
         what = f"a CLIP of another family ({', '.join(filter(None, names))})"
     raise OviError(
@@ -69,13 +70,13 @@ def umt5_sentencepiece(clip: CLIP) -> Any:
 def _refuse(errors: list[Problem]) -> None:
     if not errors:
         return
-    told = errors[:ERRORS_TOLD]
-    more = f"; and {len(errors) - len(told)} more" if len(errors) > len(told) else ""
+    first = errors[:ERRORS_REPORTED]
+    more = f"; and {len(errors) - len(first)} more" if len(errors) > len(first) else ""
     raise OviError(
         input="prompt",
-        found="; ".join(f'{error.found}: "{error.quote}"' for error in told) + more,
-        accepted="speech as <S>words<E>, the sound as <AUDCAP>caption<ENDAUDCAP> or 'Audio: caption' at the end",
-        remedy=" ".join(error.remedy for error in told),
+        found="; ".join(f'{error.found}: "{error.quote}"' for error in first) + more,
+        accepted="speech as <S>words<E>, the audio as <AUDCAP>caption<ENDAUDCAP> or 'Audio: caption' at the end",
+        remedy=" ".join(error.remedy for error in first),
     )
 
 

@@ -1,4 +1,4 @@
-"""A prompt from its parts: a scene, spoken lines with their speakers, and a caption of the sound."""
+"""A prompt from its parts: a scene, spoken lines with their speakers, and a caption of the audio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import OviError
 from ..spec import Variant
-from .prompt import CLOSERS, Problem, format_for, problems, speech_lines, speech_seconds
+from .prompt import CLOSERS, Problem, checked_text, format_for, problems, speech_lines, speech_seconds
 
 UNNAMED = "The person"  # as the reference's own examples call a speaker without a name
 LONGEST_NAME = 10  # words; longer, and what stands before the colon was probably meant to be said
@@ -85,18 +85,21 @@ def build(scene: str, speech: str, audio_caption: str, variant: Variant) -> tupl
         scene: plain words; may hold ``<S>words<E>`` of its own.
         speech: one spoken line per row, as ``words``, ``Speaker: words`` or ``Speaker (manner): words``. A row without
             a speaker is said by the last one in the same manner. A row that begins with a colon names no speaker.
-        audio_caption: the sound in plain words.
+        audio_caption: the audio in plain words.
         variant: the weights that will read it; the speech is estimated against its trained seconds.
 
     Raises:
         OviError: a tag stands in ``speech`` or ``audio_caption``, a tag of ``scene`` is misspelt or unbalanced,
-            ``scene`` holds a caption of the sound, or a row names a speaker but no words.
+            ``scene`` holds a caption of the audio, a row names a speaker but no words, or a text is far too long.
     """
-    scene, caption = scene.strip(), " ".join(audio_caption.split())
+    scene, caption = (
+        checked_text(scene, "scene").strip(),
+        " ".join(checked_text(audio_caption, "audio_caption").split()),
+    )
     _check_scene(scene, variant)
     lines = read_speech(speech, variant)
     _refuse_tags(
-        caption, "<AUDCAP>", variant, input="audio_caption", place="the caption", accepted="the sound in plain words"
+        caption, "<AUDCAP>", variant, input="audio_caption", place="the caption", accepted="the audio in plain words"
     )
     prompt = format_for(_joined(scene, lines, caption), variant)
     return prompt, _report(prompt, scene, lines, caption, variant)
@@ -109,7 +112,7 @@ def read_speech(speech: str, variant: Variant) -> list[SpokenLine]:
         OviError: a row holds a tag, or a speaker but no words.
     """
     lines: list[SpokenLine] = []
-    for number, row in enumerate(speech.splitlines(), 1):
+    for number, row in enumerate(checked_text(speech, "speech").splitlines(), 1):
         row = " ".join(row.split())
         if not row:
             continue
@@ -149,7 +152,7 @@ def _check_scene(scene: str, variant: Variant) -> None:
         if start in scene:
             raise OviError(
                 input="scene",
-                found=f'a caption of the sound: "{_excerpt(scene, scene.index(start))}"',
+                found=f'a caption of the audio: "{_excerpt(scene, scene.index(start))}"',
                 accepted=accepted,
                 remedy="Move the caption to audio_caption, without its tags.",
             )
@@ -171,9 +174,9 @@ def _refuse_tags(text: str, within: str, variant: Variant, *, input: str, place:
     if label >= 0:
         raise OviError(
             input=input,
-            found=f'Audio:, which begins the caption of the sound, in {place}: "{_excerpt(text, label)}"',
+            found=f'Audio:, which begins the caption of the audio, in {place}: "{_excerpt(text, label)}"',
             accepted=accepted,
-            remedy="Describe the sound in audio_caption, without Audio: in it.",
+            remedy="Describe the audio in audio_caption, without Audio: in it.",
         )
 
 
@@ -197,16 +200,16 @@ def _joined(scene: str, lines: list[SpokenLine], caption: str) -> str:
 
 def _report(prompt: str, scene: str, lines: list[SpokenLine], caption: str, variant: Variant) -> str:
     if not prompt:
-        return "The prompt is empty: picture and sound are left to Ovi."
-    told = [
+        return "The prompt is empty: video and audio are left to Ovi."
+    lines_of_report = [
         *_times(scene, lines, variant.seconds),
         *_language_hints(lines),
         *_reading_hints(lines),
     ]
     if not caption:
-        told.append("No audio caption: the sound is left to Ovi.")
-    told += [f"Warning: {problem.message}" for problem in problems(prompt, variant)]
-    return "\n".join(told)
+        lines_of_report.append("No audio caption: the audio is left to Ovi.")
+    lines_of_report += [f"Warning: {problem.message}" for problem in problems(prompt, variant)]
+    return "\n".join(lines_of_report)
 
 
 def _times(scene: str, lines: list[SpokenLine], seconds: float) -> Iterator[str]:
@@ -228,7 +231,7 @@ def _times(scene: str, lines: list[SpokenLine], seconds: float) -> Iterator[str]
 
 
 def _who(line: SpokenLine) -> str:
-    """The speaker without the verb that the artist may have given them."""
+    """The speaker without the verb that the user may have given them."""
     return _SAID.split(line.speaker)[0].rstrip(" ,") or line.speaker or UNNAMED
 
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
-import comfy.text_encoders.wan
 import comfy.utils
 import torch
-from comfy.text_encoders.sd3_clip import t5_xxl_detect
-from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
-from comfy.text_encoders.t5 import T5
 
 from ..errors import OviError
-from ..weights import gguf_tensors
-from ..weights.files import Weights, axis, check_weights, read_metadata, read_weights, wrong_file
-from ..weights.gguf_reader import is_gguf
-from ..weights.gguf_tokenizer import read_tokenizer
+from ..weights import gguf_tensors, quantization
+from ..weights.checks import axis, check_count, check_weights, wrong_file
+from ..weights.files import GGUF, Weights, read_file, reading
+from . import comfyui
 
 INPUT = "text_encoder"
 KIND = "a UMT5 text encoder"
@@ -30,6 +26,10 @@ REMEDY = "Pick one of these two files; the encoders of other models speak anothe
 TOKENIZER = "spiece_model"  # the sentencepiece model, as bytes, among the weights
 
 TOKENIZER_FILE = "spiece.model"  # the same, as Google publishes it with UMT5-XXL
+LARGEST_TOKENIZER = 64 << 20  # bytes; UMT5's has 4.5 million
+MOST_LAYERS = 200
+BLOCK = re.compile(r"(?:blocks|enc\.blk)\.(\d{1,4})\.(.+)\.(\w+)")
+"""A weight of a block, in Wan's and in GGUF's names: number, layer, and weight or bias."""
 
 WAN_OUTER = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
 WAN_LAYERS = {
@@ -73,10 +73,13 @@ def read_text_encoder(
     Raises:
         OviError: another family's text encoder, no text encoder, no tokenizer in it, missing or misshapen weights.
     """
-    weights = read_weights(path, input=INPUT, accepted=ACCEPTED, packed=True)
-    weights = _from_gguf(weights) if is_gguf(path) else weights
-    weights = with_tokenizer(host_names(weights), path)
-    weights, _ = comfy.utils.convert_old_quants(weights, model_prefix="", metadata=read_metadata(path))
+    file = read_file(path, input=INPUT, accepted=ACCEPTED, packed=True)
+    weights = _from_gguf(file.weights) if file.kind == GGUF else file.weights
+    weights = with_tokenizer(comfyui_names(weights), file.tokenizer, path)
+    quantization.listed_layers(file.metadata, input=INPUT)  # ComfyUI reads the list as it stands
+    with reading(path, input=INPUT, accepted=ACCEPTED):
+        weights = comfyui.with_quantization_marks(weights, file.metadata)
+    quantization.check_layers(weights, input=INPUT)
     clip = load_text_encoder(weights, embedding_directory, disable_dynamic)
     clip.patcher.cached_patcher_init = (_reload, (path, embedding_directory))
     return clip
@@ -92,7 +95,7 @@ def load_text_encoder(
     if any(map(gguf_tensors.is_packed, weights.values())):
         # on ComfyUI's plain patcher, as the model's packed weights are (``patcher``)
         options["custom_operations"], disable_dynamic = gguf_tensors.operations(None), True
-    if comfy.sd.detect_te_model(weights) == comfy.sd.TEModel.T5_XXL:
+    if comfyui.is_xxl(weights):
         return comfy.sd.load_text_encoder_state_dicts(
             [weights],
             embedding_directory=embedding_directory,
@@ -101,13 +104,8 @@ def load_text_encoder(
             disable_dynamic=disable_dynamic,
         )
     # ComfyUI recognises UMT5 by the size of XXL, so for other sizes its parts are put together here as it does.
-    target = SimpleNamespace(
-        params={},
-        clip=comfy.text_encoders.wan.te(**t5_xxl_detect(weights)),
-        tokenizer=comfy.text_encoders.wan.WanT5Tokenizer,
-    )
     return comfy.sd.CLIP(
-        target,
+        comfyui.text_encoder_parts(weights),
         embedding_directory=embedding_directory,
         parameters=comfy.utils.calculate_parameters(weights),
         tokenizer_data={TOKENIZER: weights[TOKENIZER]},
@@ -117,7 +115,7 @@ def load_text_encoder(
     )
 
 
-def host_names(weights: Weights) -> Weights:
+def comfyui_names(weights: Weights) -> Weights:
     """Weights under ComfyUI's names, which are those of transformers; Wan and GGUF have names of their own for them."""
     if "token_embedding.weight" in weights:
         return {_renamed(key, "blocks.", WAN_OUTER, WAN_LAYERS): value for key, value in weights.items()}
@@ -127,10 +125,10 @@ def host_names(weights: Weights) -> Weights:
 
 
 def _renamed(key: str, blocks: str, outer: Mapping[str, str], layers: Mapping[str, str]) -> str:
-    if not key.startswith(blocks):
+    block = BLOCK.fullmatch(key) if key.startswith(blocks) else None
+    if not block:
         return outer.get(key, key)
-    number, name = key.removeprefix(blocks).split(".", 1)
-    layer, _, kind = name.rpartition(".")
+    number, layer, kind = block.groups()
     return f"encoder.block.{number}.{layers.get(layer, layer)}.{kind}"
 
 
@@ -146,16 +144,27 @@ def _from_gguf(weights: Weights) -> Weights:
     return {key: value if key in packed else value.to(dtype) for key, value in weights.items()}
 
 
-def with_tokenizer(weights: Weights, path: str) -> Weights:
-    """Weights of the file ``path`` with the tokenizer from its header or from beside it, where they have none."""
-    tokenizer = read_tokenizer(path, input=INPUT) if TOKENIZER not in weights and is_gguf(path) else None
+def with_tokenizer(weights: Weights, tokenizer: torch.Tensor | None, path: str) -> Weights:
+    """Weights with a tokenizer, where they have none: the one of their file's header, or ``spiece.model`` beside it.
+
+    Args:
+        tokenizer: of the header; None where there is none.
+        path: of the weights' file.
+
+    Raises:
+        OviError: a tokenizer's file that cannot be read.
+    """
+    if TOKENIZER in weights:
+        return weights
     if tokenizer is not None:
         return weights | {TOKENIZER: tokenizer}
     folder = Path(path).parent
     for place in (folder, folder / "umt5-xxl", folder / "google" / "umt5-xxl"):
         file = place / TOKENIZER_FILE
-        if TOKENIZER not in weights and file.is_file():
-            return weights | {TOKENIZER: torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)}
+        if file.is_file():
+            with reading(str(file), input=INPUT, accepted=ACCEPTED), file.open("rb") as opened:
+                content = opened.read(LARGEST_TOKENIZER + 1)
+            return weights | {TOKENIZER: torch.frombuffer(bytearray(content), dtype=torch.uint8)}
     return weights
 
 
@@ -195,16 +204,18 @@ def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
         "d_ff": size("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 0),
         "d_kv": size(attention.format(0) + "q.weight", 0) // max(heads, 1),
         "num_heads": heads,
-        "num_layers": layers,
+        "num_layers": check_count(layers, MOST_LAYERS, input=INPUT, what=KIND),
         "vocab_size": size("shared.weight", 0),
     }
 
 
 def _check_tokenizer(model: torch.Tensor, vocabulary: int) -> None:
     try:
-        pieces = SPieceTokenizer(model).tokenizer.get_piece_size()
+        if model.dtype != torch.uint8 or model.ndim != 1 or model.numel() > LARGEST_TOKENIZER:
+            raise ValueError(f"{list(model.shape)} of {model.dtype}")
+        pieces = comfyui.sentencepiece(model).get_piece_size()
         fault = f"a tokenizer of {pieces} pieces for {vocabulary} embeddings" if pieces > vocabulary else ""
-    except Exception as error:  # sentencepiece raises RuntimeError, and others for bytes of another kind
+    except Exception as error:  # sentencepiece raises RuntimeError and others
         fault = f"a tokenizer that cannot be read ({error})"
     if fault:
         raise OviError(input=INPUT, found=f"{KIND} with {fault}", accepted=ACCEPTED, remedy=REMEDY)
@@ -213,9 +224,9 @@ def _check_tokenizer(model: torch.Tensor, vocabulary: int) -> None:
 def _check_complete(weights: Mapping[str, torch.Tensor], sizes: dict) -> None:
     """Missing and misshapen weights are errors. Files may hold more (a decoder, scales), which ComfyUI leaves out.
 
-    A quantised weight is packed in a shape of its own; ComfyUI unpacks it.
+    A quantized weight is packed in a shape of its own; ComfyUI unpacks it.
     """
-    expected = T5(sizes, torch.float32, "meta", comfy.ops.disable_weight_init).state_dict()
+    expected = comfyui.T5(sizes, torch.float32, "meta", comfy.ops.disable_weight_init).state_dict()
     found = {
         key: weights[key] if weights[key].is_floating_point() else value
         for key, value in expected.items()

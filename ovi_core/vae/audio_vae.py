@@ -149,4 +149,4 @@ def mel_filters() -> torch.Tensor:
     bank = torchaudio.functional.melscale_fbanks(
         WINDOW // 2 + 1, 0.0, float(HIGHEST), MEL_BANDS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
-    return bank.T.contiguous()
+    return bank.T.abs().contiguous()  # no -0.0: stored shots know the filters by their bits

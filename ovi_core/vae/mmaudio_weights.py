@@ -19,7 +19,8 @@ from itertools import count
 import torch
 
 from ..errors import OviError
-from ..weights.files import Weights, axis, without_prefix, wrong_file
+from ..weights.checks import axis, without_prefix, wrong_file
+from ..weights.files import Weights
 
 INPUT, VOCODER_INPUT = "vae_name", "vocoder_name"
 KIND = "an MMAudio 16 kHz VAE with its vocoder"

@@ -11,7 +11,8 @@ import torch
 
 from ..errors import OviError
 from ..spec import VIDEO_CHANNELS
-from ..weights.files import axis, check_weights, read_weights, without_prefix, wrong_file
+from ..weights.checks import axis, check_weights, without_prefix, wrong_file
+from ..weights.files import read_weights
 from .sized_vae import SizedVAE
 
 LEVELS = 4  # three halvings and the 2x2 patch make the 16x of the latent grid

@@ -1,31 +1,30 @@
-"""Weight files: read one, and hold its keys against a network's. Every complaint is an OviError."""
+"""The one way to read weight files: safetensors, GGUF and files of torch. Whatever is wrong leaves as an OviError.
+
+What a file says of itself is checked against its length before anything is read by it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import struct
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import comfy.utils
-import safetensors
-import safetensors.torch
 import torch
 
 from ..errors import OviError
 from ..spec import METADATA_KEY
-from .gguf_reader import MARK as GGUF_MARK
-from .gguf_reader import read_gguf, read_gguf_text
+from .gguf_header import MARK as GGUF_MARK
+from .gguf_header import GGUFHeader, read_gguf_header
+from .gguf_reader import read_gguf
 from .gguf_tensors import unpacked
-from .identify import describe_weights
+from .gguf_tokenizer import read_tokenizer
+from .safetensors_file import is_safetensors, read_safetensors, read_safetensors_header
+from .torch_file import HoldsCode, PackedArchive, read_torch
 
 Weights = dict[str, torch.Tensor]
 
+SAFETENSORS, GGUF, TORCH = "safetensors", "gguf", "torch"
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (b"<!doctype", "a web page saved under this name"),
@@ -35,213 +34,137 @@ FOREIGN = (
     (b"7z\xbc\xaf", "a packed archive (7z), which has to be unpacked"),
     (b"rar!", "a packed archive (RAR), which has to be unpacked"),
     (b"\x1f\x8b", "a packed archive (gzip), which has to be unpacked"),
-    (b"\x89png", "a picture (PNG)"),
+    (b"\x89png", "an image (PNG)"),
 )
 """What files begin with that are no weights, in lower case."""
 
-INNER = (("state_dict",), ("app", "model"), ("module",), ("model",), ("generator",))
-"""Where training code and BigVGAN put the weights inside what they save."""
-
-
-def read_weights(path: str, *, input: str, accepted: str, packed: bool = False) -> Weights:
-    """Tensors by key, on the CPU and mapped from the file, of safetensors, GGUF or a torch file; no code in it is run.
-
-    Which of these it is tells the file's content, not its name. Entries that are no tensors are left out.
-
-    Args:
-        packed: leave GGUF's quantised weights as they are (``gguf_weights``), else they come as values.
-
-    Raises:
-        OviError: the file is missing, empty, cut short, or no weight file.
-    """
-    with _complaints(path, input, accepted) as kind:
-        if kind == "safetensors":
-            named = path.lower().endswith((".safetensors", ".sft"))  # by these endings ComfyUI knows them
-            found = comfy.utils.load_torch_file(path) if named else safetensors.torch.load_file(path)
-        elif kind == "gguf":
-            found = read_gguf(path, input=input)
-        else:
-            found = _read_torch(path, "cpu")
-    return found if packed else {key: unpacked(value) for key, value in found.items()}
-
 
 @dataclass(frozen=True)
-class Header:
-    """What a file says of its weights.
+class WeightFile:
+    """What is in a weight file.
 
     Attributes:
-        weights: tensors without memory (meta device), by key.
-        metadata: the file's own words; of GGUF's only which variant it is.
-        kind: safetensors, gguf or torch.
+        weights: tensors by key, on the CPU; without memory (meta device) where only the header was read.
+        metadata: texts by name; of GGUF's only which variant it is.
+        kind: safetensors, gguf or torch; the file's content decides, not its name.
+        tokenizer: the sentencepiece model in a GGUF file's header, uint8; None where there is none.
     """
 
     weights: Weights
     metadata: dict[str, str]
     kind: str
+    tokenizer: torch.Tensor | None = None
 
 
-def read_header(path: str, *, input: str, accepted: str) -> Header:
-    """Names, shapes and types of a file's weights, read without the weights. Raises OviError as ``read_weights``."""
-    metadata: dict[str, str] = {}
-    with _complaints(path, input, accepted) as kind:
-        if kind == "safetensors":
-            entries = _safetensors_header(path)
-            metadata = entries.pop("__metadata__", {})
-            types = safetensors.torch._TYPES
+def read_file(path: str, *, input: str, accepted: str, packed: bool = False, mapped: bool = True) -> WeightFile:
+    """Everything in a weight file; no code in it is run. Entries that are no tensors are left out.
+
+    Args:
+        packed: leave GGUF's quantized weights as they are (``gguf_tensors``), else they come as values.
+        mapped: leave the bytes in the file, so that loading takes its size in memory once. What is changed or deleted
+            while it is mapped takes the process with it, so small files, as a LoRA's, are read instead.
+
+    Raises:
+        OviError: the file is missing, empty, cut short, damaged, or no weight file.
+    """
+    with reading(path, input=input, accepted=accepted):
+        kind = _kind(path)
+        if kind == SAFETENSORS:
+            header = read_safetensors_header(path)
+            return WeightFile(read_safetensors(path, mapped), header.metadata, kind)
+        if kind == TORCH:
+            return WeightFile(read_torch(path, mapped=mapped), {}, kind)
+        fields = read_gguf_header(path, input=input)
+        weights = read_gguf(path, fields, input=input, mapped=mapped)
+        if not packed:
+            weights = {key: unpacked(value) for key, value in weights.items()}
+        return WeightFile(weights, _metadata(fields), kind, read_tokenizer(fields))
+
+
+def read_header(path: str, *, input: str, accepted: str) -> WeightFile:
+    """Names, shapes and types of a file's weights, read without the weights. Raises OviError as :func:`read_file`."""
+    with reading(path, input=input, accepted=accepted):
+        kind = _kind(path)
+        if kind == SAFETENSORS:
+            header = read_safetensors_header(path)
             weights = {
-                key: torch.empty(entry["shape"], dtype=types[entry["dtype"]], device="meta")
-                for key, entry in entries.items()
+                key: torch.empty(shape, dtype=dtype, device="meta") for key, (dtype, shape) in header.shapes.items()
             }
-            with safetensors.safe_open(path, framework="pt") as file:  # a format's name is no weight
-                weights |= {key: file.get_tensor(key) for key in weights if key.endswith(".comfy_quant")}
-        elif kind == "gguf":
-            weights = {key: value.to("meta") for key, value in read_gguf(path, input=input).items()}
-            metadata = {METADATA_KEY: read_gguf_text(path, METADATA_KEY, input=input)}
-        else:
-            weights = _read_torch(path, "meta")
-    return Header(weights, metadata, kind)
+            return WeightFile(weights | header.marks, header.metadata, kind)
+        if kind == TORCH:
+            return WeightFile(read_torch(path, "meta"), {}, kind)
+        fields = read_gguf_header(path, input=input)
+        weights = {key: value.to("meta") for key, value in read_gguf(path, fields, input=input).items()}
+        return WeightFile(weights, _metadata(fields), kind, read_tokenizer(fields))
+
+
+def read_weights(path: str, *, input: str, accepted: str) -> Weights:
+    """The tensors of a weight file, as values. Raises OviError as :func:`read_file`."""
+    return read_file(path, input=input, accepted=accepted).weights
 
 
 @contextmanager
-def _complaints(path: str, input: str, accepted: str) -> Iterator[str]:
-    """The kind of a file: safetensors, gguf or torch. Whatever is wrong with it leaves as an OviError."""
+def reading(path: str, *, input: str, accepted: str) -> Iterator[None]:
+    """Around whatever reads a file: what a parser raises leaves as an OviError with the file's name and what it is."""
     name = os.path.basename(path)
 
     def refuse(what: str, remedy: str = "") -> OviError:
         remedy = remedy or f"Fetch '{name}' again, or pick another file."
         return OviError(input=input, found=what, accepted=accepted, remedy=remedy)
 
-    if not os.path.isfile(path):
-        raise refuse(f"no file '{name}'")
-    with open(path, "rb") as file:
-        head = file.read(64)
-    start = head.lstrip().lower()
-    if not start:
-        raise refuse(f"'{name}', an empty file")
-    for mark, what in FOREIGN:
-        if start.startswith(mark):
-            raise refuse(f"'{name}', {what}")
+    foreign = _foreign(path)
+    if foreign:
+        raise refuse(foreign)
     try:
-        kind = _kind(head)
-        if kind == "safetensors":
-            _check_length(path)
-        yield kind
+        yield
     except OviError:
         raise
-    except pickle.UnpicklingError as error:
+    except PackedArchive as error:
+        raise refuse(f"'{name}', a packed archive (ZIP), which has to be unpacked") from error
+    except HoldsCode as error:
         remedy = f"Use the .safetensors of the same model, or save the weights of '{name}' as a plain state dict."
         raise refuse(f"'{name}', a pickle that holds code or is damaged; code in files is never run", remedy) from error
+    except MemoryError as error:
+        raise refuse(f"'{name}', for which the memory is not enough") from error
     except Exception as error:
-        if zipfile.is_zipfile(path) and not any(
-            entry.endswith("data.pkl") for entry in zipfile.ZipFile(path).namelist()
-        ):
-            raise refuse(f"'{name}', a packed archive (ZIP), which has to be unpacked") from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise refuse(f"'{name}', which is damaged or no weight file ({reason[:160]})") from error
 
 
-def _is_archive(path: str) -> bool:
-    """Whether it is a ZIP archive of something else than torch's own."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return not any(entry.endswith("data.pkl") for entry in archive.namelist())
+def _foreign(path: str) -> str:
+    """What a file is that is seen at once to be no weight file; else empty."""
+    name = os.path.basename(path)
+    try:
+        if not os.path.isfile(path):
+            return f"no file '{name}'"
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except (OSError, ValueError) as error:  # no permission; a path with NUL
+        return f"'{name}', which cannot be read ({error})"
+    start = head.lstrip().lower()
+    if not start:
+        return f"'{name}', an empty file"
+    if _kind_of(head):
+        return ""
+    return next((f"'{name}', {what}" for mark, what in FOREIGN if start.startswith(mark)), "")
 
 
-def _kind(head: bytes) -> str:
-    if head.startswith(GGUF_MARK):
-        return "gguf"
-    if head[8:].lstrip().startswith(b"{"):
-        return "safetensors"
-    if not head.startswith((b"PK", b"\x80")):  # torch saves ZIP archives, and saved bare pickles before
+def _kind(path: str) -> str:
+    with open(path, "rb") as file:
+        kind = _kind_of(file.read(64))
+    if not kind:
         raise ValueError("its first bytes are those of no weight file")
-    return "torch"
+    return kind
 
 
-def _check_length(path: str) -> None:
-    """Raise ValueError, with both figures, for a safetensors file that is shorter than it says."""
-    entries = _safetensors_header(path)
-    ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
-    with open(path, "rb") as file:
-        told = 8 + struct.unpack("<Q", file.read(8))[0] + max(ends, default=0)
-    there = os.path.getsize(path)
-    if there < told:
-        raise ValueError(f"cut short: {there:,} of its {told:,} bytes are there")
+def _kind_of(head: bytes) -> str:
+    """The kind of file that begins with ``head``; empty for none."""
+    if head.startswith(GGUF_MARK):
+        return GGUF
+    if is_safetensors(head):
+        return SAFETENSORS
+    return TORCH if head.startswith((b"PK", b"\x80")) else ""  # ZIP archives, and before them bare pickles
 
 
-def _safetensors_header(path: str) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        if length > os.path.getsize(path):
-            raise ValueError("cut short in its first bytes")
-        return json.loads(file.read(length))
-
-
-def _read_torch(path: str, device: str) -> Weights:
-    # Mapped where the format allows it, so that loading takes the file's size in memory once.
-    found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
-    return {key: value for key, value in _opened(found).items() if isinstance(value, torch.Tensor)}
-
-
-def _opened(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is inside the wrapping of a training state; anything else as it is."""
-    for way in INNER:
-        inner: Any = found
-        for step in way:
-            inner = inner.get(step) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping):
-            return _opened(inner)
-    return found
-
-
-def read_metadata(path: str) -> dict[str, str]:
-    """The header's metadata of a sound safetensors file; empty for other kinds of files."""
-    with open(path, "rb") as file:
-        if _kind(file.read(64)) != "safetensors":
-            return {}
-    return _safetensors_header(path).get("__metadata__", {})
-
-
-def without_prefix(weights: Mapping[str, torch.Tensor], prefix: str) -> Weights:
-    """The weights under ``prefix``, named without it; empty if there are none."""
-    return {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
-
-
-def check_weights(
-    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], *, input: str, what: str
-) -> None:
-    """Raise OviError, naming the first few, unless ``found`` has exactly the keys and shapes of ``expected``."""
-    faults = {
-        "missing": [key for key in expected if key not in found],
-        "not part of it": [key for key in found if key not in expected],
-        "of another shape": [
-            f"{key} {list(found[key].shape)} instead of {list(expected[key].shape)}"
-            for key in expected
-            if key in found and found[key].shape != expected[key].shape
-        ],
-    }
-    told = [f"{len(keys)} {kind}: {', '.join(keys[:3])}" for kind, keys in faults.items() if keys]
-    if told:
-        raise OviError(
-            input=input,
-            found=f"{what} with wrong weights ({'; '.join(told)})",
-            accepted=f"{what} with exactly its {len(expected)} weights",
-            remedy="The file is cut short or of another make: fetch the published one again.",
-        )
-
-
-def axis(weights: Mapping[str, torch.Tensor], key: str, index: int, *, input: str, what: str) -> int:
-    """Size of one axis of a weight; an OviError that names the key if the weight or the axis is not there."""
-    if key not in weights or weights[key].ndim <= index:
-        raise OviError(
-            input=input,
-            found=f"{what} without a usable weight '{key}'",
-            accepted=f"a complete {what}",
-            remedy="The file is cut short or of another make: fetch the published one again.",
-        )
-    return weights[key].shape[index]
-
-
-def wrong_file(weights: Mapping[str, torch.Tensor], *, input: str, accepted: str, remedy: str) -> OviError:
-    """The error for a sound file of the wrong kind; it says what the file is where that can be told."""
-    return OviError(input=input, found=describe_weights(weights), accepted=accepted, remedy=remedy)
+def _metadata(fields: GGUFHeader) -> dict[str, str]:
+    return {METADATA_KEY: fields.text(METADATA_KEY)}

@@ -27,7 +27,7 @@ class BlockFormat:
         return values // self.values * self.size
 
 
-def dequantise(rows: Tensor, format: str) -> Tensor:
+def dequantize(rows: Tensor, format: str) -> Tensor:
     """Packed rows [..., bytes per row] uint8 as float32 [..., values per row]."""
     block = FORMATS[format]
     values = block.unpack(rows.reshape(-1, block.size))

@@ -1,4 +1,4 @@
-"""GGUF's packed weights as ComfyUI's quantised tensors: unpacked at use, patched at use, saved unpacked."""
+"""GGUF's packed weights as ComfyUI's quantized tensors: unpacked at use, patched at use, saved unpacked."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.ops
 import torch
-from comfy.lora import calculate_weight
-from comfy.model_patcher import LowVramPatch, get_key_weight
-from comfy.quant_ops import QuantizedLayout, QuantizedTensor, register_layout_class
-from comfy_kitchen.tensor.base import BaseLayoutParams
 from torch import Tensor
 
 from . import gguf_blocks
+from .comfyui import (
+    BaseLayoutParams,
+    LowVramPatch,
+    QuantizedLayout,
+    QuantizedTensor,
+    calculate_weight,
+    get_key_weight,
+    mixed_precision_ops,
+    register_layout_class,
+)
 
 LAYOUT = "OviGGUFLayout"
 
@@ -39,7 +44,7 @@ class GGUFLayout(QuantizedLayout):
 
     @classmethod
     def dequantize(cls, qdata: Tensor, params: Any) -> Tensor:
-        return gguf_blocks.dequantise(qdata, params.format).reshape(params.orig_shape).to(params.orig_dtype)
+        return gguf_blocks.dequantize(qdata, params.format).reshape(params.orig_shape).to(params.orig_dtype)
 
     @classmethod
     def get_plain_tensors(cls, qtensor: QuantizedTensor) -> tuple[Tensor, ...]:
@@ -100,14 +105,14 @@ class _ListsItsParameters:
 
 
 def operations(compute_dtype: torch.dtype | None) -> Any:
-    """ComfyUI's layers for quantised weights, where linear layers and embeddings may hold GGUF's."""
-    host: Any = comfy.ops.mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
+    """ComfyUI's layers for quantized weights, where linear layers and embeddings may hold GGUF's."""
+    own: Any = mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
 
-    class PackedOperations(host):
-        class Linear(_ListsItsParameters, host.Linear):
+    class PackedOperations(own):
+        class Linear(_ListsItsParameters, own.Linear):
             """ComfyUI's, but its weight is saved as values: another loader could not read the blocks."""
 
-        class Embedding(_ListsItsParameters, host.Embedding):
+        class Embedding(_ListsItsParameters, own.Embedding):
             """ComfyUI's, but of a packed table only the rows that are looked up are unpacked, where the table lies."""
 
             def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
@@ -122,10 +127,10 @@ def operations(compute_dtype: torch.dtype | None) -> Any:
                     return super().forward_comfy_cast_weights(input, out_dtype=out_dtype)
                 table = self.weight._qdata
                 rows = table[input.to(table.device)].to(input.device)
-                return gguf_blocks.dequantise(rows, format_of(self.weight)).to(out_dtype or torch.float32)
+                return gguf_blocks.dequantize(rows, format_of(self.weight)).to(out_dtype or torch.float32)
 
             def _apply(self, fn: Any, recurse: bool = True) -> Any:
-                return host.Linear._apply(self, fn, recurse)  # keeps packed weights packed
+                return own.Linear._apply(self, fn, recurse)  # keeps packed weights packed
 
     return PackedOperations
 

@@ -1,4 +1,4 @@
-"""What a state dict is, judged by its keys and shapes, in an artist's words."""
+"""What a state dict is, judged by its keys and shapes, in the user's words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def describe_weights(weights: Mapping[str, torch.Tensor]) -> str:
-    """What a state dict is, in an artist's words."""
+    """What a state dict is, in the user's words."""
     for describe in _KINDS:
         kind = describe(weights)
         if kind:
@@ -25,20 +25,20 @@ def _under(prefix: str, kind: str) -> Callable[[Mapping[str, torch.Tensor]], str
     return lambda weights: kind if any(key.startswith(prefix) for key in weights) else ""
 
 
-def quantised_elsewhere(weights: Mapping[str, torch.Tensor]) -> str:
-    """What a state dict is if it is quantised in a way that neither ComfyUI nor this pack computes with, else ""."""
+def quantized_elsewhere(weights: Mapping[str, torch.Tensor]) -> str:
+    """What a state dict is if it is quantized in a way that neither ComfyUI nor this pack computes with, else ""."""
     last = {name for key in weights for name in (key.rpartition(".")[2], ".".join(key.rsplit(".", 2)[-2:]))}
     for marks, kind in _ELSEWHERE:
         if marks <= last:
             return kind
-    return "weights quantised by bitsandbytes" if any("bitsandbytes__" in key for key in weights) else ""
+    return "weights quantized by bitsandbytes" if any("bitsandbytes__" in key for key in weights) else ""
 
 
 _ELSEWHERE = (
-    ({"weight._data", "weight._scale"}, "weights quantised by quanto (int8), as Wan2GP uses them"),
-    ({"qweight", "wscales"}, "weights quantised for nunchaku (SVDQuant)"),
-    ({"qweight", "qzeros"}, "weights quantised by GPTQ or AWQ"),
-    ({"weight", "absmax", "quant_map"}, "weights quantised by bitsandbytes"),
+    ({"weight._data", "weight._scale"}, "weights quantized by quanto (int8), as Wan2GP uses them"),
+    ({"qweight", "wscales"}, "weights quantized for nunchaku (SVDQuant)"),
+    ({"qweight", "qzeros"}, "weights quantized by GPTQ or AWQ"),
+    ({"weight", "absmax", "quant_map"}, "weights quantized by bitsandbytes"),
 )
 
 
@@ -67,15 +67,18 @@ def _wan(weights: Mapping[str, torch.Tensor]) -> str:
 def _ltx(weights: Mapping[str, torch.Tensor]) -> str:
     if not any(key.endswith("patchify_proj.weight") for key in weights):
         return ""
-    sound = any("audio_patchify_proj" in key for key in weights)
-    return "an LTX-2 transformer (video and audio)" if sound else "an LTX-Video transformer"
+    audio = any("audio_patchify_proj" in key for key in weights)
+    return "an LTX-2 transformer (video and audio)" if audio else "an LTX-Video transformer"
 
 
 def _video_vae(weights: Mapping[str, torch.Tensor]) -> str:
-    if "decoder.middle.0.residual.0.gamma" not in weights or "conv2.weight" not in weights:
+    if "decoder.middle.0.residual.0.gamma" not in weights:
+        return ""
+    last = weights.get("conv2.weight")
+    if last is None or last.ndim < 1:
         return ""
     generation = "2.2" if any(key.startswith("decoder.upsamples.0.upsamples.") for key in weights) else "2.1"
-    return f"a Wan {generation} video VAE ({weights['conv2.weight'].shape[0]} latent channels)"
+    return f"a Wan {generation} video VAE ({last.shape[0]} latent channels)"
 
 
 def _mmaudio_vae(weights: Mapping[str, torch.Tensor]) -> str:
@@ -103,7 +106,7 @@ def _t5(weights: Mapping[str, torch.Tensor]) -> str:
 
 # The order matters: a LoRA repeats the keys of what it changes, a checkpoint holds the keys of its parts.
 _KINDS: tuple[Callable[[Mapping[str, torch.Tensor]], str], ...] = (
-    quantised_elsewhere,
+    quantized_elsewhere,
     _lora,
     _ovi,
     _has("blocks.0.cross_attn.k_fusion.weight", kind="one tower of an Ovi transformer"),

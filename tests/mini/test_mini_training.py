@@ -23,7 +23,7 @@ from ovi_native.ovi_core.spec import TEXT_LENGTH
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
 from ovi_native.ovi_core.vae.video_vae import read_video_vae
-from ovi_native.ovi_core.weights.files import without_prefix
+from ovi_native.ovi_core.weights.checks import without_prefix
 from safetensors.torch import save_file
 
 from tools.mini.paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE

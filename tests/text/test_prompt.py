@@ -206,10 +206,10 @@ def test_speech_that_runs_over_the_clip_is_quoted_where_it_runs_over():
     ("prompt", "warning"),
     [
         ("He says <S> \n<E> and goes", "nothing is said here"),
-        ("Rain. Audio: drops. Audio: thunder", "2 captions of the sound"),
-        ("Rain. <AUDCAP>drops<ENDAUDCAP> Audio: thunder", "2 captions of the sound"),
-        ("Audio: drops. He says <S>hi<E>", "<S> after Audio: is read as part of the caption of the sound"),
-        ("<S>Audio: check<E>", "<E> after Audio: is read as part of the caption of the sound"),
+        ("Rain. Audio: drops. Audio: thunder", "2 captions of the audio"),
+        ("Rain. <AUDCAP>drops<ENDAUDCAP> Audio: thunder", "2 captions of the audio"),
+        ("Audio: drops. He says <S>hi<E>", "<S> after Audio: is read as part of the caption of the audio"),
+        ("<S>Audio: check<E>", "<E> after Audio: is read as part of the caption of the audio"),
     ],
 )
 def test_what_can_be_read_but_hardly_meant_is_a_warning(prompt, warning):

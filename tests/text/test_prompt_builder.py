@@ -186,8 +186,8 @@ def test_times_of_languages_without_blanks_are_said_to_be_too_short():
 
 
 def test_empty_fields_are_told():
-    assert build() == ("", ["The prompt is empty: picture and sound are left to Ovi."])
-    assert build("Rain.")[1] == ["No speech: 5 s without words.", "No audio caption: the sound is left to Ovi."]
+    assert build() == ("", ["The prompt is empty: video and audio are left to Ovi."])
+    assert build("Rain.")[1] == ["No speech: 5 s without words.", "No audio caption: the audio is left to Ovi."]
     assert build(" \n", " \n ", "rain") == ("Audio: rain", ["No speech: 5 s without words."])
 
 
@@ -211,13 +211,13 @@ def test_a_missing_speaker_is_pointed_out_once():
 
 
 WRITES_THEM = "Delete the tags: the node writes them."
-LABEL = "Describe the sound in audio_caption, without Audio: in it."
+LABEL = "Describe the audio in audio_caption, without Audio: in it."
 WRONG = [
     ("scene", "A man says <S>hi.", '<S> is never closed: "A man says »<S>«hi."', "Write <E> after the last"),
     ("scene", "A man says <s>hi<E>", '<s> is not a tag of Ovi: "A man says »<s>«hi<E>"', "Write <S> before the first"),
     ("scene", "hi <S\n/>", "<S /> is not a tag of Ovi", "Write <S> before the first"),
-    ("scene", "Rain. Audio: drops", 'a caption of the sound: "Rain. Audio: drops"', "Move the caption to audio_"),
-    ("scene", "<AUDCAP>drops<ENDAUDCAP>", 'a caption of the sound: "<AUDCAP>drops', "Move the caption to audio_"),
+    ("scene", "Rain. Audio: drops", 'a caption of the audio: "Rain. Audio: drops"', "Move the caption to audio_"),
+    ("scene", "<AUDCAP>drops<ENDAUDCAP>", 'a caption of the audio: "<AUDCAP>drops', "Move the caption to audio_"),
     ("speech", "Hi.\nAnna: <S>Hi<E>", 'a tag in line 2: "Anna: <S>Hi<E>"', WRITES_THEM),
     ("speech", "Anna <S>: Hi", 'a tag in line 1: "Anna <S>: Hi"', WRITES_THEM),
     ("speech", "Anna (<S>a<E>): Hi", 'a tag in line 1: "Anna (<S>a<E>): Hi"', WRITES_THEM),
@@ -226,7 +226,7 @@ WRONG = [
     ("speech", "Hi &lt;S&gt;you&lt;E&gt;", "a tag in line 1", WRITES_THEM),
     ("speech", "Hi <AUDCAP>rain<ENDAUDCAP>", "a tag in line 1", WRITES_THEM),
     ("speech", "so " * 30 + "<S>hi<E>", 'a tag in line 1: "… so so', WRITES_THEM),
-    ("speech", "Audio: rain", 'Audio:, which begins the caption of the sound, in line 1: "Audio: rain"', LABEL),
+    ("speech", "Audio: rain", 'Audio:, which begins the caption of the audio, in line 1: "Audio: rain"', LABEL),
     ("speech", "Anna: Audio: check", 'in line 1: "Anna: Audio: check"', LABEL),
     ("speech", "Hi.\n\nAnna (softly): ", 'no words in line 3: "Anna (softly):"', "or delete the line."),
     ("speech", 'Anna: ""', "no words in line 1", "Write what is said after the colon"),

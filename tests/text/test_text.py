@@ -147,7 +147,7 @@ def test_what_is_odd_in_a_prompt_comes_back_as_warnings(clip):
     _, warnings = encode(clip, "He says <S>" + "one " * 20 + "<E> Audio: rain Audio: wind", FIVE)
     assert [warning.split(":")[0] for warning in warnings] == [
         "about 8.0 s of speech for a clip of 5 s",
-        "2 captions of the sound",
+        "2 captions of the audio",
     ]
 
 

@@ -33,14 +33,14 @@ def of_keys(*keys, prefix="blocks.0.self_attn.q."):
 @pytest.mark.parametrize(
     ("weights", "found"),
     [
-        (of_keys("weight._data", "weight._scale"), "quantised by quanto (int8)"),
+        (of_keys("weight._data", "weight._scale"), "quantized by quanto (int8)"),
         (of_keys("weight._data", "weight._scale", prefix="model.diffusion_model.blocks.0.ffn.0."), "quanto"),
-        (of_keys("qweight", "wscales", "proj_down", "lora_down"), "quantised for nunchaku"),
-        (of_keys("qweight", "qzeros", "scales"), "quantised by GPTQ or AWQ"),
-        (of_keys("weight", "weight.absmax", "weight.quant_state.bitsandbytes__nf4"), "quantised by bitsandbytes"),
+        (of_keys("qweight", "wscales", "proj_down", "lora_down"), "quantized for nunchaku"),
+        (of_keys("qweight", "qzeros", "scales"), "quantized by GPTQ or AWQ"),
+        (of_keys("weight", "weight.absmax", "weight.quant_state.bitsandbytes__nf4"), "quantized by bitsandbytes"),
     ],
 )
-def test_quantisation_of_other_programs_is_named_with_what_to_use_instead(weights, found, tmp_path):
+def test_quantization_of_other_programs_is_named_with_what_to_use_instead(weights, found, tmp_path):
     save_file(weights, tmp_path / "model.safetensors")
     refused(tmp_path / "model.safetensors", found, INSTEAD)
 

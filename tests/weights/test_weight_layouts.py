@@ -130,7 +130,7 @@ def test_blocks_are_unpacked_as_the_library_unpacks_them(type):
     blocks = np.random.default_rng(1).integers(0, 256, (40, 3 * size), np.uint8)
     with np.errstate(all="ignore"):
         expected = dequantize(blocks, kind)
-    found = gguf_blocks.dequantise(torch.from_numpy(blocks), type)
+    found = gguf_blocks.dequantize(torch.from_numpy(blocks), type)
     assert found.shape == (40, 3 * values)
     assert np.array_equal(found.numpy(), expected, equal_nan=True)
 

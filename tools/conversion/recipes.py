@@ -54,7 +54,7 @@ def entries(weights: Weights, kind: str, in_gguf: bool) -> Iterator[Entry]:
     """What to write for ``weights`` (module names, as ``loader.read_transformer`` gives them) as one of ``TYPES``."""
     for key, weight in weights.items():
         layer = key.removesuffix(".weight")
-        if key.endswith(checkpoint.QUANTISED):
+        if quantization.is_beside_weight(key):
             if kind == KEEP and not in_gguf:
                 yield _as_it_is(key, weight)
             continue
@@ -107,7 +107,7 @@ def _values(key: str, layer: str, weights: Weights) -> Tensor:
         return unpacked(weight)
     rows, columns = _shape(layer, weights)
     linear = comfy.ops.mixed_precision_ops({}, torch.float32, full_precision_mm=True).Linear(columns, rows, bias=False)
-    state = {name: weights[f"{layer}.{name}"] for name in quantization.SUFFIXES if f"{layer}.{name}" in weights}
+    state = {name: weights[f"{layer}.{name}"] for name in quantization.suffixes() if f"{layer}.{name}" in weights}
     linear.load_state_dict({"weight": weight, **state})
     return linear.weight.dequantize()
 

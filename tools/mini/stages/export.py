@@ -64,7 +64,7 @@ def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
 
 def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
     """Weights of each file and the stages they come from."""
-    from ovi_native.ovi_core.weights.files import without_prefix
+    from ovi_native.ovi_core.weights.checks import without_prefix
 
     from ..training.loop import trained_weights
     from .audio import VAE_NAME, VOCODER_NAME

@@ -21,7 +21,7 @@ from .export import ROOT
 
 def unpack(models: Path, run: Path) -> None:
     """Write a run's folder from the exported files below ``models``."""
-    from ovi_native.ovi_core.weights.files import without_prefix
+    from ovi_native.ovi_core.weights.checks import without_prefix
     from safetensors.torch import load_file
 
     from ..training.loop import START
