@@ -1,7 +1,19 @@
-"""The noise mask of a joint latent: what is kept, at which noise level, and until when."""
+"""The noise mask of a joint latent: what a sampling run does with each part of it.
+
+Callers say an :class:`Intent`; this module alone knows its mask value. Nothing but the mask's values reaches every
+sampler of ComfyUI, so they say how a part is masked:
+
+- 1 and :data:`FREE`: generated. Between 0 and 1, :func:`approached`: ComfyUI blends at every step.
+- 0 and :data:`CLEAN`: stays as it is. The model sees it without noise, at timestep 0.
+- FOLLOW and :data:`FOLLOWING`: stays, and the model sees it at the noise level of each step, as training showed both
+  towers. To ComfyUI, which blends by the mask, this small value is as good as 0.
+- HELD (1 + d), 0 < d < 1, and :func:`held_until`: as FOLLOW until the last share d of the run, free from there on. A
+  hook of the sampling run (``sampling.run_hook``) changes the mask on the way.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.utils
@@ -9,18 +21,84 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
+from . import layout
 from .joint import join, parts
 
 FOLLOW = 2.0**-20
-"""Noise mask value of what is kept and shown to the model at the noise level of each step, as training saw it.
-
-0 keeps clean: the model sees the kept latent as it is, at timestep 0. Nothing but the mask's values reaches every
-sampler of ComfyUI, so the way of keeping is told by them. To ComfyUI FOLLOW is as good as 0: it blends by the mask.
-"""
-
-
 HELD = 2.0**-18
-"""Noise mask values HELD (1 + d), 0 < d < 1: kept and following the noise until the last share d of the run."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a run does with a part of a latent: :data:`FREE`, :data:`CLEAN`, :data:`FOLLOWING` or one of the functions.
+
+    Attributes:
+        mask_value: as ComfyUI's noise mask carries it; for this module and the hooks that read the mask.
+    """
+
+    mask_value: float
+
+
+FREE, CLEAN, FOLLOWING = Intent(1.0), Intent(0.0), Intent(FOLLOW)
+
+
+def held_until(share: float) -> Intent:
+    """Following the noise until the last ``share`` of the run: :data:`FOLLOWING` for 0, :data:`FREE` for 1."""
+    if share <= 0:
+        return FOLLOWING
+    return FREE if share >= 1 else Intent(HELD * (1 + share))
+
+
+def approached(strength: float) -> Intent:
+    """Shown with ``strength``, 0 to 1: the model sees the rest as noise, and the result is that share the model's."""
+    return Intent(1 - strength)
+
+
+def mask_of(part: Tensor, intent: Intent = FREE) -> Tensor:
+    """The noise mask [B, 1, ...] of a part [B, C, ...] with one intent for all of it."""
+    return torch.full_like(part[:, :1], intent.mask_value)
+
+
+def with_span(mask: Tensor, start: int, end: int, intent: Intent) -> Tensor:
+    """A copy of a part's noise mask with another intent for the latent frames from ``start`` to before ``end``."""
+    mask = mask.clone()
+    layout.span(mask, start, end)[:] = intent.mask_value
+    return mask
+
+
+def with_free_as(mask: Tensor, intent: Intent) -> Tensor:
+    """A copy of a noise mask with another intent for what is free in it."""
+    return torch.where(is_free(mask), intent.mask_value, mask)
+
+
+def of_region(share: Tensor, intent: Intent) -> Tensor:
+    """The noise mask that generates a region by its ``share``, [..] in 0..1, with ``intent`` where that is 0."""
+    return torch.where(share > 0, share, intent.mask_value)
+
+
+def both(old: Tensor, new: Tensor) -> Tensor:
+    """A noise mask that generates only what two masks generate; what ``old`` masks stays masked in its way."""
+    return torch.where(is_masked(old), old, torch.minimum(old, new))
+
+
+def is_free(mask: Tensor) -> Tensor:
+    """Where a noise mask lets the model generate without any hold."""
+    return mask >= 1
+
+
+def is_masked(mask: Tensor) -> Tensor:
+    """Where a noise mask returns the latent unchanged, clean or following."""
+    return mask < FOLLOW * 2
+
+
+def is_held(mask: Tensor) -> Tensor:
+    """Where a noise mask holds the latent until later in the run."""
+    return (mask >= HELD) & (mask < HELD * 2)
+
+
+def follows(mask: Tensor) -> Tensor:
+    """Where a noise mask follows the noise, for all of the run or held; with some room, for ComfyUI may scale masks."""
+    return (mask > FOLLOW / 2) & (mask < HELD * 2)
 
 
 def check_mask(mask: Any, input: str) -> None:
@@ -33,29 +111,14 @@ def check_mask(mask: Any, input: str) -> None:
     if mask is None:
         return
     video, *audio = mask.unbind() if getattr(mask, "is_nested", False) else [mask]
-    if not 2 <= video.ndim <= 5 or any(part.ndim != 3 for part in audio[:1]):
-        shapes = " and ".join(str(list(part.shape)) for part in (video, *audio))
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else () for part in (video, *audio)]
+    if not 2 <= len(shapes[0]) <= 5 or any(len(shape) != 3 for shape in shapes[1:2]):
         raise OviError(
             input=input,
-            found=f"a noise mask of shape {shapes}",
-            accepted="[batch, 1, frames, height, width] for the video and [batch, 1, steps] for the sound",
+            found="a noise mask of shape " + " and ".join(str(list(shape)) for shape in shapes),
+            accepted="[batch, 1, frames, height, width] for the video and [batch, 1, frames] for the audio",
             remedy="Set Latent Noise Mask fits the video part alone: leave it away from the audio part.",
         )
-
-
-def follows(mask: Tensor) -> Tensor:
-    """Where a noise mask says :data:`FOLLOW`, with some room, since ComfyUI may have scaled it, or :data:`HELD`."""
-    return (mask > FOLLOW / 2) & (mask < HELD * 2)
-
-
-def is_held(mask: Tensor) -> Tensor:
-    """Where a noise mask keeps the latent until later in the run."""
-    return (mask >= HELD) & (mask < HELD * 2)
-
-
-def is_kept(mask: Tensor) -> Tensor:
-    """Where a noise mask keeps the latent to the end, in either way."""
-    return mask < FOLLOW * 2
 
 
 def with_parts(
@@ -69,8 +132,7 @@ def with_parts(
 
     Args:
         video, audio: None for the part that the LATENT lacks.
-        video_mask: [B or 1, 1, T, H or 1, W or 1], 1 where the sampler makes the video, 0 or :data:`FOLLOW` where it
-            keeps it. Without it that part's mask stays, or is all ones.
+        video_mask: [B or 1, 1, T, H or 1, W or 1]. Without it that part's mask stays, or is free.
         audio_mask: [B or 1, 1, L], the same for the audio.
     """
     out = {**latent, "samples": join(video, audio)}
@@ -81,7 +143,7 @@ def with_parts(
         free = (1, 1, 1) if video is None else video.shape[2:]
         video_mask = torch.ones(1, 1, *free) if old_video is None else old_video
     if audio_mask is None and audio is not None:
-        audio_mask = audio.new_ones(1, 1, audio.shape[-1]) if old_audio is None else old_audio
+        audio_mask = mask_of(audio[:1]) if old_audio is None else old_audio
     out["noise_mask"] = join(video_mask, audio_mask)
     return out
 
@@ -94,13 +156,13 @@ def _masks(latent: dict) -> tuple[Tensor | None, Tensor | None]:
 
 
 def video_mask(latent: dict) -> Tensor:
-    """The video part [B, 1, T, H, W] of a LATENT's noise mask, at the latent's own size; ones where there is none."""
+    """The video part [B, 1, T, H, W] of a LATENT's noise mask, at the latent's own size; free where there is none."""
     video, _ = parts(latent["samples"], "latent")
     return _fitted(_masks(latent)[0], video)
 
 
 def audio_mask(latent: dict) -> Tensor:
-    """The audio part [B, 1, L] of a LATENT's noise mask, at the latent's own length; ones where there is none."""
+    """The audio part [B, 1, L] of a LATENT's noise mask, at the latent's own length; free where there is none."""
     _, audio = parts(latent["samples"], "latent")
     return _fitted(_masks(latent)[1], audio)
 

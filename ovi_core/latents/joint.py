@@ -1,22 +1,22 @@
 """Joint latents: ComfyUI's ``NestedTensor`` of a video [B, 48, T, H, W] and an audio part [B, 20, L].
 
-One part alone: a video is the plain tensor that every video node of ComfyUI takes. Sound has a single video cell,
-[B, 48, 1, 1, 1], before it, for ComfyUI looks for a video in the first place; no clip is that small.
+One part alone: a video is the plain tensor that every video node of ComfyUI takes. Audio has a single video cell,
+[B, 48, 1, 1, 1], before it, for ComfyUI expects a video in the first place; no clip is that small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import comfy.latent_formats
 import comfy.model_management
 import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_CHANNELS, MIN_LATENT_FRAMES, VIDEO_CHANNELS, ClipShape
+from . import layout
+from .layout import AUDIO_CHANNELS, MIN_LATENT_FRAMES, VIDEO_CHANNELS, ClipShape
 
 TOWERS = ("video + audio", "video only", "audio only")
 
@@ -43,6 +43,22 @@ def is_absent(shape: Sequence[int]) -> bool:
     return tuple(shape[2:]) == (1, 1, 1)
 
 
+def samples_of(latent: Any, input: str) -> Any:
+    """The samples of a LATENT; raises OviError where ``latent`` is none."""
+    samples = latent.get("samples") if isinstance(latent, Mapping) else None
+    nested = getattr(samples, "is_nested", False)
+    if not (nested or isinstance(samples, Tensor)) or not all(
+        isinstance(part, Tensor) for part in (samples.unbind() if nested else ())
+    ):
+        raise OviError(
+            input=input,
+            found="nothing" if latent is None else f"a {type(latent).__name__} without samples",
+            accepted="a LATENT",
+            remedy="Connect Empty Ovi Latent, a sampler, or another node that gives a LATENT.",
+        )
+    return samples
+
+
 def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
     """The video and the audio part of a latent, None for the one that it lacks.
 
@@ -65,7 +81,7 @@ def split(latent: Any, input: str) -> tuple[Tensor, Tensor]:
     if video is None or audio is None:
         raise OviError(
             input=input,
-            found="a latent of sound alone" if audio is not None else f"a latent of 1 part(s), shape {[*latent.shape]}",
+            found="a latent of audio alone" if audio is not None else f"a latent of 1 part(s), shape {[*latent.shape]}",
             accepted="a joint latent of video and audio",
             remedy="Set towers of Empty Ovi Latent to video + audio, or join a video and an audio latent with Concat "
             "AV Latent.",
@@ -81,28 +97,28 @@ def check_shapes(shapes: Sequence[Sequence[int]], input: str) -> None:
         raise OviError(
             input=input,
             found=f"a latent of {len(shapes)} part(s), shape {list(video)}",
-            accepted=f"a joint latent of video and audio, or a video of {MIN_LATENT_FRAMES} latent steps or more alone",
+            accepted=f"a joint latent of video and audio, or video alone of {MIN_LATENT_FRAMES} latent frames or more",
             remedy="Use Empty Ovi Latent, or join a video and an audio latent with Concat AV Latent.",
         )
     if audio and not (is_video and len(audio[0]) == 3 and audio[0][1] == AUDIO_CHANNELS):
         raise OviError(
             input=input,
             found=f"a joint latent with parts of shape {list(video)} and {list(audio[0])}",
-            accepted=f"[batch, {VIDEO_CHANNELS}, frames, height, width] and [batch, {AUDIO_CHANNELS}, steps]",
-            remedy="Encode the video with the Wan 2.2 VAE and the sound with the VAE of Load Ovi Audio VAE.",
+            accepted=f"[batch, {VIDEO_CHANNELS}, frames, height, width] and [batch, {AUDIO_CHANNELS}, frames]",
+            remedy="Encode the video with the Wan 2.2 VAE and the audio with the VAE of Load Ovi Audio VAE.",
         )
     if audio and video[0] != audio[0][0]:
         raise OviError(
             input=input,
-            found=f"{video[0]} video(s) and {audio[0][0]} sound(s) in one batch",
-            accepted="as many sounds as videos",
+            found=f"{video[0]} video part(s) and {audio[0][0]} audio part(s) in one batch",
+            accepted="as many audio parts as video parts",
             remedy="Give both parts the same batch size.",
         )
 
 
 def free_video(video: Tensor) -> Tensor:
-    """The video part of a LATENT of which something is to be kept.
+    """The video part of a LATENT of which something is masked.
 
     The sampler shifts a latent that holds anything: what is empty and stays free must be the shift's zero.
     """
-    return video if video.any() else comfy.latent_formats.Wan22().process_out(torch.zeros_like(video))
+    return video if video.any() else layout.empty_like(video)

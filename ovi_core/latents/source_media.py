@@ -1,33 +1,33 @@
-"""What decoding must know of a LATENT beside its samples.
+"""What a LATENT carries beside its samples and noise mask, through samplers too, and under which keys.
 
-A LATENT carries clips and sounds as they were given under :data:`VIDEO` and :data:`AUDIO`, through samplers too, so
-that decoding can return frames and samples bit for bit, not as the VAEs would give them back; and under :data:`LEAD`
-what stands before the clip and is not shown.
+Under :data:`VIDEO` and :data:`AUDIO` lie the clip and the audio that its parts were encoded from, so that decoding
+returns frames and samples bit for bit, not as the VAEs would give them back; under :data:`LEAD` how much stands before
+the clip and is cut off.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT
+from . import layout
 
 VIDEO = "ovi_kept_video"
 """Key of a LATENT: the :class:`KeptVideo` its video part was encoded from."""
 AUDIO = "ovi_kept_audio"
-"""Key of a LATENT: the :class:`KeptAudio` the beginning of its audio part was encoded from."""
+"""Key of a LATENT: the :class:`KeptAudio` the start of its audio part was encoded from."""
 LEAD = "ovi_lead"
 """Key of a LATENT: the :class:`Lead` before its clip."""
 
 CONTEXT = 4
-"""Latent steps of the sound, 0.128 s, that are decoded before a clip so that its beginning sounds as it goes on."""
+"""Audio frames, 0.128 s, that are decoded before a clip so that its start sounds like the rest."""
 
 LATENT_TOLERANCE = 0.01
-"""Relative difference up to which a latent still is the encoded one; samplers may have rounded it to 16 bit."""
+"""Relative difference up to which a latent is unchanged; samplers may have rounded it to 16 bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,38 +36,42 @@ class KeptVideo:
 
     Attributes:
         images: [F, H, W, 3], at its own size.
-        rate: frames a second.
+        rate: frames per second.
         latent: [1, 48, T, h, w], what it was encoded to.
+        locked: the sampler is to return it unchanged.
     """
 
     images: Tensor
     rate: Fraction
     latent: Tensor
+    locked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class KeptAudio:
-    """A sound as it was given, from the clip's first moment on.
+    """Audio as it was given, from the clip's first moment on.
 
     Attributes:
         waveform: [B or 1, C, S], at its own rate.
         rate: Hz.
-        latent: [B or 1, 20, L], what the clip's first L latent steps were encoded to.
+        latent: [B or 1, 20, L], what the clip's first L audio frames were encoded to.
+        locked: the sampler is to return it unchanged.
     """
 
     waveform: Tensor
     rate: int
     latent: Tensor
+    locked: bool = False
 
 
 @dataclass(frozen=True)
 class Lead:
-    """What stands before a clip, in both towers, and is cut away at decoding.
+    """What stands before a clip, in both towers, and is cut off at decoding.
 
     Attributes:
-        latent_frames: latent steps of the video; the clip's own come after them.
-        audio_frames: latent steps of the sound, the last of them in part.
-        clip_begins: the clip's first step stands for a single frame, such as a start picture, not for four.
+        latent_frames: of the video; the clip's own follow them.
+        audio_frames: of the audio, the last of them in part.
+        clip_begins: the clip's first latent frame stands for a single frame, such as a start image, not for four.
     """
 
     latent_frames: int
@@ -76,18 +80,18 @@ class Lead:
 
     @property
     def frames(self) -> int:
-        """Pictures before the clip, where its first step stands for four."""
-        return FRAMES_PER_LATENT * self.latent_frames
+        """Frames before the clip, where its first latent frame stands for four."""
+        return layout.frames_after_start(self.latent_frames)
 
     @property
     def unheard(self) -> int:
-        """Latent steps of the sound that need not be decoded: all but the last four whole ones, which are silent."""
+        """Audio frames that need not be decoded: all but the last four whole ones, which are silent."""
         return self.audio_frames - 1 - CONTEXT
 
     @property
     def samples(self) -> int:
-        """Samples at 16 kHz between those steps and the clip's first picture."""
-        return round(self.frames * SAMPLE_RATE / FPS) - self.unheard * SAMPLES_PER_LATENT
+        """Samples at 16 kHz between those and the clip's first frame."""
+        return layout.samples_at(self.frames) - layout.samples_of(self.unheard)
 
 
 def check_without_lead(latent: dict) -> None:
@@ -95,7 +99,7 @@ def check_without_lead(latent: dict) -> None:
     if LEAD in latent:
         raise OviError(
             input="latent",
-            found="a latent that begins with a voice",
+            found="a latent that starts with a voice",
             accepted="one without",
             remedy="Connect Ovi Own Voice last, between this node and the sampler.",
         )
@@ -105,22 +109,36 @@ Kept = TypeVar("Kept", KeptVideo, KeptAudio)
 
 
 def video_of(latent: dict) -> KeptVideo | None:
-    """The clip that the video part of a LATENT still is; None where none was given or something has changed it."""
+    """The source clip, if the video part of a LATENT is unchanged; None where none was given or a node changed it."""
     video, lead = latent["samples"].unbind()[0], latent.get(LEAD)
-    return _if_still_there(latent.get(VIDEO), video if lead is None else video[:, :, lead.latent_frames :])
+    if lead is not None:
+        video = layout.span(video, lead.latent_frames, layout.length(video))
+    return _if_unchanged(latent.get(VIDEO), video)
 
 
 def audio_of(latent: dict) -> KeptAudio | None:
-    """The sound that the beginning of the audio part of a LATENT still is; None as for :func:`video_of`."""
-    return _if_still_there(latent.get(AUDIO), latent["samples"].unbind()[1])
+    """The source audio, if the start of the audio part of a LATENT is unchanged; None as for :func:`video_of`."""
+    return _if_unchanged(latent.get(AUDIO), latent["samples"].unbind()[1])
 
 
-def _if_still_there(given: Kept | None, now: Tensor) -> Kept | None:
+def is_locked(latent: dict, key: str) -> bool:
+    """Whether a LATENT carries under ``key`` what the sampler was to return unchanged."""
+    given = latent.get(key)
+    return isinstance(given, (KeptVideo, KeptAudio)) and given.locked
+
+
+def with_lock(latent: dict, key: str, locked: bool) -> dict:
+    """A LATENT that says under ``key`` whether the sampler is to return what was given; the same without any."""
+    given = latent.get(key)
+    return latent if given is None or given.locked == locked else {**latent, key: replace(given, locked=locked)}
+
+
+def _if_unchanged(given: Kept | None, now: Tensor) -> Kept | None:
     """``given`` if it is what ``now`` [B, C, T or L, ...] begins with."""
-    if given is None or given.latent.shape[0] not in (1, now.shape[0]):
+    if not isinstance(given, (KeptVideo, KeptAudio)) or given.latent.shape[0] not in (1, now.shape[0]):
         return None
-    length = min(given.latent.shape[2], now.shape[2])
-    before, after = given.latent[:, :, :length].to(now), now[:, :, :length]
+    shorter = min(layout.length(given.latent), layout.length(now))
+    before, after = layout.span(given.latent, 0, shorter).to(now), layout.span(now, 0, shorter)
     if before.shape[1:] != after.shape[1:]:
         return None
     rows = (after - before).flatten(1).norm(dim=1) <= LATENT_TOLERANCE * before.flatten(1).norm(dim=1)

@@ -134,7 +134,7 @@ def span_changes(before: dict, after: dict) -> tuple[bool, float]:
     same, changed = True, []
     masks = denoise_mask.video_mask(before), denoise_mask.audio_mask(before)
     for old, new, mask in zip(before["samples"].unbind(), after["samples"].unbind(), masks, strict=True):
-        kept = denoise_mask.is_kept(mask).expand_as(old)
+        kept = denoise_mask.is_masked(mask).expand_as(old)
         same = same and torch.equal(old[kept], new[kept])
         if not kept.all():
             changed.append(float((new - old)[~kept].norm() / old[~kept].norm()))
