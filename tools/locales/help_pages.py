@@ -1,4 +1,4 @@
-"""The help page of each node in each language, made from the words of ``locales/``, in ``web/docs/``."""
+"""The help page of each node in each language: written from the texts of ``locales/`` into ``web/docs/``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADINGS = {
 
 
 def page(language: str, node: str, words: Words) -> str:
-    """A node's help page: what it does, how it looks, a worked example, and every input and output."""
+    """A node's help page: description, image of the node, worked example, and every input and output."""
     example, inputs, outputs, name, meaning = HEADINGS[language]
     title = words[f"nodes/{node}/display_name"]
     parts = [f"# {title}", words[f"nodes/{node}/description"], f"![{title}]({picture(node).name})"]
@@ -24,7 +24,7 @@ def page(language: str, node: str, words: Words) -> str:
     for heading, group in ((inputs, "inputs"), (outputs, "outputs")):
         rows = _rows(f"nodes/{node}/{group}/", words)
         parts += [f"## {heading}", f"| {name} | {meaning} |\n|---|---|\n" + "\n".join(rows)] if rows else []
-    # A tag of speech would be taken for one of HTML.
+    # Without this, a browser takes a speech tag for an HTML tag.
     return "\n\n".join(part.replace("<", "&lt;") if "`" not in part else part for part in parts) + "\n"
 
 
@@ -34,11 +34,11 @@ def _rows(path: str, words: Words) -> list[str]:
 
 
 def pages(node: str, by_language: dict[str, Words]) -> dict[Path, str]:
-    """Files of a node's help and what they hold. ComfyUI takes the one beside the folder where a language has none."""
+    """Files of a node's help with their contents. ComfyUI shows the one beside the folder for other languages."""
     files = {DOCS / node / f"{language}.md": page(language, node, words) for language, words in by_language.items()}
     return {**files, DOCS / f"{node}.md": files[DOCS / node / "en.md"]}
 
 
 def picture(node: str) -> Path:
-    """The picture on a node's help page; the browser tests draw it."""
+    """The image on a node's help page; the browser tests draw it."""
     return DOCS / f"{node}.jpg"

@@ -1,9 +1,8 @@
-"""The words that an artist reads, in each language: ``locales/`` as ComfyUI takes it, and what is missing there.
+"""The texts of the nodes in each language: ``locales/`` in ComfyUI's format, and what is missing there.
 
-The English words are those of the nodes; ``locales/en`` is written from them, but for its ``examples.json``, the worked
-example of each node's help page. Beside a translation stands, in
-``sources.json``, a fingerprint of the English it was made from and of itself: who changes English words leaves their
-translations out of date until they, too, are changed.
+The English texts are those of the nodes. ``locales/en`` is written from them, except ``examples.json``, which holds the
+worked example of each node's help page. ``sources.json`` holds, for each translated text, a fingerprint of its English
+source and of itself: a change of the English marks the translation as out of date until it changes, too.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Words = dict[str, str]
 
 
 def english(schemas: Iterable[Any]) -> Words:
-    """All words of the nodes with these schemas; an empty text where an example is missing."""
+    """All texts of the nodes with these schemas; an empty text where an example is missing."""
     words: Words = {}
     examples = _json(LOCALES / ENGLISH / FILES["examples"])
     for schema in schemas:
@@ -46,7 +45,7 @@ def english(schemas: Iterable[Any]) -> Words:
 
 
 def read(language: str) -> Words:
-    """The words of a language's files; none where there are no files yet."""
+    """The texts in a language's files; none where there are no files yet."""
     words: Words = {}
     for root, name in FILES.items():
         tree = _json(LOCALES / language / name)
@@ -69,12 +68,12 @@ def write(language: str, words: Words) -> None:
 
 
 def problems(language: str, source: Words) -> list[str]:
-    """What a translation lacks, has too much, or has of older English words."""
+    """Texts that a translation lacks, that have no English source, or whose English source has changed."""
     words, made = read(language), _json(LOCALES / language / SOURCES)
-    missing = [f"{path}: no words for {text!r}" for path, text in source.items() if not words.get(path)]
-    extra = [f"{path}: there are no such English words any more" for path in words if path not in source]
+    missing = [f"{path}: no translation of {text!r}" for path, text in source.items() if not words.get(path)]
+    extra = [f"{path}: has no English source" for path in words if path not in source]
     old = [
-        f"{path}: made from other words than {source[path]!r}"
+        f"{path}: not yet translated from {source[path]!r}"
         for path, text in words.items()
         if text and path in source and made.get(path) != [_fingerprint(source[path]), _fingerprint(text)]
     ]
@@ -82,7 +81,7 @@ def problems(language: str, source: Words) -> list[str]:
 
 
 def accept(language: str, source: Words) -> None:
-    """Take every translation that was changed since the last time as made from the English words of now."""
+    """Record every translation that changed since the last call as translated from the current English."""
     file = LOCALES / language / SOURCES
     made, words = _json(file), read(language)
     kept = {path: words[path] for path in source if words.get(path)}
