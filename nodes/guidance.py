@@ -80,6 +80,17 @@ class OviGuidanceOptions(io.ComfyNode):
                 GuidanceOptionsType.Input(
                     "options", optional=True, tooltip="Another Ovi Guidance Options. Its other tower is not changed."
                 ),
+                io.Float.Input(
+                    "reference_guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How strongly to follow the faces (video tower) and voices (audio tower) of Ovi Person. "
+                    "DreamID-Omni's own: 1.5 for the video, 2 for the audio. Above 0 a step takes half as long again "
+                    "for each tower.",
+                ),
             ],
             outputs=[GuidanceOptionsType.Output(display_name="options")],
         )
@@ -97,6 +108,7 @@ class OviGuidanceOptions(io.ComfyNode):
         rescale: float = 0.0,
         skip_layers: str = AS_THE_GUIDER,
         options=None,
+        reference_guidance: float = 0.0,
     ) -> io.NodeOutput:
         new = TowerOptions(
             interval=_interval(start_percent, end_percent),
@@ -104,6 +116,7 @@ class OviGuidanceOptions(io.ComfyNode):
             modality=modality_guidance,
             rescale=rescale,
             skip_layers=None if skip_layers.strip() == AS_THE_GUIDER else skip_layers,
+            reference=reference_guidance,
         )
         before = options or GuidanceOptions()
         return io.NodeOutput(

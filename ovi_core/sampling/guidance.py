@@ -12,7 +12,7 @@ from ..stable_names import stable_name
 from .schedules import CONSTANT, WHOLE_RUN, Interval, Schedule, share_of_run
 
 
-@stable_name("guidance.TowerOptions")
+@stable_name("guidance.TowerOptions", fields=("interval", "schedule", "modality", "rescale", "skip_layers"))
 @dataclass(frozen=True)
 class TowerOptions:
     """What one tower's guidance does beside its strength.
@@ -23,6 +23,8 @@ class TowerOptions:
         modality: how far its prediction is pushed away from the one without cross-modal attention.
         rescale: 0 to 1, how far the guided velocity is brought back to the spread of the positive one.
         skip_layers: block pairs that its negative pass leaves out, as the text of the nodes; None as the guider says.
+        reference: how far its prediction is pushed away from the one whose reference people lack what this tower reads
+            of them: faces for the video, voices for the audio.
     """
 
     interval: Interval = WHOLE_RUN
@@ -30,6 +32,7 @@ class TowerOptions:
     modality: float = 0.0
     rescale: float = 0.0
     skip_layers: str | None = None
+    reference: float = 0.0
 
 
 @stable_name("guidance.GuidanceOptions")
@@ -46,6 +49,7 @@ class Strengths(NamedTuple):
     cfg: float = 1.0
     modality: float = 0.0
     rescale: float = 0.0
+    reference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Guidance:
     With a the prediction for the positive prompt without cross-modal attention, modality guidance m adds m (p - a), as
     LTX-2 does; rescaling by f then mixes in the share f of the same multiplied by std(p) / std(guided)
     (arXiv 2305.08891, section 3.4), for each clip and tower.
+
+    With f the prediction in which the faces are zeros, and s the one in which the voices are, reference guidance r adds
+    r (p - f) to the video and r (p - s) to the audio (DreamID-Omni, arXiv 2602.12160).
 
     skip_layers: block pairs (counted from 0) that the negative pass leaves out.
     interval: part of the run in which guidance applies; outside only the positive prompt runs.
@@ -97,7 +104,9 @@ class Guidance:
 
     def _strengths(self, share: float, inside: Sequence[bool]) -> tuple[Strengths, Strengths]:
         video, audio = (
-            Strengths(options.schedule.at(cfg, share, options.interval), options.modality, options.rescale)
+            Strengths(
+                options.schedule.at(cfg, share, options.interval), options.modality, options.rescale, options.reference
+            )
             if guided
             else Strengths()
             for cfg, options, guided in zip((self.video_cfg, self.audio_cfg), self.options, inside, strict=True)
