@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import Types, io
 
-from ..ovi_core.decoding import decode, single_tower, source_type
-from ..ovi_core.decoding import loop as loops
+from ..ovi_core.decoding.decode import decode
+from ..ovi_core.decoding.loop import decode_loop
+from ..ovi_core.decoding.output import playable
 from ..ovi_core.media import provenance
+from . import notify
 from .boundary import checked
 from .widgets import audio_vae_input, tiled_input, video_vae_input
 
@@ -43,18 +45,19 @@ class OviDecode(io.ComfyNode):
                 io.Audio.Output(display_name="audio"),
                 io.Video.Output(display_name="video"),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @checked
     def execute(cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False) -> io.NodeOutput:
-        clip = (loops.decode_loop if loop else single_tower.decode)(vae, audio_vae, samples, tiled)
-        audio = {"waveform": clip.sound, "sample_rate": clip.sample_rate}
-        film = decode.playable(clip)
-        film_audio = {"waveform": film.clip_sound, "sample_rate": film.sample_rate}
+        clip = (decode_loop if loop else decode)(vae, audio_vae, samples, tiled)
+        notify.warn(cls, clip.notes)
+        audio = {"waveform": clip.audio, "sample_rate": clip.sample_rate}
+        film = playable(clip)
+        film_audio = {"waveform": film.clip_audio, "sample_rate": film.sample_rate}
         components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
-        source = source_type.source_of_latent(samples)
-        return io.NodeOutput(clip.images, audio, provenance.MarkedVideo(components, source))
+        return io.NodeOutput(clip.images, audio, provenance.MarkedVideo(components, clip.source))
 
 
 NODES = [OviDecode]

@@ -113,9 +113,9 @@ class OviImageToVideo(io.ComfyNode):
         end_strength: float = 1.0,
     ) -> io.NodeOutput:
         if start_image is not None:
-            latent = keyframes.keep_start(vae, latent, start_image, fit, start_strength)
+            latent = keyframes.with_start_image(vae, latent, start_image, fit, start_strength)
         if end_image is not None:
-            latent = keyframes.keep_end(vae, latent, end_image, fit, end_strength)
+            latent = keyframes.with_end_image(vae, latent, end_image, fit, end_strength)
         return io.NodeOutput(latent)
 
 
@@ -153,7 +153,7 @@ class OviKeyframe(io.ComfyNode):
     def execute(
         cls, vae, latent, image, seconds: float = 2.5, strength: float = 1.0, fit: str = "crop"
     ) -> io.NodeOutput:
-        return io.NodeOutput(keyframes.keep_at(vae, latent, image, fit, seconds, strength))
+        return io.NodeOutput(keyframes.with_keyframe(vae, latent, image, fit, seconds, strength))
 
 
 class OviEncodeClip(io.ComfyNode):
@@ -249,7 +249,9 @@ class OviKeepSpan(io.ComfyNode):
         mode: str = "follow the noise",
         combine: bool = True,
     ) -> io.NodeOutput:
-        marked, notes = inpaint.mark(latent, action, video_spans, audio_spans, mask, locked_media.MODES[mode], combine)
+        marked, notes = inpaint.with_spans(
+            latent, action, video_spans, audio_spans, mask, locked_media.MODES[mode], combine
+        )
         notify.warn(cls, notes)
         return io.NodeOutput(marked)
 

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ovi_core.conditioning import locked_media
-from ..ovi_core.decoding import decode
+from ..ovi_core.decoding.towers import TILED
 from ..ovi_core.media import drift_correction
 from ..ovi_core.media.images import FITS
 from ..ovi_core.sampling import solvers
@@ -104,7 +104,7 @@ def correct_input(tooltip: str) -> io.Combo.Input:
 
 
 def tiled_input(tooltip: str, **more: Any) -> io.Combo.Input:
-    return io.Combo.Input("tiled", options=list(decode.TILED), default="auto", tooltip=tooltip, **more)
+    return io.Combo.Input("tiled", options=list(TILED), default="auto", tooltip=tooltip, **more)
 
 
 # -- sampling ------------------------------------------------------------------------------------------------------

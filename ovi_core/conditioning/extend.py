@@ -1,4 +1,4 @@
-"""Going on from a clip: a joint latent that begins with the clip's end."""
+"""A joint latent that continues a clip: it starts with the clip's end."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ from torch import Tensor
 from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..media import resampling
-from ..media.audio import LEAST_STEPS, check_one_sound, without_fill
-from ..media.images import check_frames, fit
-from ..media.overlap import Overlap, samples_before
-from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, snap_size
+from ..media.audio import optional_audio, without_added_silence
+from ..media.images import checked_images, fit
+from ..media.overlap import check_overlap
+from ..media.resampling import samples_before
+from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, Overlap, snap_size
 from ..vae.checks import check_audio_vae, check_video_vae
+from ..vae.encode_audio import MIN_AUDIO_FRAMES, as_vae_input, encode_mono
 
 
 def extend(
     vae: Any, audio_vae: Any, images: Any, audio: Any, overlap_seconds: float, seconds: float
 ) -> tuple[dict, list[str]]:
-    """A LATENT of ``seconds`` whose start is the end of a clip, kept clean in both towers; the rest is to be made.
+    """A LATENT of ``seconds`` that starts with the end of a clip, masked clean in both towers.
 
-    The overlap is whole latent steps of the video, 1, 5, 9, 13 ... frames (:class:`~.joins.Overlap`). Of its sound as
-    many latent steps are kept as end within it and within the clip's own sound.
+    The overlap is whole latent frames, 1, 5, 9, 13 ... images (:class:`.Overlap`). Of the clip's audio those whole
+    audio frames are masked that end within the overlap and within the audio itself.
 
     Args:
         images: [F, H, W, 3] in 0..1 at 24 a second; stretched to the nearest size on the grid of 32 px.
-        audio: ComfyUI's AUDIO of one clip, of any rate and channels, or None: the sound begins anew.
-        overlap_seconds: rounded; one frame at least.
+        audio: ComfyUI's AUDIO of one clip, of any rate and channels, or None: all audio is generated.
+        overlap_seconds: rounded; one image at least.
         seconds: of the new clip in all, with the overlap.
 
     Returns:
-        The LATENT, and notes for the artist.
+        The LATENT, and notes for the user.
 
     Raises:
         OviError: a clip, VAE or length that does not fit.
     """
     check_video_vae(vae)
     check_audio_vae(audio_vae)
-    check_frames(images, "images")
-    sound = check_one_sound(audio, "audio")
+    images = checked_images(images, "images")
+    sound = optional_audio(audio, "audio")
     overlap = Overlap.from_seconds(overlap_seconds, least=1)
-    overlap.check_within(images.shape[0], "images")
+    check_overlap(overlap.frames, images.shape[0], FPS, "images")
     old_height, old_width = images.shape[1:3]
     height, width = snap_size(old_height, old_width, old_height * old_width)
     clip = ClipShape.from_seconds(width, height, seconds)
@@ -57,46 +59,51 @@ def extend(
     notes = []
     if (old_width, old_height) != (width, height):
         notes.append(
-            f"The new clip is made at {width}x{height} px, the nearest size to {old_width}x{old_height} that Ovi can "
-            "make; Ovi Join Clips brings it back."
+            f"The new clip has {width}x{height} px, the size nearest to {old_width}x{old_height} that Ovi can "
+            "generate; Ovi Join Clips converts it back."
         )
     device = comfy.model_management.intermediate_device()
     tail = fit(images[-overlap.frames :], width, height, "stretch")
-    pictures = vae.encode(tail).to(device, torch.float32)
-    heard = _tail_of_sound(audio_vae, sound, images.shape[0], overlap).to(device, torch.float32)
-    if sound is not None and not heard.shape[-1]:
-        notes.append("The clip's sound ends before the overlap: the new clip's sound does not go on from it.")
-    return _beginning_with(clip, pictures, heard), notes
+    video = vae.encode(tail).to(device, torch.float32)
+    encoded = _tail_of_audio(audio_vae, sound, images.shape[0], overlap).to(device, torch.float32)
+    if sound is not None and not encoded.shape[-1]:
+        notes.append("The clip's sound ends before the overlap: the new clip's sound does not continue it.")
+    return _starting_with(clip, video, encoded), notes
 
 
-def _beginning_with(clip: ClipShape, pictures: Tensor, heard: Tensor) -> dict:
-    """A LATENT of ``clip`` whose first steps are ``pictures`` [1, 48, k, h, w] and ``heard`` [1, 20, n], kept clean."""
-    video = joint.free_video(torch.zeros(clip.video_shape(), device=pictures.device))
-    audio = torch.zeros(clip.audio_shape(), device=heard.device)
-    video_mask, audio_mask = torch.ones_like(video[:, :1]), torch.ones_like(audio[:, :1])
-    for part, mask, kept in ((video, video_mask, pictures), (audio, audio_mask, heard)):
-        part[:, :, : kept.shape[2]] = kept
-        mask[:, :, : kept.shape[2]] = 0
-    return denoise_mask.with_parts({}, video, audio, video_mask, audio_mask)
+def _starting_with(clip: ClipShape, video_start: Tensor, audio_start: Tensor) -> dict:
+    """A LATENT of ``clip`` that starts with [1, 48, k, h, w] and [1, 20, n], masked clean."""
+    video = joint.free_video(torch.zeros(clip.video_shape(), device=video_start.device))
+    audio = torch.zeros(clip.audio_shape(), device=audio_start.device)
+    masks = []
+    for part, start in ((video, video_start), (audio, audio_start)):
+        part[:, :, : start.shape[2]] = start
+        masks.append(denoise_mask.with_span(denoise_mask.mask_of(part), 0, start.shape[2], denoise_mask.CLEAN))
+    return denoise_mask.with_parts({}, video, audio, *masks)
 
 
-def _tail_of_sound(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int, overlap: Overlap) -> Tensor:
-    """Latent [1, 20, n] of the sound from the overlap's beginning on; n is 0 where there is none."""
+def _tail_of_audio(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int, overlap: Overlap) -> Tensor:
+    """Latent [1, 20, n] of the audio from the overlap's start on; n is 0 where there is none.
+
+    Args:
+        sound: waveform [1, C, S] and rate in Hz.
+        frames: of the clip, at 24 a second; audio after them is left out.
+    """
     nothing = torch.zeros(1, AUDIO_CHANNELS, 0)
     if sound is None:
         return nothing
     waveform, rate = sound
-    begin, end = samples_before(frames - overlap.frames, rate), samples_before(frames, rate)
-    waveform = without_fill(waveform[..., :end], rate)
+    begin, end = (samples_before(frame, FPS, rate) for frame in (frames - overlap.frames, frames))
+    waveform = without_added_silence(waveform[..., :end], rate)
     if waveform.shape[-1] <= begin:
         return nothing
-    heard = resampling.as_ovi_hears(waveform[..., begin:], rate, overlap.audio_frames * SAMPLES_PER_LATENT)
-    steps = heard.shape[-1] // SAMPLES_PER_LATENT
-    if not steps:
+    mono = as_vae_input(waveform[..., begin:], rate, overlap.audio_frames)
+    audio_frames = mono.shape[-1] // SAMPLES_PER_LATENT
+    if not audio_frames:
         return nothing
-    heard = heard[..., : steps * SAMPLES_PER_LATENT]
-    if steps < LEAST_STEPS:  # the encoder reads two steps at least: let it hear what was before
-        more = (LEAST_STEPS - steps) * SAMPLES_PER_LATENT
+    mono = mono[..., : audio_frames * SAMPLES_PER_LATENT]
+    if audio_frames < MIN_AUDIO_FRAMES:  # the encoder reads two at least: let it read what is before, too
+        more = (MIN_AUDIO_FRAMES - audio_frames) * SAMPLES_PER_LATENT
         before = resampling.resampled(waveform[..., :begin].float().mean(dim=1), rate, SAMPLE_RATE)[..., -more:]
-        heard = torch.nn.functional.pad(torch.cat((before, heard), dim=-1), (more - before.shape[-1], 0))
-    return audio_vae.encode(heard.unsqueeze(-1))[..., -steps:]
+        mono = torch.nn.functional.pad(torch.cat((before, mono), dim=-1), (more - before.shape[-1], 0))
+    return encode_mono(audio_vae, mono, mono.shape[-1] // SAMPLES_PER_LATENT)[..., -audio_frames:]

@@ -380,7 +380,7 @@ def test_the_model_goes_on_from_a_sound_that_ends_early(model, vaes, mode):
 
 def test_the_crossfade_keeps_the_power_of_sounds_that_have_nothing_in_common():
     first, second = drawn(400, 1, 1000, seed=1), drawn(400, 1, 1600, seed=2)
-    joined = crossfade.joined(first, second, 0.02, 16_000)
+    joined = crossfade.crossfaded_audio(first, second, 0.02, 16_000)
     assert joined.shape == second.shape
     assert torch.equal(joined[..., :680], first[..., :680])
     assert torch.equal(joined[..., 1000:], second[..., 1000:])

@@ -13,7 +13,7 @@ from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import OviImageToVideo, OviKeepSpan
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo, OviVoice
-from ovi_native.ovi_core.decoding import decode
+from ovi_native.ovi_core.decoding import towers
 from ovi_native.ovi_core.latents import joint
 from refusals import refusal
 
@@ -82,9 +82,9 @@ def test_frames_and_sound_are_cut_out_at_the_same_moment(model, vaes):
     latent = made(model, voiced(vaes))
     frames, audio, _ = decoded(vaes, latent)
     video, sound = latent["samples"].unbind()
-    assert torch.equal(frames, decode.decode_video(vaes[0], video, "off")[0, FRAMES:])
+    assert torch.equal(frames, towers.decode_video(vaes[0], video, "off")[0, FRAMES:])
     assert abs(SAMPLES - FRAMES / 24 * 16_000) <= 0.5
-    heard = decode.decode_audio(vaes[1], sound[..., KEPT - 4 :])[..., SAMPLES - (KEPT - 4) * 512 :]
+    heard = towers.decode_audio(vaes[1], sound[..., KEPT - 4 :])[..., SAMPLES - (KEPT - 4) * 512 :]
     assert torch.equal(audio["waveform"][..., 80:], heard[..., 80:5120])  # but for 5 ms in which it rises
     assert audio["waveform"].shape[-1] == 5120
     assert frames.std() > 0.01
@@ -97,7 +97,7 @@ def test_the_sound_begins_without_a_click(model, vaes):
     for seed in range(4):
         latent = made(model, voiced(vaes), steps=1, seed=seed)
         sound = decoded(vaes, latent)[1]["waveform"][0, 0]
-        heard = decode.decode_audio(vaes[1], latent["samples"].unbind()[1][..., KEPT - 4 :])[0, 0]
+        heard = towers.decode_audio(vaes[1], latent["samples"].unbind()[1][..., KEPT - 4 :])[0, 0]
         cut = heard[SAMPLES - (KEPT - 4) * 512 :][:4000]
         assert sound[0].abs() < 0.02 * sound[:4000].abs().max()
         usual = np.abs(np.diff(cut.numpy(), prepend=0)).max()
@@ -111,7 +111,7 @@ def test_of_the_voice_nothing_is_left(vaes):
     plain = tiny.drawn_latent(1, seconds=1.5)
     one, other = (voiced(vaes, plain, speech(seed=seed), seconds=1.0) for seed in (2, 9))
     clips = [decoded(vaes, latent)[1]["waveform"] for latent in (one, other)]
-    sounds = [decode.decode_audio(vaes[1], latent["samples"].unbind()[1])[..., :16_000] for latent in (one, other)]
+    sounds = [towers.decode_audio(vaes[1], latent["samples"].unbind()[1])[..., :16_000] for latent in (one, other)]
     apart = rms(sounds[0] - sounds[1])
     assert apart > 0.1 * rms(clips[0])
     assert rms(clips[0] - clips[1]) < 0.01 * apart
@@ -184,8 +184,8 @@ def test_a_start_picture_begins_the_clip_and_is_shown_before_the_voice_too(model
         assert (latent["noise_mask"].unbind()[0][:, :, step] == 0).all()
     assert (latent["noise_mask"].unbind()[0][:, :, 1:STEPS] == 1).all()
     frames, _, _ = decoded(vaes, result)
-    assert torch.equal(frames, decode.decode_video(vaes[0], video[:, :, STEPS:], "off")[0])
-    alone = decode.decode_video(
+    assert torch.equal(frames, towers.decode_video(vaes[0], video[:, :, STEPS:], "off")[0])
+    alone = towers.decode_video(
         vaes[0], torch.cat((first[:, :, None], torch.zeros_like(video[:, :, :2])), dim=2), "off"
     )
     assert torch.allclose(frames[0], alone[0, 0], atol=1e-5)  # as any clip that begins with the picture

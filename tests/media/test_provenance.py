@@ -23,8 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from native_cases import small_vaes
 from ovi_native.nodes.saving import OviSaveVideo
-from ovi_native.ovi_core.decoding import source_type
+from ovi_native.ovi_core.decoding.decode import decode
 from ovi_native.ovi_core.latents import source_media
 from ovi_native.ovi_core.media import content_credentials, provenance
 from refusals import refusal
@@ -131,10 +132,10 @@ def test_a_loaded_clip_is_saved_without_the_workflow_it_brings():
 def test_a_given_half_makes_a_clip_partly_generated():
     video, audio = torch.zeros(1, 48, 2, 2, 2), torch.zeros(1, 20, 5)
     latent = {"samples": NestedTensor((video, audio))}
-    assert source_type.source_of_latent(latent) == GENERATED
-    assert source_type.source_of_latent({"samples": video}) == GENERATED
+    assert decode(*small_vaes(), latent, "off").source == GENERATED
+    assert decode(*small_vaes(), {"samples": video}, "off").source == GENERATED
     latent[source_media.AUDIO] = source_media.KeptAudio(torch.zeros(1, 1, 2560), 16_000, audio)
-    assert source_type.source_of_latent(latent) == COMPOSITE
+    assert decode(*small_vaes(), latent, "off").source == COMPOSITE
 
 
 # ------------------------------------------------------------------------------------------------ credentials

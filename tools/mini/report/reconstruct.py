@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ovi_native.ovi_core.decoding import decode
+from ovi_native.ovi_core.decoding import towers
 
 from .studio import Studio
 
@@ -20,4 +20,4 @@ def seen_again(studio: Studio, frames: np.ndarray) -> np.ndarray:
 def heard_again(studio: Studio, sound: np.ndarray) -> np.ndarray:
     """Sound [S] in -1..1 after audio VAE and vocoder."""
     latent = studio.audio_vae.encode(torch.from_numpy(sound)[None, :, None])
-    return decode.decode_audio(studio.audio_vae, latent)[0, 0].float().cpu().numpy()
+    return towers.decode_audio(studio.audio_vae, latent)[0, 0].float().cpu().numpy()

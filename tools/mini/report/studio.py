@@ -154,9 +154,9 @@ class Studio:
         scene: Rendered = render(order.drawn())
         frames = torch.from_numpy(scene.frames)
         if order.given in ("picture", "both ends"):
-            latent = keyframes.keep_start(self.vae, latent, frames[:1], "crop")
+            latent = keyframes.with_start_image(self.vae, latent, frames[:1], "crop")
         if order.given in ("end", "both ends"):
-            latent = keyframes.keep_end(self.vae, latent, frames[-1:], "crop")
+            latent = keyframes.with_end_image(self.vae, latent, frames[-1:], "crop")
         if order.given == "video":
             latent = locked_media.lock_video(self.vae, latent, frames, FPS, order.mode)[0]
         if order.given == "sound":
@@ -166,7 +166,7 @@ class Studio:
             latent = encode.encode_clip(self.vae, self.audio_vae, latent, frames, sound, FPS)[0]
             span = "{}-{}".format(*SPAN)
             in_video = span if order.given == "clip" else ""
-            latent = inpaint.mark(latent, "redo", in_video, span, None, locked_media.MODES[order.mode], True)[0]
+            latent = inpaint.with_spans(latent, "redo", in_video, span, None, locked_media.MODES[order.mode], True)[0]
         return latent
 
     @torch.inference_mode()
@@ -174,7 +174,7 @@ class Studio:
         """The LATENT after sampling."""
         model = self.model if order.coupled else apart(self.model)
         if order.window:
-            model = context_windows.with_windows(model, nearest_latent_frames(order.window), OVERLAP, False)
+            model = context_windows.with_context_windows(model, nearest_latent_frames(order.window), OVERLAP, False)
         texts, guidance = self._texts(order), guidance_of(order)
         return sample.sample(model, *texts, guidance, latent, order.solver, sigmas_of(order), order.noise)
 
@@ -197,7 +197,7 @@ class Studio:
     @torch.inference_mode()
     def decoded(self, latent: dict) -> Made:
         out = decode.decode(self.vae, self.audio_vae, latent, "off")
-        return Made(out.images.float().cpu().numpy(), out.clip_sound[0].mean(dim=0).float().cpu().numpy())
+        return Made(out.images.float().cpu().numpy(), out.clip_audio[0].mean(dim=0).float().cpu().numpy())
 
     def _encoded(self, prompt: str) -> list[list[Any]]:
         return encode_text(self.clip, prompt, VARIANT)[0]
