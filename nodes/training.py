@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
-from comfy_extras.nodes_train import SaveLoRA
 
+from ..ovi_core.loading import folders
 from ..ovi_core.spec import VARIANTS, ClipShape
-from ..ovi_core.training import dataset, trainer
+from ..ovi_core.training import clip_folder, dataset, saving, trainer
 from ..ovi_core.training.adapters import ALGORITHMS
 from . import notify
 from .boundary import checked
@@ -25,7 +26,6 @@ from .widgets import (
 
 CATEGORY = "Ovi/training"
 NEW = "[None]"
-INTERRUPTED = "ovi_interrupted"
 
 
 def _choice(name: str, options: list[str], tooltip: str, advanced: bool = True) -> io.Combo.Input:
@@ -71,7 +71,7 @@ class OviLoadDataset(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder, **_: object) -> str:
-        return dataset.state_of(_in_input(folder))
+        return clip_folder.state_in(_input_folder(), folder)
 
     @classmethod
     @checked
@@ -79,13 +79,14 @@ class OviLoadDataset(io.ComfyNode):
         cls, folder, clip, vae, audio_vae, variant: str, width: int = 704, height: int = 704, seconds: float = 5.0
     ) -> io.NodeOutput:
         encoder = dataset.Encoder(vae, audio_vae, ClipShape.from_seconds(width, height, seconds))
-        latents, positive, notes = dataset.load_dataset(_in_input(folder), clip, VARIANTS[variant], encoder)
+        clips = clip_folder.folder_in(_input_folder(), folder)
+        latents, positive, notes = dataset.load_dataset(clips, clip, VARIANTS[variant], encoder)
         notify.warn(cls, notes)
         return io.NodeOutput(latents, positive)
 
 
-def _in_input(folder: str) -> Path:
-    return Path(folder_paths.get_input_directory(), folder)
+def _input_folder() -> Path:
+    return Path(folder_paths.get_input_directory())
 
 
 class OviTrainLora(io.ComfyNode):
@@ -153,18 +154,39 @@ class OviTrainLora(io.ComfyNode):
             first_frame=first_frame[0],
         )
         name = existing_lora[0]
-        existing = None if name == NEW else folder_paths.get_full_path_or_raise("loras", name)
+        existing = None if name == NEW else folders.path("loras", name, input="existing_lora")
+        if held := saving.save_held(_interrupted_folders()):
+            notify.warn(cls, [f"The LoRA of an earlier training that was interrupted is saved: {held[0]}."])
         trained = trainer.train(model[0], latents, positive, settings, existing, cls._keep)
         return io.NodeOutput(trained.lora, trained.losses, trained.steps)
 
     @classmethod
     def _keep(cls, lora: dict, steps: int) -> None:
-        SaveLoRA.execute(lora, f"loras/{INTERRUPTED}", steps)
-        note = (
-            f"Training ended early. The LoRA after {steps} steps is saved in output/loras as '{INTERRUPTED}_{steps}"
-            "_steps_…'. Choose it as existing_lora to continue."
-        )
+        folders = _interrupted_folders()
+        path = saving.save_interrupted(lora, steps, folders)
+        if path is None:
+            note = (
+                f"Training ended early, and no folder takes the LoRA after {steps} steps (the disk is full or "
+                "read-only). It is held until ComfyUI ends: make room and run this node again, which saves it first."
+            )
+        elif path.parent == folders[0]:
+            note = (
+                f"Training ended early. The LoRA after {steps} steps is saved in output/loras as '{path.name}'. Choose "
+                "it as existing_lora to continue."
+            )
+        else:
+            note = (
+                f"Training ended early, and output/loras does not take files. The LoRA after {steps} steps is saved as "
+                f"'{path}'. Move it to models/loras, and choose it as existing_lora to continue."
+            )
         notify.warn(cls, [note])
+
+
+def _interrupted_folders() -> list[Path]:
+    """Where the LoRA of an interrupted training goes, or else, if there is no room: ComfyUI empties the last ones."""
+    user, temp = folder_paths.get_user_directory(), folder_paths.get_temp_directory()
+    folders = (folder_paths.get_output_directory(), "loras"), (user, "ovi_loras"), (temp,), (tempfile.gettempdir(),)
+    return [Path(*parts) for parts in folders]
 
 
 def _data() -> list:

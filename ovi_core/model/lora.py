@@ -1,68 +1,90 @@
 """A LoRA on the twin transformer, with a strength for each tower.
 
-``lora_keys`` brings its names to ComfyUI's; what an adapter means and how it is applied stays ComfyUI's business.
+:mod:`.lora_keys` finds the layers, :mod:`.lora_checks` checks the adapters; ComfyUI computes with them.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import comfy.lora
 import comfy.model_patcher
 import torch
 
 from ..errors import OviError
 from ..network.transformer import OviConfig
-from ..weights.files import Weights, describe_weights, read_metadata, read_weights
+from ..weights.files import Weights, read_file
+from ..weights.identify import describe_weights
 from .base_model import require_ovi
 from .checkpoint import expected_weights
-from .lora_keys import ROOT, cuts, in_host_spelling, layers
+from .comfyui import lora_patches
+from .lora_checks import (
+    ACCEPTED,
+    BIAS,
+    KINDS,
+    WHOLE,
+    Parts,
+    Shape,
+    check_parts,
+    check_values,
+    dora_scale,
+    kind_of,
+    matrix_of,
+    said,
+)
+from .lora_keys import ROOT, Part, parts_of
 
 AUDIO_TOWER = ROOT + "audio_model."
-ACCEPTED = "a LoRA for Ovi or for Wan 2.2 TI2V 5B"
-FILES_KEPT = 4  # a strength is changed more often than a file, and some chain several LoRAs
+
+
+class Adapter(NamedTuple):
+    """What a LoRA changes of one layer: tensors by part, checked, and the kind by ComfyUI's name (None: no adapter)."""
+
+    kind: str | None
+    tensors: Weights
 
 
 class Placed(NamedTuple):
-    """A LoRA on a transformer: ComfyUI's patches by weight, and how many of the file's tensors they take up.
+    """A LoRA on a transformer.
 
-    misfit: the first patch for a weight of another shape, in words; "" where there is none.
+    Attributes:
+        patches: ComfyUI's patches, by the names of weights and biases.
+        adapters: what the patches were made of, by layer.
+        used: how many of the file's tensors they take up; ``total``: how many there are.
+        unused: why some are not used, in words; "" where all are.
+        misfit: the first adapter for a weight of another shape, in words; "" where there is none.
     """
 
     patches: dict[str, Any]
+    adapters: dict[str, Adapter]
     used: int
     total: int
+    unused: str
     misfit: str
 
 
 def read_lora(path: str, input: str = "lora_name") -> tuple[Weights, dict[str, str] | None]:
-    """Tensors and metadata of a LoRA's file, from memory as long as the file stays the same.
+    """Tensors and metadata of a LoRA's file.
+
+    The file is read, not mapped: of a mapped one that somebody shortens while it is in use, the process would die.
 
     Raises:
         OviError: a file that is not there, damaged or no weight file.
     """
-    state = os.stat(path) if os.path.isfile(path) else None
-    return _read(path, input, state and (state.st_mtime_ns, state.st_size))
-
-
-@lru_cache(maxsize=FILES_KEPT)
-def _read(path: str, input: str, state: Any) -> tuple[Weights, dict[str, str] | None]:
-    return read_weights(path, input=input, accepted=ACCEPTED), read_metadata(path)
+    file = read_file(path, input=input, accepted=ACCEPTED, mapped=False)
+    return file.weights, file.metadata
 
 
 def with_lora(
     patcher: comfy.model_patcher.ModelPatcher, path: str, video_strength: float, audio_strength: float
 ) -> tuple[comfy.model_patcher.ModelPatcher, list[str]]:
-    """The MODEL with a LoRA on it, and notes for the artist.
+    """The MODEL with a LoRA on it, and notes for the user.
 
     Args:
         path: of the LoRA's file.
-        video_strength, audio_strength: of what it changes in each tower. The weights by which one tower listens to the
-            other belong to the one that listens. A tower of strength 0 stays bit for bit as it is.
+        video_strength, audio_strength: factors for what it changes in each tower. The weights by which one tower
+            attends to the other belong to the one that attends. A tower of strength 0 keeps its weights bit for bit.
 
     Raises:
         OviError: a MODEL of another family, or a file that is no LoRA for it.
@@ -71,8 +93,8 @@ def with_lora(
     if video_strength == 0 and audio_strength == 0:
         return patcher, []
     weights, metadata = read_lora(path)
-    placed = place(weights, model.diffusion_model.config)
     name = os.path.basename(path)
+    placed = place(weights, model.diffusion_model.config, name)
     if not placed.patches:
         raise refusal(name, weights, placed.misfit)
     patched = patcher.clone()
@@ -84,8 +106,9 @@ def with_lora(
         patched.set_attachments("lora_metadata", metadata)
     if placed.used == placed.total:
         return patched, []
-    rest = placed.misfit or "the others are for layers that Ovi does not have, such as a text encoder's"
-    return patched, [f"{placed.used} of the {placed.total} weights of '{name}' fit this model and are used; {rest}."]
+    return patched, [
+        f"{placed.used} of the {placed.total} weights of '{name}' fit this model and are used; {placed.unused}."
+    ]
 
 
 def refusal(name: str, weights: Weights, misfit: str, input: str = "lora_name") -> OviError:
@@ -94,7 +117,7 @@ def refusal(name: str, weights: Weights, misfit: str, input: str = "lora_name") 
     if misfit:
         kind = f"a LoRA for a model of another size ({misfit})"
     elif kind == "a LoRA":
-        kind = f"a LoRA for another model (it begins with {', '.join(list(weights)[:2])})"
+        kind = f"a LoRA for another model (it begins with {', '.join(sorted(weights)[:2])})"
     return OviError(
         input=input,
         found=f"'{name}', {kind}",
@@ -103,57 +126,136 @@ def refusal(name: str, weights: Weights, misfit: str, input: str = "lora_name") 
     )
 
 
-def place(weights: Mapping[str, torch.Tensor], config: OviConfig) -> Placed:
+def place(weights: Mapping[str, torch.Tensor], config: OviConfig, file: str, input: str = "lora_name") -> Placed:
     """The patches of a LoRA for a transformer of this ``config``; those for weights of other shapes are left out.
 
+    Args:
+        weights: tensors by the names of the file, in any spelling.
+        file, input: name of the LoRA's file and of the input that it comes from, for errors.
+
     Raises:
-        OviError: an adapter of which a part is missing.
+        OviError: an adapter of which a part is missing, or whose parts do not fit each other.
     """
-    spelt, expected = in_host_spelling(weights, config), expected_weights(config)
-    targets = {ROOT + layer: f"{ROOT}{layer}.weight" for layer in layers(config)}
-    try:
-        loaded = comfy.lora.load_lora(spelt, targets, log_missing=False)
-    except KeyError as error:
-        raise OviError(
-            input="lora_name",
-            found=f"a LoRA without its weight {error}",
-            accepted=ACCEPTED,
-            remedy="The file is cut short: fetch it again.",
-        ) from error
-    patches, misfit = {}, ""
-    for key, patch in loaded.items():
-        name, changed = key.removeprefix(ROOT), _shape(patch)
-        own = tuple(expected[name].shape) if name in expected else ()
-        if changed is None or (own and changed in (own, (own[0], math.prod(own[1:])))):
-            patches[key] = patch
+    found = parts_of(weights, config)
+    expected = expected_weights(config)
+    adapters, misfits, used = {}, [], 0
+    spelled: Weights = {}
+    for layer, parts in _by_layer(weights, found, file, input).items():
+        bias = expected.get(f"{layer}.bias")
+        shapes = tuple(expected[f"{layer}.weight"].shape), None if bias is None else tuple(bias.shape)
+        adapter, wrong = _fitted(layer, parts, *shapes)
+        misfits += wrong
+        if adapter.tensors:
+            adapters[layer] = adapter
+            used += sum(part in parts for part in (*adapter.tensors, "reshape_weight"))
+        spelled |= _as_read(layer, parts, adapter)
+    patches = lora_patches(spelled, {ROOT + part.layer for part in found.values()})
+    fitting = {f"{ROOT}{layer}.{kind}" for layer, adapter in adapters.items() for kind in _changed(adapter)}
+    unused = [*misfits[:1]]
+    if len(found) < len(weights):
+        unused.append("the others are for layers that Ovi does not have, such as a text encoder's")
+    elif not misfits:
+        unused.append("ComfyUI has no use for the others")
+    return Placed(
+        {key: patch for key, patch in patches.items() if key in fitting},
+        adapters,
+        used,
+        len(weights),
+        ", and ".join(unused),
+        next(iter(misfits), ""),
+    )
+
+
+def _as_read(layer: str, parts: Parts, adapter: Adapter) -> Weights:
+    """A layer's tensors as ComfyUI reads them: those of the file, in the shape that it needs."""
+    reshaped = (*WHOLE, BIAS, "dora_scale", "alpha")
+    read = {
+        f"{ROOT}{layer}.{parts.spellings[part]}": adapter.tensors[part]
+        if part in reshaped and part in adapter.tensors
+        else value
+        for part, value in parts.items()
+    }
+    if adapter.kind == "boft" and "alpha" not in parts:  # ComfyUI compares it with 0
+        read[f"{ROOT}{layer}.alpha"] = adapter.tensors["alpha"]
+    return read
+
+
+def _changed(adapter: Adapter) -> list[str]:
+    """What of its layer an adapter changes: weight, bias or both."""
+    names = ["weight"] if set(adapter.tensors) - {BIAS} else []
+    return [*names, "bias"] if BIAS in adapter.tensors else names
+
+
+def patches_of(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
+    """ComfyUI's patches for adapters that :func:`place` has checked, by layer."""
+    return lora_patches(in_comfyui_spelling(adapters), [ROOT + layer for layer in adapters])
+
+
+def in_comfyui_spelling(adapters: Mapping[str, Adapter]) -> Weights:
+    """The tensors of adapters by the names that ComfyUI reads and writes."""
+    return {f"{ROOT}{layer}.{part}": t for layer, adapter in adapters.items() for part, t in adapter.tensors.items()}
+
+
+def _by_layer(
+    weights: Mapping[str, torch.Tensor], found: Mapping[str, Part], file: str, input: str
+) -> dict[str, Parts]:
+    """The tensors that are for layers of the transformer, apart for each layer.
+
+    Raises:
+        OviError: two tensors for the same part of a layer.
+    """
+    by_layer: dict[str, Parts] = {}
+    for key, part in found.items():
+        parts = by_layer.setdefault(part.layer, Parts(file, input))
+        if part.name in parts:
+            raise parts.broken(part.name, f"is for the same part of a layer as '{key}'")
+        parts.add(part.name, weights[key], key, part.spelling)
+    return by_layer
+
+
+def _fitted(layer: str, parts: Parts, weight: Shape, bias: Shape | None) -> tuple[Adapter, list[str]]:
+    """What of a layer's parts changes a weight and a bias of these shapes, and in words what is of other shapes."""
+    check_values(parts)
+    kind = kind_of(parts)
+    tensors: Weights = {}
+    misfits = []
+
+    def misfit(name: str, changed: Shape | None, own: Shape | None) -> None:
+        theirs = "of another shape" if changed is None else said(changed)
+        misfits.append(f"its {layer}.{name} is {theirs}, here it is {'not there' if own is None else said(own)}")
+
+    if kind is not None:
+        check_parts(parts, kind)
+        changed = KINDS[kind].changes(parts, weight)
+        if changed == matrix_of(weight):
+            tensors |= _adapter(kind, parts, weight)
         else:
-            misfit = misfit or f"its {name} is {_told(changed)}, here it is {_told(own)}"
-    patched = {key.rsplit(".", 1)[0] for key in patches}
-    used = sum(any(layer in patched for layer, _ in cuts(key)) for key in spelt)
-    return Placed(patches, used, len(weights), misfit)
+            misfit("weight", changed, weight)
+    whole = ((part, "weight", weight) for part in WHOLE if part in parts)
+    for part, name, own in (*whole, *([(BIAS, "bias", bias)] if BIAS in parts else [])):
+        shape = tuple(parts[part].shape)
+        if own is not None and _same_but_for_ones(shape, own):
+            tensors[part] = parts[part].reshape(own)
+        else:
+            misfit(name, shape, own)
+    return Adapter(kind if kind and not set(KINDS[kind].parts).isdisjoint(tensors) else None, tensors), misfits
 
 
-def _shape(patch: Any) -> tuple[int, ...] | None:
-    """Shape of the weight that a patch of ComfyUI is for, convolutions as a matrix; None where it is not known."""
-    if isinstance(patch, tuple):
-        return tuple(patch[1][0].shape)
-    weights = patch.weights
-    if patch.name == "lora" and weights[3] is None and weights[5] is None:
-        return weights[0].shape[0], weights[1][0].numel()
-    if patch.name == "loha" and weights[5] is None:
-        return weights[0].shape[0], weights[1].shape[1]
-    if patch.name == "lokr" and weights[7] is None:
-        whole_1, whole_2, _, a_1, b_1, a_2, b_2, *_ = weights
-        rows_1, columns_1 = _matrix(whole_1, a_1, b_1)
-        rows_2, columns_2 = _matrix(whole_2, a_2, b_2)
-        return rows_1 * rows_2, columns_1 * columns_2
-    return None
+def _adapter(kind: str, parts: Parts, weight: Shape) -> Weights:
+    """The parts of an adapter as ComfyUI reads them, its alpha always among them."""
+    tensors = {part: parts[part] for part in KINDS[kind].parts if part in parts and part != "reshape_weight"}
+    if kind == "lora" and "lora_mid.weight" not in parts:
+        tensors = {part: half.flatten(1) for part, half in tensors.items()}
+    if "dora_scale" in parts:
+        tensors["dora_scale"] = dora_scale(parts, weight)
+    default = KINDS[kind].alpha
+    if "alpha" in parts:
+        tensors["alpha"] = parts["alpha"].reshape(())
+    elif default is not None:
+        tensors["alpha"] = torch.tensor(default(parts))
+    return tensors
 
 
-def _matrix(whole: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of a factor that is given whole or as a product."""
-    return (whole.shape[0], whole[0].numel()) if whole is not None else (a.shape[0], b.shape[1])
-
-
-def _told(shape: Sequence[int] | None) -> str:
-    return "x".join(str(size) for size in shape) if shape else "not there"
+def _same_but_for_ones(shape: Shape, own: Shape) -> bool:
+    """Whether a difference of this ``shape`` is one to a weight: the same sizes, or the weight as a matrix."""
+    return shape == matrix_of(own) or [size for size in shape if size > 1] == [size for size in own if size > 1]

@@ -1,23 +1,22 @@
 """Names of a LoRA's layers: every common spelling, brought to the one that ComfyUI's own functions read.
 
-Layers of the video tower answer to Wan's published names and to those of its diffusers version, layers of the audio
-tower to the same under ``audio_model``. Either may stand under any of the prefixes that trainers put before them, with
-dots, or with underscores throughout as kohya's trainers write them.
+Layers of the video tower are found under Wan's published names and under those of its diffusers version, layers of the
+audio tower under the same below ``audio_model``. Any of the prefixes of trainers may stand before them, with dots, or
+with underscores throughout as kohya's trainers write them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
-
-import torch
+from typing import NamedTuple
 
 from ..network.transformer import OviConfig
-from ..weights.files import Weights
 from .checkpoint import expected_weights
 
 ROOT = "diffusion_model."
+"""Before every key of ComfyUI's patches for a diffusion model."""
 
 PREFIXES = re.compile(
     r"^(?:(lora_unet_+|lora_transformer_|lycoris_)(diffusion_model_|video_model_)?"
@@ -42,8 +41,38 @@ DIFFUSERS = (
 )
 """From Wan's published names of layers to those of its diffusers version."""
 
+SPELLINGS_OF_PARTS = (
+    (re.compile(r"lora_B((\.[^.]+)?\.weight)?|lora(_linear_layer)?\.up\.weight"), "lora_up.weight"),
+    (re.compile(r"lora_A((\.[^.]+)?\.weight)?|lora(_linear_layer)?\.down\.weight"), "lora_down.weight"),
+    (re.compile(r"lora_magnitude_vector(\..+)?"), "dora_scale"),
+    (re.compile(r"w_norm"), "diff"),
+    (re.compile(r"b_norm"), "diff_b"),
+)
+"""What peft, diffusers and others call the parts of a LoRA, and what kohya's trainers do. peft may name the adapter."""
+
+LONGEST_KEY = 300  # characters; no trainer writes a longer one
+
+MODULATION_DIFFERENCE = "diff_m"
+"""Part of a block or the head: the difference of its modulation, which is a layer of its own here."""
+
+
 PEFT_ADAPTER = re.compile(r"(lora_[AB])\.[^.]+\.weight")
 """What peft writes for an adapter that has a name of its own, such as ``lora_A.default.weight``."""
+
+
+class Part(NamedTuple):
+    """What one tensor of a LoRA is for.
+
+    Attributes:
+        layer: the layer's name here.
+        name: of the part, in kohya's spelling.
+        spelling: of the part, one that ComfyUI reads. It stays the file's own where it can: the keys are in what
+            storyboards know a model by.
+    """
+
+    layer: str
+    name: str
+    spelling: str
 
 
 @cache
@@ -52,31 +81,31 @@ def layers(config: OviConfig) -> frozenset[str]:
     return frozenset(key.removesuffix(".weight") for key in expected_weights(config) if key.endswith(".weight"))
 
 
-def in_host_spelling(weights: Mapping[str, torch.Tensor], config: OviConfig) -> Weights:
-    """Those of a LoRA's tensors that are for this transformer, as ``diffusion_model.<layer>.<what it is of it>``."""
-    found = {}
-    for key, value in weights.items():
-        layer, part = _split(key, config)
-        if layer is None:
-            continue
-        if part.startswith("lora_magnitude_vector"):  # peft's dora_scale; it lacks the axis of columns
-            part, value = "dora_scale", value.reshape(-1, 1)
-        part = PEFT_ADAPTER.sub(r"\1.weight", part)
-        found[f"{ROOT}{layer}.{part}"] = value
-    return found
+def parts_of(keys: Iterable[str], config: OviConfig) -> dict[str, Part]:
+    """What the tensors of a file are for, by their keys; without those that are for no layer of this transformer."""
+    found = {key: _part_of(key, config) for key in keys}
+    return {key: part for key, part in found.items() if part is not None}
 
 
-def _split(key: str, config: OviConfig) -> tuple[str | None, str]:
-    """The layer that a tensor is for, None where it is no layer of this transformer, and what the tensor is of it."""
+def _part_of(key: str, config: OviConfig) -> Part | None:
+    if len(key) > LONGEST_KEY:
+        return None
     bare = PREFIXES.sub("", key, count=1)
     bare = re.sub(r"_lora\.(up|down)\.weight$", r".lora.\1.weight", bare)
-    for name, part in cuts(bare):
-        if name in _spellings(config):
-            return _spellings(config)[name], part
-    return None, bare
+    spellings = _spellings(config)
+    for name, part in _cuts(bare):
+        if part == MODULATION_DIFFERENCE:
+            layer = spellings.get(f"{name}.modulation") or spellings.get(f"{name}_modulation")
+            if layer is not None:
+                return Part(layer, "diff", "diff")
+        elif name in spellings:
+            ours = next((ours for theirs, ours in SPELLINGS_OF_PARTS if theirs.fullmatch(part)), part)
+            read = ours if ours == "dora_scale" else PEFT_ADAPTER.sub(r"\1.weight", part)
+            return Part(spellings[name], ours, read)
+    return None
 
 
-def cuts(key: str) -> Iterator[tuple[str, str]]:
+def _cuts(key: str) -> Iterator[tuple[str, str]]:
     """A key cut in two at each of its dots, from the last to the first."""
     cut = key.rfind(".")
     while cut > 0:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 import comfy.model_patcher
 import torch
-from comfy.weight_adapter import adapter_maps
 from comfy.weight_adapter.base import WeightAdapterTrainBase
-from comfy.weight_adapter.lokr import LokrDiff
-from comfy.weight_adapter.lora import LoraDiff
 from torch import Tensor
 
 from ..errors import OviError
 from ..model.checkpoint import expected_weights
-from ..model.lora import place, refusal
-from ..model.lora_keys import ROOT, cuts, in_host_spelling, layers
+from ..model.lora import Adapter, in_comfyui_spelling, patches_of, place, refusal
+from ..model.lora_checks import BIAS
+from ..model.lora_keys import ROOT, layers
 from ..network.transformer import OviConfig
 from ..weights.files import Weights
+from . import comfyui
 
-ALGORITHMS = tuple(adapter_maps)
-BESIDE = (LoraDiff, LokrDiff)
-"""Kinds of which ComfyUI can compute the part beside the matrix; others change the matrix itself in every forward."""
+ALGORITHMS = tuple(comfyui.KINDS)
 
 MATRICES = re.compile(r"(audio_model\.)?blocks\.\d+\.((self_attn|cross_attn)\.([qkvo]|[kv]_fusion)|ffn\.[02])")
 """Layers that are trained: attention with its fusion, and the feed-forward network."""
 
-RANKS = ("lora_A.weight", "lora_down.weight", "lora_A", "hada_w1_b")
-"""Tensors whose first axis is the rank of an adapter."""
+NOT_TRAINED = {"dora_scale", "lora_mid.weight", "hada_t1", "lokr_t2"}
+"""Parts of loaded adapters that ComfyUI's trained ones leave out or cannot have."""
 
 
 def matrices(config: OviConfig, video: bool, audio: bool) -> list[str]:
@@ -43,15 +39,16 @@ class Adapters:
     """The adapter of each trained layer, float32 whatever the model computes in.
 
     Attributes:
-        rest: of a LoRA that is gone on from, what is for other layers; it counts, and stays as it is.
+        rest: of a LoRA that is trained further, what is for other layers and for biases; it is applied and stays as it
+            is.
     """
 
-    def __init__(self, of_layers: Mapping[str, WeightAdapterTrainBase], rest: Weights):
+    def __init__(self, of_layers: Mapping[str, WeightAdapterTrainBase], rest: Mapping[str, Adapter]):
         self.of_layers, self.rest = {name: adapter.float() for name, adapter in of_layers.items()}, rest
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What an optimiser changes."""
+        """What an optimizer changes."""
         return [p for adapter in self.of_layers.values() for p in adapter.parameters() if p.requires_grad]
 
     def weights(self, dtype: torch.dtype) -> Weights:
@@ -61,43 +58,29 @@ class Adapters:
             for layer, adapter in self.of_layers.items()
             for name, parameter in adapter.named_parameters()
         }
-        return {**self.rest, **own}
+        return {**in_comfyui_spelling(self.rest), **own}
 
     @contextmanager
-    def attached(self, patcher: comfy.model_patcher.ModelPatcher, config: OviConfig) -> Iterator[None]:
-        """While this lasts, forwards of ``patcher`` once it is loaded have these adapters in them."""
+    def attached(self, patcher: comfy.model_patcher.ModelPatcher) -> Iterator[None]:
+        """While this lasts, forwards of ``patcher`` once it is loaded have these adapters in them.
+
+        Raises:
+            OviError: a kind that this version of ComfyUI cannot train.
+        """
         if self.rest:
-            patcher.add_patches(place(self.rest, config).patches)
-        hooks = []
-        for name, adapter in self.of_layers.items():
-            adapter.to(patcher.load_device).train()
-            if isinstance(adapter, BESIDE):
-                module = patcher.model.diffusion_model.get_submodule(name)
-                hooks.append(module.register_forward_hook(_beside(adapter)))
-            else:
-                patcher.add_weight_wrapper(f"{ROOT}{name}.weight", adapter)
-        try:
+            patcher.add_patches(patches_of(self.rest))
+        with ExitStack() as detached:
+            for name, adapter in self.of_layers.items():
+                adapter.to(patcher.load_device).train()
+                detached.callback(comfyui.attach(patcher, name, adapter))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
-def _beside(adapter: Any) -> Any:
-    def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        # The adapter's parameters are float32, its products are of the type the model computes in.
-        with torch.autocast(output.device.type, output.dtype, enabled=output.dtype != torch.float32):
-            return output + adapter.h(inputs[0], output)
-
-    return hook
 
 
 def new_adapters(config: OviConfig, names: list[str], algorithm: str, rank: int, seed: int) -> Adapters:
     """Adapters that change nothing yet; the same ``seed`` makes the same."""
-    kind = adapter_maps[algorithm]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Adapters({name: kind.create_train(_like(name, config), rank=rank, alpha=1.0) for name in names}, {})
+        return Adapters({name: comfyui.new_adapter(algorithm, _like(name, config), rank) for name in names}, {})
 
 
 def _like(name: str, config: OviConfig) -> Tensor:
@@ -109,46 +92,50 @@ def adapters_of(weights: Weights, config: OviConfig, fresh: Adapters, file: str)
     """The adapters of a LoRA, to train them further; ``fresh`` ones for trained layers that it has none for.
 
     Args:
+        weights: the file's tensors, in any spelling.
         file: name of the LoRA's file, for errors.
 
     Raises:
         OviError: a LoRA that does not fit this transformer, or one of a kind that ComfyUI cannot train.
     """
-    spelt = _with_alphas(in_host_spelling(weights, config))
-    placed = place(spelt, config)
+    placed = place(weights, config, file, "existing_lora")
     if not placed.patches:
         raise refusal(file, weights, placed.misfit, "existing_lora")
-    patches: dict[str, Any] = {name: placed.patches.get(f"{ROOT}{name}.weight") for name in fresh.of_layers}
-    known = {name: patch.to_train() for name, patch in patches.items() if hasattr(patch, "to_train")}
-    for name in list(known)[:1]:
-        _check_same(known[name], patches[name], _like(name, config), file)
-    rest = {key: v for key, v in spelt.items() if not any(cut.removeprefix(ROOT) in known for cut, _ in cuts(key))}
+    known: dict[str, WeightAdapterTrainBase] = {}
+    checked: set[tuple] = set()
+    for layer in fresh.of_layers:
+        adapter = placed.adapters.get(layer)
+        if adapter is None or (adapter.kind is None and set(adapter.tensors) == {BIAS}):
+            continue
+        looks = (adapter.kind, *sorted(adapter.tensors))
+        known[layer] = _to_train(layer, adapter, None if looks in checked else _like(layer, config), file)
+        checked.add(looks)
+    rest = {layer: _bias_of(adapter) if layer in known else adapter for layer, adapter in placed.adapters.items()}
+    rest = {layer: adapter for layer, adapter in rest.items() if adapter.tensors}
     return Adapters({**fresh.of_layers, **known}, rest)
 
 
-def _with_alphas(spelt: Weights) -> Weights:
-    """A copy that tensors are trained in; what has no alpha counts whole, so its alpha is its rank."""
-    ranks = {
-        key.removesuffix(end) + "alpha": torch.tensor(float(value.shape[0]))
-        for key, value in spelt.items()
-        for end in RANKS
-        if key.endswith("." + end)
-    }
-    return ranks | {key: value.clone() for key, value in spelt.items()}
+def _bias_of(adapter: Adapter) -> Adapter:
+    return Adapter(None, {part: value for part, value in adapter.tensors.items() if part == BIAS})
 
 
-@torch.no_grad()
-def _check_same(adapter: WeightAdapterTrainBase, patch: Any, weight: Tensor, file: str) -> None:
-    """Raise OviError unless an adapter changes a ``weight`` in training as it does where it is loaded.
+def _to_train(layer: str, adapter: Adapter, weight: Tensor | None, file: str) -> WeightAdapterTrainBase:
+    """A loaded adapter of a ``layer`` in training.
 
-    ComfyUI trains without DoRA's scales, and without some parts of other kinds.
+    Args:
+        weight: to compare on whether both change it alike, if that is not known of the kind yet.
+
+    Raises:
+        OviError: a kind that ComfyUI does not train, or trains in another way than it loads it, as DoRA.
     """
-    trained = adapter.float()(weight.clone())
-    loaded = patch.calculate_weight(weight.clone(), file, 1.0, 1.0, None, lambda change: change)
-    if not torch.allclose(trained, loaded, rtol=1e-3, atol=1e-3):
-        raise OviError(
-            input="existing_lora",
-            found=f"'{file}', a LoRA of a kind that can be used but not trained further, such as DoRA",
-            accepted="a LoRA, LoHa, LoKr or OFT, best one made here",
-            remedy="Begin a new LoRA ('[None]'), on a model that has the old one on it.",
-        )
+    if comfyui.can_train(adapter.kind) and NOT_TRAINED.isdisjoint(adapter.tensors):
+        patch = patches_of({layer: adapter})[f"{ROOT}{layer}.weight"]
+        trained = patch.to_train()
+        if weight is None or comfyui.trains_as_it_loads(trained, patch, weight):
+            return trained
+    raise OviError(
+        input="existing_lora",
+        found=f"'{file}', a LoRA of a kind that can be used but not trained further, such as DoRA",
+        accepted="a LoRA, LoHa, LoKr or OFT, best one made here",
+        remedy="Begin a new LoRA ('[None]'), on a model that has the old one on it.",
+    )

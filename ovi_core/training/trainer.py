@@ -2,7 +2,7 @@
 
 Rectified flow: of clean latents x and noise e the model is shown (1 - s) x + s e and asked for e - x. The level s is
 that of a random place in the model's own schedule. A first frame that is given clean has level and timestep 0, as in
-image to video. The model's weights stay as they are; what learns are the adapters of ``lora_adapters``.
+image to video. The model's weights stay as they are; the adapters of :mod:`.adapters` are trained.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import trange
@@ -28,9 +26,10 @@ from tqdm.auto import trange
 from ..errors import OviError
 from ..model.base_model import Ovi, require_ovi
 from ..model.lora import read_lora
-from ..network.run_cache import Run
+from ..network.run_cache import RunCache
 from ..network.timesteps import TimestepShares
 from ..weights.files import Weights
+from . import comfyui
 from .adapters import Adapters, adapters_of, matrices, new_adapters
 from .samples import Sample, by_size, samples_of, together
 
@@ -47,7 +46,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "SmoothL1": F.smooth_l1_loss,
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "none": None}
-ALL_MEMORY = 1e20  # bytes: what ComfyUI is asked for, so that no other model stays on the card
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def train(
     Everything random in a step follows from the seed and the number of the step, whatever the device.
 
     Args:
-        latents, positive: as :func:`~.training_samples.samples_of` takes them.
+        latents, positive: as :func:`~.samples.samples_of` takes them.
         existing: file of a LoRA to go on from; its name may tell its steps, as ComfyUI's Save LoRA Weights writes it.
         keep: takes the LoRA and its steps when training ends early, by an interrupt or an error, before that goes on.
 
@@ -127,7 +125,7 @@ def train(
         if computed_in is not None:
             patcher.set_model_compute_dtype(computed_in)
         training = Training(patcher.model, samples, adapters, settings)
-        with adapters.attached(patcher, config), _in_training(patcher, settings.offloading):
+        with adapters.attached(patcher), comfyui.in_training(patcher, settings.offloading):
             try:
                 training.run(done)
             except BaseException:
@@ -136,19 +134,6 @@ def train(
                 raise
     dtype = DTYPES[settings.lora_dtype] or torch.float32
     return Trained(adapters.weights(dtype), training.losses, done + training.steps)
-
-
-@contextmanager
-def _in_training(patcher: comfy.model_patcher.ModelPatcher, offloading: bool) -> Iterator[None]:
-    """Load the model for training and, while this lasts, keep ComfyUI from kernels that have no gradients."""
-    patcher.model.requires_grad_(False).train()
-    management = comfy.model_management
-    management.load_models_gpu([patcher], memory_required=ALL_MEMORY, force_full_load=not offloading)
-    management.in_training = True
-    try:
-        yield
-    finally:
-        management.in_training = False
 
 
 class Training:
@@ -185,6 +170,7 @@ class Training:
         for i in range(batches):
             video, audio = self._errors(_source(self.settings.seed, step * batches + i))
             loss = self.settings.video_loss * video + self.settings.audio_loss * audio
+            comfyui.check_reached(self.parameters, loss)
             (loss / batches).backward()
             for name, value in (("loss", loss), ("video", video), ("audio", audio)):
                 figures[name] += float(value.detach()) / batches
@@ -240,7 +226,9 @@ def _options(checkpointed: int) -> dict[str, Any]:
     """Transformer options of training; the first ``checkpointed`` block pairs keep no activations but their inputs."""
 
     def attention(_inner: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        return attention_pytorch(*args, **kwargs)  # others, which ComfyUI may be set to, have no gradients
+        return comfyui.attention_with_gradients(
+            *args, **kwargs
+        )  # others, which ComfyUI may be set to, have no gradients
 
     def block_pair(args: dict, extra: dict) -> dict:
         options = dict(args["transformer_options"])  # the block's number in it changes before it is computed again
@@ -251,7 +239,7 @@ def _options(checkpointed: int) -> dict[str, Any]:
         return {"img": checkpoint(run, *args["img"], use_reentrant=False)}
 
     replaced = {("double_block", i): block_pair for i in range(checkpointed)}
-    return {"optimized_attention_override": attention, "patches_replace": {"dit": replaced}, Run.KEY: Run()}
+    return {"optimized_attention_override": attention, "patches_replace": {"dit": replaced}, RunCache.KEY: RunCache()}
 
 
 def _source(seed: int, number: int) -> torch.Generator:

@@ -52,10 +52,10 @@ def apply(model, tmp_path, monkeypatch):
 
 @pytest.fixture
 def notes(monkeypatch):
-    """What the node tells the artist."""
-    told: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: told.extend(given))
-    return told
+    """What the node reports to the user."""
+    found: list[str] = []
+    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: found.extend(given))
+    return found
 
 
 def differences(patched, model) -> dict[str, torch.Tensor]:
@@ -153,7 +153,7 @@ def test_at_strength_0_the_model_is_the_one_that_was_given(model, apply):
     assert apply(on_both_towers(), 0.0, 0.0) is model
 
 
-def test_the_host_s_loader_and_this_one_agree(model, apply):
+def test_the_stock_loader_and_this_one_agree(model, apply):
     weights = on_both_towers()
     ours = forward(loaded(apply(weights, 0.7, 0.7)))
     theirs = forward(loaded(comfy.sd.load_lora_for_models(model, None, weights, 0.7, 0)[0]))
@@ -215,7 +215,7 @@ def test_lokr_loha_and_whole_differences_are_read(model, apply):
 # -- what fits in part, and what does not ----------------------------------------------
 
 
-def test_a_partial_fit_is_told_in_numbers(apply, notes):
+def test_a_partial_fit_is_reported_in_numbers(apply, notes):
     weights = on_both_towers()
     apply(weights | {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.zeros(4, 8)})
     assert len(notes) == 1
@@ -223,7 +223,7 @@ def test_a_partial_fit_is_told_in_numbers(apply, notes):
     assert "such as a text encoder's" in notes[0]
 
 
-def test_layers_of_another_size_are_left_out_and_told(model, apply, notes):
+def test_layers_of_another_size_are_left_out_and_reported(model, apply, notes):
     weights = on_both_towers()
     weights |= {
         "blocks.1.self_attn.q.lora_A.weight": torch.zeros(4, 40),

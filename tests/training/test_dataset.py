@@ -18,7 +18,7 @@ from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.spec import VARIANTS, ClipShape
 from ovi_native.ovi_core.text.encode import encode
 from ovi_native.ovi_core.text.umt5 import load_text_encoder
-from ovi_native.ovi_core.training import dataset
+from ovi_native.ovi_core.training import latent_cache
 from ovi_native.ovi_core.vae.video_vae import load_video_vae
 from ovi_native.tools import standins
 from refusals import refusal
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "talks"
 
 
-def pictures(count: int, rate: float, width: int = 96, height: int = 48) -> torch.Tensor:
+def bars(count: int, rate: float, width: int = 96, height: int = 48) -> torch.Tensor:
     """A bar that moves at 40 px a second, whatever the frame rate, on a colour that slowly changes."""
     images = torch.zeros(count, height, width, 3)
     for i in range(count):
@@ -59,7 +59,7 @@ def tone(seconds: float, rate: int = 44100, channels: int = 2) -> torch.Tensor:
 def film(path: Path, seconds: float = 1.0, rate: float = 24.0, sound: bool = True, caption: str = CAPTION) -> Path:
     """A video file as ComfyUI saves it, and its caption."""
     audio = {"waveform": tone(seconds), "sample_rate": 44100} if sound else None
-    images = pictures(round(seconds * rate), rate)
+    images = bars(round(seconds * rate), rate)
     components = Types.VideoComponents(images, frame_rate=Fraction(rate).limit_denominator(1001), audio=audio)
     InputImpl.VideoFromComponents(components).save_to(str(path))
     if caption:
@@ -76,9 +76,9 @@ def load(clip, vaes=None, folder="talks", **settings):
 
 @pytest.fixture
 def notes(monkeypatch):
-    told: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: told.extend(given))
-    return told
+    found: list[str] = []
+    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: found.extend(given))
+    return found
 
 
 def test_latents_and_captions_are_those_of_the_clips_in_order(clip, folder, notes):
@@ -115,14 +115,14 @@ def test_other_frame_rates_show_the_same_moments(clip, folder, rate):
     film(folder / "a.mp4", rate=24.0, sound=False)
     film(folder / "b.mp4", rate=rate, sound=False)
     film(folder / "c.mp4", sound=False)
-    still = pictures(24, 24.0)[:1].expand(24, -1, -1, -1)
+    still = bars(24, 24.0)[:1].expand(24, -1, -1, -1)
     components = Types.VideoComponents(still, frame_rate=Fraction(24), audio=None)
     InputImpl.VideoFromComponents(components).save_to(str(folder / "c.mp4"))
     at_24, other, frozen = (latent["samples"].unbind()[0] for latent in load(clip)[0])
     assert error([other], [at_24]) < 0.5 * error([frozen], [at_24])
 
 
-def test_a_shorter_clip_stays_shorter_and_a_silent_one_is_told(clip, folder, notes):
+def test_a_shorter_clip_stays_shorter_and_a_silent_one_is_reported(clip, folder, notes):
     film(folder / "a.mp4", seconds=0.25)
     film(folder / "b.mp4", sound=False)
     short, silent = (latent["samples"].unbind() for latent in load(clip)[0])
@@ -164,7 +164,7 @@ def test_a_clip_is_encoded_once_for_what_is_wanted_of_it(clip, folder):
     assert vaes[0].calls == 6
 
 
-def test_other_vaes_encode_anew_and_what_was_kept_of_them_is_not_taken(clip, folder):
+def test_other_vaes_encode_again_and_what_was_kept_of_them_is_not_taken(clip, folder):
     film(folder / "a.mp4")
     vae, audio_vae = small_vaes()
     load(clip, (vae, audio_vae))
@@ -190,7 +190,7 @@ def test_where_nothing_can_be_kept_the_clips_are_used_all_the_same(clip, folder,
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(dataset.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(latent_cache.safetensors.torch, "save_file", full)
     assert len(load(clip)[0]) == 1
     assert "could not be written (disk full)" in notes[0]
 
@@ -233,21 +233,19 @@ def test_faults_of_the_folder_are_named_before_anything_is_encoded(clip, folder)
     (folder / "b.txt").write_bytes(b"caf\xe9")
     refusal(load, clip, **refuse, found="'b.txt', which is no UTF-8 text", remedy="Save the caption as UTF-8")
     assert [vae.calls for vae in vaes] == [0, 0]
-    refusal(load, clip, **refuse | {"folder": "../elsewhere"}, found="no folder", remedy="")
+    refusal(load, clip, **refuse | {"folder": "../elsewhere"}, found="'../elsewhere'", remedy="")
 
 
 def test_a_clip_that_cannot_be_used_is_named_and_the_others_stay_encoded(clip, folder):
     film(folder / "a.mp4")
     film(folder / "b.mp4", seconds=0.1)
-    refusal(
-        load, clip, node=NODE, input="folder", found="'b.mp4' with 2 picture(s) at 24 a second", remedy="longer one"
-    )
+    refusal(load, clip, node=NODE, input="folder", found="'b.mp4' with 2 frame(s) at 24 a second", remedy="longer one")
     (folder / "b.mp4").write_bytes(b"no video at all" * 100)
     refusal(load, clip, node=NODE, input="folder", found="'b.mp4' with a content that cannot be read", remedy="H.264")
     assert len(list(folder.glob("a.ovi_*.safetensors"))) == 1
 
 
-def test_the_wrong_vae_is_told(clip, folder):
+def test_the_wrong_vae_is_reported(clip, folder):
     film(folder / "a.mp4")
     vae, audio_vae = small_vaes()
     refusal(

@@ -80,7 +80,7 @@ def test_both_towers_learn_what_they_are_shown_and_without_learning_nothing_chan
 
 
 @pytest.mark.parametrize("algorithm", ["LoRA", "LoHa", "LoKr", "OFT"])
-def test_every_algorithm_of_the_host_learns_and_is_loaded_as_it_was_trained(model, algorithm):
+def test_every_algorithm_of_comfyui_learns_and_is_loaded_as_it_was_trained(model, algorithm):
     """The last step's questions, asked of the loaded LoRA, have the answers that training had."""
     settings = {"algorithm": algorithm, "optimizer": "SGD", "learning_rate": 0.5}
     lora = train(model, steps=2, **settings)[0]
@@ -251,7 +251,7 @@ def test_the_same_seed_gives_the_same_lora_and_another_seed_another(model):
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_going_on_from_a_file_is_as_if_training_had_not_stopped(model, output):
+def test_continuing_from_a_file_is_as_if_training_had_not_stopped(model, output):
     settings = {"optimizer": "SGD", "learning_rate": 0.5}
     whole, losses, _ = train(model, steps=4, **settings)
     half, _, steps = train(model, steps=2, **settings)
@@ -263,7 +263,7 @@ def test_going_on_from_a_file_is_as_if_training_had_not_stopped(model, output):
     assert all(torch.equal(rest[key], whole[key]) for key in whole)
 
 
-def test_a_lora_of_another_maker_is_gone_on_from_with_all_it_holds(model, output):
+def test_a_lora_of_another_maker_is_continued_with_all_it_holds(model, output):
     """Another spelling, without alpha, on a layer that is trained and on one that is not."""
     layers = ("blocks.0.self_attn.q", "time_embedding.2")
     foreign = {
@@ -281,7 +281,7 @@ def test_a_lora_of_another_maker_is_gone_on_from_with_all_it_holds(model, output
     assert error(ours, theirs) < 1e-5
 
 
-def test_what_cannot_be_gone_on_from_is_refused(model, output):
+def test_what_cannot_be_continued_is_refused(model, output):
     down, up = drawn(4, TINY["dim"]), drawn(TINY["dim"], 4)
     q = "diffusion_model.blocks.0.self_attn.q"
     dora = {f"{q}.lora_down.weight": down, f"{q}.lora_up.weight": up, f"{q}.dora_scale": torch.ones(TINY["dim"], 1)}
