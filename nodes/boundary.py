@@ -129,8 +129,14 @@ def _listed(options: Iterable[str]) -> str:
 
 
 def _refused_number(slot: Any, value: Any, kind: str) -> OviError:
-    accepted = f"{kind} from {_short(slot.min)} to {_short(slot.max)}"
-    return _refused(slot, _describe(value), accepted, f"Set {slot.id} to {_short(slot.default)} or another such value.")
+    least, most, default = _short(slot.min), _short(slot.max), _short(slot.default)
+    limit = kind
+    if isinstance(value, numbers.Real) and value < slot.min:
+        limit = f"{least} or more"
+    elif isinstance(value, numbers.Real) and value > slot.max:
+        limit = f"{most} or less"
+    accepted, remedy = f"{kind} from {least} to {most}", f"Set {slot.id} to {limit}, such as {default}."
+    return _refused(slot, _describe(value), accepted, remedy)
 
 
 def _refused(slot: io.Input, found: str, accepted: str, remedy: str) -> OviError:

@@ -1,4 +1,4 @@
-"""What an artist can get wrong: each is told in one paragraph, and nothing already made is lost."""
+"""What a user can get wrong: each is reported in one line, and nothing already made is lost."""
 
 from __future__ import annotations
 
@@ -65,14 +65,16 @@ def masked(video, audio):
 JOIN, CODEC, SIZE, PART = "Concat AV Latent", "Encode the video", "same batch size", "Set Latent Noise Mask"
 WRONG_LATENTS = [
     pytest.param(one_part(1, 48, 1, 4, 4), "1 part(s), shape [1, 48, 1, 4, 4]", JOIN, id="one frame alone"),
-    pytest.param(one_part(1, 4, 8, 8), "1 part(s), shape [1, 4, 8, 8]", JOIN, id="a picture's"),
+    pytest.param(one_part(1, 4, 8, 8), "1 part(s), shape [1, 4, 8, 8]", JOIN, id="an image's"),
     pytest.param(parts((1, 128, 3, 4, 4), (1, 8, 10, 16)), "[1, 128, 3, 4, 4] and [1, 8, 10, 16]", CODEC, id="LTX's"),
-    pytest.param(parts((1, 48, 3, 4, 4), (1, 20, 10, 1)), "and [1, 20, 10, 1]", CODEC, id="sound of four axes"),
-    pytest.param(parts((2, 48, 3, 4, 4), (1, 20, 10)), "2 video(s) and 1 sound(s)", SIZE, id="unequal batches"),
+    pytest.param(parts((1, 48, 3, 4, 4), (1, 20, 10, 1)), "and [1, 20, 10, 1]", CODEC, id="audio of four axes"),
+    pytest.param(
+        parts((2, 48, 3, 4, 4), (1, 20, 10)), "2 video part(s) and 1 audio part(s)", SIZE, id="unequal batches"
+    ),
 ]
 WRONG_MASKS = [
-    pytest.param(masked((1, 1, 3, 4, 4), (1, 10)), "[1, 1, 3, 4, 4] and [1, 10]", PART, id="sound's mask of two axes"),
-    pytest.param(masked((1, 1, 3, 4, 4), (1, 1, 4, 4)), "and [1, 1, 4, 4]", PART, id="sound's mask of four axes"),
+    pytest.param(masked((1, 1, 3, 4, 4), (1, 10)), "[1, 1, 3, 4, 4] and [1, 10]", PART, id="audio mask of two axes"),
+    pytest.param(masked((1, 1, 3, 4, 4), (1, 1, 4, 4)), "and [1, 1, 4, 4]", PART, id="audio mask of four axes"),
 ]
 
 
@@ -114,7 +116,7 @@ def test_a_latent_ovi_cannot_decode_is_refused(vaes, latent, found, remedy):
 
 
 @pytest.mark.parametrize(("latent", "found", "remedy"), [*WRONG_LATENTS, *WRONG_MASKS])
-def test_a_latent_that_cannot_begin_with_a_picture_is_refused(vaes, latent, found, remedy):
+def test_a_latent_that_cannot_start_with_an_image_is_refused(vaes, latent, found, remedy):
     refusal(
         OviImageToVideo.execute,
         vaes[0],
@@ -131,11 +133,12 @@ def test_a_latent_that_cannot_begin_with_a_picture_is_refused(vaes, latent, foun
     ("size", "input", "found", "remedy"),
     [
         ((70, 64), "width", "70x64 px", "width to 64 or 96"),
-        ((64, 20), "height", "64x20 px", "height to 32"),
-        ((0, 65), "width and height", "0x65 px", "height to 64 or 96"),
+        ((70, 65), "width and height", "70x65 px", "height to 64 or 96"),
+        ((64, 20), "height", "20", "height to 32 or more"),
+        ((0, 65), "width", "0", "width to 32 or more"),
     ],
 )
-def test_a_size_off_the_grid_is_refused_with_the_nearest_ones(size, input, found, remedy):
+def test_a_size_off_the_grid_or_its_limits_is_refused_with_the_nearest_ones(size, input, found, remedy):
     refusal(EmptyOviLatent.execute, *size, 0.4, node="Empty Ovi Latent", input=input, found=found, remedy=remedy)
 
 
@@ -149,30 +152,30 @@ def test_a_clip_without_length_is_refused(seconds):
         node="Empty Ovi Latent",
         input="seconds",
         found=f"{seconds:g}",
-        remedy="5 or 10",
+        remedy="such as 10",
     )
 
 
-# -- pictures, sound, VAEs ------------------------------------------------------------------------------------------
+# -- images, audio, VAEs ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("picture", "found", "remedy"),
+    ("image", "found", "remedy"),
     [
         (torch.zeros(1, 64, 64, 4), "transparency", "background"),
         (torch.zeros(1, 64, 64, 1), "1 channel(s)", "background"),
-        (torch.zeros(1, 1, 1, 3), "1x1 px", "larger picture"),
-        (torch.full((1, 64, 64, 3), float("nan")), "not numbers", "node that made the picture"),
-        (torch.zeros(3, 64, 64, 3), "3 pictures for 2 clip(s)", "one picture of the batch"),
-        (torch.zeros(0, 64, 64, 3), "0 pictures for 2 clip(s)", "one picture of the batch"),
+        (torch.zeros(1, 1, 1, 3), "1x1 px", "larger image"),
+        (torch.full((1, 64, 64, 3), float("nan")), "not numbers", "node that made it"),
+        (torch.zeros(3, 64, 64, 3), "3 images for 2 clip(s)", "one image of the batch"),
+        (torch.zeros(0, 64, 64, 3), "shape [0, 64, 64, 3]", "Load Image"),
     ],
 )
-def test_a_picture_a_clip_cannot_begin_with_is_refused(vaes, picture, found, remedy):
+def test_an_image_that_cannot_start_a_clip_is_refused(vaes, image, found, remedy):
     refusal(
         OviImageToVideo.execute,
         vaes[0],
         empty(batch=2),
-        picture,
+        image,
         node="Ovi Image To Video",
         input="start_image",
         found=found,
@@ -198,8 +201,8 @@ def test_another_vae_in_the_video_vaes_place_is_named(vaes, kind, channels):
     vae = {"audio": vaes[1], "none": None}.get(kind) or (other_vae(kind) if channels else None)
     expected = {"input": "vae", "found": f"{channels} latent channels" if channels else "no VAE"}
     expected |= {"remedy": "Load wan2.2_vae with Load VAE"}
-    picture = torch.zeros(1, 64, 64, 3)
-    refusal(OviImageToVideo.execute, vae, empty(), picture, node="Ovi Image To Video", **expected)
+    image = torch.zeros(1, 64, 64, 3)
+    refusal(OviImageToVideo.execute, vae, empty(), image, node="Ovi Image To Video", **expected)
     refusal(OviDecode.execute, empty(), vae, vaes[1], node="Ovi AV Decode", **expected)
 
 
@@ -221,12 +224,12 @@ def test_another_vae_in_the_audio_vaes_place_is_named(vaes, kind, found):
 @pytest.mark.parametrize(
     ("waveform", "found", "remedy"),
     [
-        (torch.full((1, 1, 16_000), float("nan")), "NaN", "Make or load the sound again"),
+        (torch.full((1, 1, 16_000), float("nan")), "NaN", "Generate or load the audio again"),
         (torch.zeros(1, 2, 300), "300 samples", "Give a longer piece"),
         (torch.zeros(1, 1, 0), "0 samples", "Give a longer piece"),
     ],
 )
-def test_sound_the_audio_vae_cannot_encode_is_refused(vaes, waveform, found, remedy):
+def test_audio_that_the_vae_cannot_encode_is_refused(vaes, waveform, found, remedy):
     refusal(
         VAEEncodeAudio.execute,
         vaes[1],
@@ -318,7 +321,7 @@ def test_a_model_of_another_family_is_named(wan):
 
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_are_refused(model, steps):
-    expected = {"input": "steps", "found": str(steps), "remedy": "Set steps to 50"}
+    expected = {"input": "steps", "found": str(steps), "remedy": "such as 50"}
     refusal(OviScheduler.execute, "unipc", steps, 5.0, node="Ovi Scheduler", **expected)
     refusal(sample, model, steps=steps, node="Ovi Dual-Tower Sampler", **expected)
 
@@ -341,15 +344,15 @@ def test_after_a_refusal_inputs_are_as_they_were_and_the_next_run_is_fine(model,
     kept = copy.deepcopy((latent["samples"].tensors, latent["noise_mask"].tensors, positive, negative))
     weights = {key: value.clone() for key, value in model.model.state_dict().items()}
     options = copy.deepcopy(model.model_options)
-    picture = latent["samples"].unbind()[0][:, :, :1]
+    image = latent["samples"].unbind()[0][:, :, :1]
     for run in (
-        lambda: sample(model, {**latent, "samples": picture}, positive, negative),
+        lambda: sample(model, {**latent, "samples": image}, positive, negative),
         lambda: sample(model, latent, positive, text(width=768)),
         lambda: sample(model, latent, positive, negative, skip_layers="99"),
         lambda: sample(model, latent, positive, negative, steps=0),
         lambda: OviImageToVideo.execute(vaes[0], latent, torch.zeros(1, 1, 1, 3)),
         lambda: OviDecode.execute(latent, vaes[1], vaes[0]),
-        stock(model, {"samples": picture}),
+        stock(model, {"samples": image}),
     ):
         with pytest.raises(OviError):
             run()

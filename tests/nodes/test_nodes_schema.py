@@ -460,18 +460,18 @@ sys.path.append({root!r})
 from tools import pack
 pack.load("--cpu")
 import nodes, server, comfy_api.latest
-host, calls = set(sys.modules), []
+before, calls = set(sys.modules), []
 sys.addaudithook(lambda event, _: calls.append(event) if event in {network!r} else None)
 async def list_nodes():
     import ovi_native
     return await (await ovi_native.comfy_entrypoint()).get_node_list()
 listed = [node.GET_NODE_INFO_V1()["name"] for node in asyncio.run(list_nodes())]
-packages = {{name.partition(".")[0] for name in set(sys.modules) - host}} - sys.stdlib_module_names
+packages = {{name.partition(".")[0] for name in set(sys.modules) - before}} - sys.stdlib_module_names
 print(json.dumps([listed, sorted(packages), calls]))
 """
 
 
-def test_the_pack_is_imported_without_network_and_without_a_library_that_the_host_has_not_loaded():
+def test_the_pack_is_imported_without_network_and_without_a_library_that_comfyui_has_not_loaded():
     """What makes a pack slow to import are other people's libraries; ours wait until they are needed."""
     network = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
     code = IMPORT.format(root=str(ROOT), network=network)
