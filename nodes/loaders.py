@@ -9,7 +9,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..ovi_core.loading import manifest
+from ..ovi_core.loading import folders, manifest
 from ..ovi_core.loading.download import Progress
 from ..ovi_core.loading.folders import model_files, model_path
 from ..ovi_core.loading.loader import WEIGHT_DTYPES, load_model
@@ -35,10 +35,6 @@ def _shown_progress() -> Progress:
         bar.update_absolute(done, total)
 
     return show
-
-
-def _full_path(folder: str, name: str) -> str:
-    return folder_paths.get_full_path_or_raise(folder, name)
 
 
 class OviModelLoader(io.ComfyNode):
@@ -80,7 +76,7 @@ class OviModelLoader(io.ComfyNode):
     def execute(
         cls, model_name: str, audio_model_name: str = SAME_FILE, weight_dtype: str = "default"
     ) -> io.NodeOutput:
-        audio = None if audio_model_name == SAME_FILE else model_path(audio_model_name)
+        audio = None if audio_model_name == SAME_FILE else model_path(audio_model_name, input="audio_model_name")
         return io.NodeOutput(load_model(model_path(model_name), audio, weight_dtype))
 
 
@@ -109,8 +105,8 @@ class OviAudioVAELoader(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, vae_name: str, vocoder_name: str = SAME_FILE) -> io.NodeOutput:
-        vocoder = None if vocoder_name == SAME_FILE else _full_path("vae", vocoder_name)
-        return io.NodeOutput(read_audio_vae(_full_path("vae", vae_name), vocoder))
+        vocoder = None if vocoder_name == SAME_FILE else folders.path("vae", vocoder_name, input="vocoder_name")
+        return io.NodeOutput(read_audio_vae(folders.path("vae", vae_name, input="vae_name"), vocoder))
 
 
 class OviPipelineLoader(io.ComfyNode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
+from ..ovi_core.loading import folders
 from ..ovi_core.model.lora import with_lora
 from . import notify
 from .boundary import checked
@@ -43,7 +44,7 @@ class OviLoraLoader(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, model, lora_name: str, video_strength: float = 1.0, audio_strength: float = 1.0) -> io.NodeOutput:
-        path = folder_paths.get_full_path_or_raise("loras", lora_name)
+        path = folders.path("loras", lora_name, input="lora_name")
         patched, notes = with_lora(model, path, video_strength, audio_strength)
         notify.warn(cls, notes)
         return io.NodeOutput(patched)

@@ -45,6 +45,67 @@ class Use:
 
 
 USES = [
+    # -- weights
+    Use("comfy.utils.load_torch_file", "ovi_core/weights/comfyui.py", positional=("ckpt",)),
+    Use("comfy.quant_ops.QUANT_ALGOS", "ovi_core/weights/comfyui.py", kind="value"),
+    Use("comfy.quant_ops.QuantizedLayout", "ovi_core/weights/comfyui.py", kind="class", attributes=("dequantize",)),
+    Use("comfy.quant_ops.QuantizedTensor", "ovi_core/weights/comfyui.py", kind="class", attributes=("dequantize",)),
+    Use("comfy.quant_ops.register_layout_class", "ovi_core/weights/comfyui.py"),
+    Use("comfy_kitchen.tensor.base.BaseLayoutParams", "ovi_core/weights/comfyui.py", kind="class"),
+    Use(
+        "comfy.ops.mixed_precision_ops",
+        "ovi_core/weights/comfyui.py",
+        positional=("quant_config", "compute_dtype"),
+        keywords=("full_precision_mm",),
+        mentions=("class Linear", "class Embedding", "forward_comfy_cast_weights", "_load_from_state_dict"),
+    ),
+    Use("comfy.lora.calculate_weight", "ovi_core/weights/comfyui.py", positional=("patches", "weight", "key")),
+    Use("comfy.model_patcher.LowVramPatch", "ovi_core/weights/comfyui.py", positional=("key", "patches")),
+    Use("comfy.model_patcher.get_key_weight", "ovi_core/weights/comfyui.py", positional=("model", "key")),
+    # -- text
+    Use("comfy.sd.detect_te_model", "ovi_core/text/comfyui.py", positional=("sd",)),
+    Use("comfy.sd.TEModel", "ovi_core/text/comfyui.py", kind="class", attributes=("T5_XXL",)),
+    Use("comfy.text_encoders.wan.te", "ovi_core/text/comfyui.py", keywords=("dtype_t5", "t5_quantization_metadata")),
+    Use("comfy.text_encoders.wan.WanT5Tokenizer", "ovi_core/text/comfyui.py", kind="class"),
+    Use("comfy.text_encoders.wan.UMT5XXlTokenizer", "ovi_core/text/comfyui.py", kind="class"),
+    Use("comfy.text_encoders.sd3_clip.t5_xxl_detect", "ovi_core/text/comfyui.py", positional=("state_dict",)),
+    Use(
+        "comfy.text_encoders.spiece_tokenizer.SPieceTokenizer",
+        "ovi_core/text/comfyui.py",
+        kind="class",
+        positional=("tokenizer_path",),
+        mentions=("self.tokenizer = sentencepiece.SentencePieceProcessor",),
+    ),
+    Use(
+        "comfy.text_encoders.t5.T5",
+        "ovi_core/text/comfyui.py",
+        kind="class",
+        positional=("config_dict", "dtype", "device", "operations"),
+    ),
+    Use(
+        "comfy.utils.convert_old_quants",
+        "ovi_core/text/comfyui.py",
+        positional=("state_dict",),
+        keywords=("model_prefix", "metadata"),
+    ),
+    Use("comfy.sd.load_text_encoder_state_dicts", "ovi_core/text/umt5.py", keywords=("disable_dynamic",)),
+    Use("comfy.sd.CLIP", "ovi_core/text/umt5.py", kind="class", keywords=("tokenizer_data", "state_dict")),
+    # -- loading
+    Use(
+        "comfy.model_management.unet_dtype",
+        "ovi_core/loading/comfyui.py",
+        keywords=("model_params", "supported_dtypes", "weight_dtype"),
+    ),
+    Use(
+        "comfy.model_management.unet_manual_cast",
+        "ovi_core/loading/comfyui.py",
+        positional=("weight_dtype", "inference_device", "supported_dtypes"),
+    ),
+    Use("comfy.model_management.unet_offload_device", "ovi_core/loading/comfyui.py"),
+    Use("comfy.utils.weight_dtype", "ovi_core/loading/comfyui.py", positional=("sd",)),
+    Use("comfy.utils.calculate_parameters", "ovi_core/loading/comfyui.py", positional=("sd",)),
+    Use("comfy.patcher_extension.WrappersMP", "ovi_core/loading/comfyui.py", attributes=("OUTER_SAMPLE",)),
+    Use("folder_paths.folder_names_and_paths", "ovi_core/loading/comfyui.py", kind="value"),
     # -- network
     Use(
         "comfy.ops.cast_bias_weight",

@@ -1,4 +1,4 @@
-"""Turns the files of an Ovi transformer into another layout or type, tensor by tensor: ``python3 dev.py convert``."""
+"""Converts the files of an Ovi transformer to another layout or type, tensor by tensor: ``python3 dev.py convert``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def convert(
         kind: one of ``recipes.TYPES``.
         layout: one of :data:`LAYOUTS`.
         tower: both, video or audio.
-        variant: to be noted in the file's header; by default what header or name of the first source tell.
+        variant: to be noted in the file's header; by default the one of the first source.
 
     Raises:
         OviError: a source that is no Ovi transformer, a target that cannot be, too little room on the disk.
@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--type", choices=recipes.TYPES, default=recipes.KEEP, help="default: %(default)s")
     arguments.add_argument("--layout", choices=LAYOUTS, default="published", help="default: %(default)s")
     arguments.add_argument("--tower", choices=("both", "video", "audio"), default="both", help="default: %(default)s")
-    arguments.add_argument("--variant", choices=VARIANTS, help="noted in the file; default: as header or name tell")
+    arguments.add_argument("--variant", choices=VARIANTS, help="noted in the file; default: by header or name")
     return arguments
 
 

@@ -1,8 +1,8 @@
-"""Fetches published files from the Hugging Face hub: resumed, verified, and under their final name only when whole.
+"""Downloads published files from Hugging Face: resumed, and renamed only after size and SHA-256 match.
 
 ``huggingface_hub`` decides where from and as whom, by its own settings: ``HF_ENDPOINT`` (a mirror), ``HF_TOKEN``,
-``HF_HUB_OFFLINE``, ``HF_HUB_DOWNLOAD_TIMEOUT``. Its own download forgets what came when it is stopped; so the bytes go
-to a ``.partial`` file beside the target here, which the next try continues.
+``HF_HUB_OFFLINE``, ``HF_HUB_DOWNLOAD_TIMEOUT``. Its own download starts again when it was stopped; so the bytes go to a
+``.partial`` file beside the target here, which the next try continues.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OviError
+from ..safe_write import DISK, FULL
 from . import fingerprints
 
 INPUT = "download_missing"
 BLOCK = 1 << 24  # bytes hashed at a time
 BY_HAND = "or put the file in place by hand"
 Progress = Callable[[int, int], None]
-"""Told of bytes that are there and bytes wanted, over all files; what it raises ends the download."""
+"""Called with the bytes that are there and the bytes wanted, over all files; what it raises ends the download."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file on the Hugging Face hub: its repository and its path there."""
+    """A file on Hugging Face: its repository and its path there."""
 
     repo: str
     path: str
@@ -49,13 +50,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One file that is to be fetched, as the hub has it now.
+    """One file to download, as Hugging Face has it now.
 
     Attributes:
         url: of this very revision.
         target: where the whole file goes.
         size: bytes.
-        sha256: 64 hexadecimal digits; None where the hub tells none.
+        sha256: 64 hexadecimal digits; None where the server gives none.
         partial: what has come so far; named by the content, so that another revision does not continue it.
     """
 
@@ -85,12 +86,12 @@ def fetch(files: Sequence[tuple[Source, Path]], progress: Progress, say: Callabl
     total, done = sum(job.size for job in jobs), 0
     for job in jobs:
         say(f"Fetching {job.target.name} ({_gigabytes(job.size)}) from {job.source} to {job.target.parent}")
-        with _explained(job.source):
-            _fetch(job, partial(_told_all, progress, done, total), say)
+        with _explained(job.source, job.size):
+            _fetch(job, partial(_report, progress, done, total), say)
         done += job.size
 
 
-def _told_all(progress: Progress, before: int, total: int, have: int) -> None:
+def _report(progress: Progress, before: int, total: int, have: int) -> None:
     progress(before + have, total)
 
 
@@ -108,14 +109,14 @@ def _library() -> Any:
 
 
 def _look_up(source: Source, target: Path) -> Job:
-    """Ask the hub for size, hash and revision."""
+    """Ask Hugging Face for size, hash and revision."""
     hub = _library()
     with _explained(source):
         found = hub.get_hf_file_metadata(hub.hf_hub_url(source.repo, source.path))
-    if not found.commit_hash or not found.etag or not found.size:
+    if not found.commit_hash or not found.etag or not found.size or found.size < 0:
         raise _failed(
             source,
-            "the server answered with something that is no file of the hub (a log-in page, a proxy?)",
+            "the server answered with something that is no file of Hugging Face (a log-in page, a proxy?)",
             "Look at the address in a browser, check HF_ENDPOINT and proxy",
         )
     url = hub.hf_hub_url(source.repo, source.path, revision=found.commit_hash)
@@ -144,15 +145,15 @@ def _require_space(jobs: list[Job]) -> None:
 
 
 class _Watched(io.BufferedWriter):
-    """A file that is continued, and tells how long it is with every piece that is written."""
+    """A file that is continued, and reports its length with every piece that is written."""
 
-    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, report: Callable[[int], None]) -> None:
         super().__init__(io.FileIO(path, "ab"))
-        self.told = told
+        self.report = report
 
     def write(self, piece: Any) -> int:
         written = super().write(piece)
-        self.told(self.tell())
+        self.report(self.tell())
         return written
 
 
@@ -164,11 +165,28 @@ def _fetch(job: Job, progress: Callable[[int], None], say: Callable[[str], None]
     with FileLock(lock, timeout=0):
         _receive(job, progress, say)
         _verify(job, progress)
-        os.replace(job.partial, job.target)
+        _put_in_place(job)
         fingerprints.remember(job.target, f"{job.source.repo}/{job.source.path}", job.sha256)
     lock.unlink(missing_ok=True)
     checked = "its size and SHA-256 are" if job.sha256 else "the server gives no SHA-256, but its size is"
     say(f"{job.target.name} is whole: {checked} as published")
+
+
+def _put_in_place(job: Job) -> None:
+    """Give the whole file its name. Where the name is taken by a file in use, what came is kept for the next try."""
+    with job.partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    try:
+        os.replace(job.partial, job.target)
+    except PermissionError as error:
+        if not job.target.exists():
+            raise
+        raise OviError(
+            input=INPUT,
+            found=f"'{job.target.name}', which is downloaded but cannot replace {job.target}: a program holds it open",
+            accepted="a place that is free, or holds a file that is not in use",
+            remedy="Close that program (ComfyUI itself, if it uses the file) and run again: nothing is fetched again.",
+        ) from error
 
 
 def _receive(job: Job, progress: Callable[[int], None], say: Callable[[str], None]) -> None:
@@ -182,7 +200,7 @@ def _receive(job: Job, progress: Callable[[int], None], say: Callable[[str], Non
         say(f"Going on with {job.target.name} after {_gigabytes(job.have)}")
     if job.have < job.size:
         with _Watched(job.partial, progress) as file:
-            # Not told the size it should have: whatever came is judged in one place, by _verify.
+            # Without the size it should have: whatever came is judged in one place, by _verify.
             http_get(
                 job.url, file, resume_size=job.have, headers=build_hf_headers(), displayed_filename=job.target.name
             )
@@ -190,12 +208,12 @@ def _receive(job: Job, progress: Callable[[int], None], say: Callable[[str], Non
 
 
 def _verify(job: Job, progress: Callable[[int], None]) -> None:
-    """Raise, and remove what came, unless it has the size and hash that the hub tells."""
+    """Raise, and remove what came, unless it has the size and hash that Hugging Face gives."""
     with job.partial.open("rb") as file:
         page = re.match(rb"\s*<(!doctype html|html)", file.read(512), re.IGNORECASE)
         wrong = "a web page came in place of the file (a log-in page, a proxy?)" if page else ""
         if not wrong and job.have != job.size:
-            wrong = f"{job.have:,} bytes came, the hub tells of {job.size:,}"
+            wrong = f"{job.have:,} bytes came, Hugging Face has {job.size:,}"
         if not wrong and job.sha256 is not None:
             file.seek(0)
             digest = hashlib.sha256()
@@ -210,17 +228,21 @@ def _verify(job: Job, progress: Callable[[int], None]) -> None:
 
 
 @contextmanager
-def _explained(source: Source) -> Iterator[None]:
-    """Turn what goes wrong between here and the hub into an error that says what to do."""
+def _explained(source: Source, size: int = 0) -> Iterator[None]:
+    """Turn what goes wrong between here and Hugging Face into an error that says what to do.
+
+    Args:
+        size: of the file in bytes, where it is known.
+    """
     from huggingface_hub.errors import HTTPError  # the network library's: which one depends on the version
 
     try:
         yield
     except (HTTPError, OSError) as error:
-        raise _failed(source, *_reason(error)) from error
+        raise _failed(source, *_reason(error, size)) from error
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def _reason(error: Exception, size: int) -> tuple[str, str]:
     """What went wrong, and what to do."""
     from filelock import Timeout
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -229,21 +251,23 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, Timeout):
         return "another program is fetching it", "Wait until it is done"
     if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so the hub is not asked", "Unset it"
+        return "HF_HUB_OFFLINE is set, so Hugging Face is not asked", "Unset it"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return (
-            f"the hub refused access ({status})",
+            f"Hugging Face refused access ({status})",
             "Accept the licence on its page if it has one, and set HF_TOKEN to a token that may read it",
         )
     if status == 404:
-        return "the hub has no such file (404)", "Check HF_ENDPOINT; if it is right, the file has moved"
+        return "Hugging Face has no such file (404)", "Check HF_ENDPOINT; if it is right, the file has moved"
     if status is not None:
         return f"the server answered {status}", again
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full", f"Free some space. {again}"
-    if isinstance(error, PermissionError):
-        return f"the folder cannot be written to ({error.filename})", "Change its permissions"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"the disk is full; the file has {_gigabytes(size)}", f"Free some space. {again}"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the folder cannot be written to ({error.filename or error.strerror})", "Change its permissions"
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"the disk reports an error ({error.strerror})", f"Check the disk. {again}"
     what = " ".join(str(error).split())[:120] or type(error).__name__
     return f"the connection failed or stalled ({what})", f"Check the network (HF_ENDPOINT sets a mirror). {again}"
 
@@ -252,7 +276,7 @@ def _failed(source: Source, why: str, remedy: str) -> OviError:
     return OviError(
         input=INPUT,
         found=f"'{source.path.rpartition('/')[2]}' could not be fetched from {source}: {why}",
-        accepted="a file that comes whole, with the size and SHA-256 that the hub tells",
+        accepted="a file that comes whole, with the size and SHA-256 that Hugging Face gives",
         remedy=f"{remedy}, {BY_HAND}.",
     )
 

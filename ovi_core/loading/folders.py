@@ -6,6 +6,9 @@ from pathlib import Path
 
 import folder_paths
 
+from ..errors import OviError
+from . import comfyui
+
 MODELS = "diffusion_models"
 GGUF = "ovi_gguf_"
 """Before a folder's name: ComfyUI lists files by kind of folder and ending, so GGUF is a kind of its own there."""
@@ -24,9 +27,22 @@ def files(folder: str) -> list[str]:
     return sorted({*folder_paths.get_filename_list(folder), *folder_paths.get_filename_list(_gguf(folder))})
 
 
-def path(folder: str, name: str) -> str:
-    """Full path of one of :func:`files`; raises ComfyUI's FileNotFoundError."""
-    return folder_paths.get_full_path_or_raise(_gguf(folder) if name.lower().endswith(".gguf") else folder, name)
+def path(folder: str, name: str, *, input: str = "variant") -> str:
+    """Full path of one of :func:`files`. A name that is not in that list leads nowhere, whatever it points at.
+
+    Raises:
+        OviError: there is no such file, or none any more.
+    """
+    kind = _gguf(folder) if name.lower().endswith(".gguf") else folder
+    found = folder_paths.get_full_path(kind, name) if name in files(folder) else None
+    if found is None:
+        raise OviError(
+            input=input,
+            found=f"'{name}', which is no file in models/{folder}",
+            accepted="a file in the list",
+            remedy="Put the file there, press R to refresh, and choose it again.",
+        )
+    return found
 
 
 def model_files() -> list[str]:
@@ -34,12 +50,10 @@ def model_files() -> list[str]:
     return files(MODELS)
 
 
-def model_path(name: str) -> str:
-    """Full path of one of :func:`model_files`; raises ComfyUI's FileNotFoundError."""
-    return path(MODELS, name)
+def model_path(name: str, *, input: str = "model_name") -> str:
+    """Full path of one of :func:`model_files`; raises OviError for another name."""
+    return path(MODELS, name, input=input)
 
 
 def _gguf(folder: str) -> str:
-    folders, _ = folder_paths.folder_names_and_paths[folder]
-    folder_paths.folder_names_and_paths[GGUF + folder] = (folders, {".gguf"})
-    return GGUF + folder
+    return comfyui.folder_of_kind(folder, GGUF + folder, {".gguf"})

@@ -7,16 +7,16 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.utils
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from ..model import checkpoint
 from ..model.base_model import OviModelConfig
+from ..model.comfyui import patcher_options
 from ..model.patcher import patcher_class
 from ..sampling.run_hook import sample_hook
 from ..weights import gguf_tensors, quantization
 from ..weights.files import GGUF, WeightFile, Weights, read_file, read_header
+from . import comfyui
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -44,15 +44,15 @@ def load_model(
     weights = read_transformer(model_path, audio_path)
     config = _model_config(weights, WEIGHT_DTYPES[weight_dtype])
     model = config.get_model(weights)
-    device = comfy.model_management.get_torch_device()
+    device, offload_device = comfyui.devices()
     packed = config.custom_operations is not None
-    patcher = patcher_class(device, disable_dynamic, packed)(
-        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
-    )
+    kind = patcher_class(device, disable_dynamic, packed)
+    options = patcher_options(kind, weights)
+    patcher = kind(model, load_device=device, offload_device=offload_device, **options)
     if not comfy.model_management.is_device_cpu(patcher.offload_device):
         model.to(patcher.offload_device)
     model.load_model_weights(weights, assign=patcher.is_dynamic())
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "ovi", sample_hook)
+    patcher.add_wrapper_with_key(comfyui.WrappersMP.OUTER_SAMPLE, "ovi", sample_hook)
     patcher.cached_patcher_init = (load_model, (model_path, audio_path, weight_dtype))
     return patcher
 
@@ -95,14 +95,9 @@ def _model_config(weights: Weights, options: dict[str, Any]) -> OviModelConfig:
     config = OviModelConfig({"image_model": "ovi", **checkpoint.read_config(weights).as_dict()})
     packed = any(map(gguf_tensors.is_packed, weights.values()))
     config.quant_config = {"mixed_ops": True} if packed or quantization.is_quantized(weights) else None
-    device = comfy.model_management.get_torch_device()
-    supported = config.supported_inference_dtypes
-    stored_as = None if config.quant_config is not None else comfy.utils.weight_dtype(weights)
-    dtype = options.get("dtype") or comfy.model_management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(weights), supported_dtypes=supported, weight_dtype=stored_as
-    )
-    computed = None if config.quant_config is not None else dtype
-    cast = comfy.model_management.unet_manual_cast(computed, device, supported)
+    quantized = config.quant_config is not None
+    dtype, cast = comfyui.inference_types(weights, options.get("dtype"), quantized, config.supported_inference_dtypes)
+    device, _ = comfyui.devices()
     config.set_inference_dtype(dtype, cast, device=device)
     config.optimizations["fp8"] = options.get("fp8_optimizations", False)
     if packed:

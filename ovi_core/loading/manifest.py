@@ -35,7 +35,7 @@ class Part:
 
     @property
     def saved_as(self) -> str:
-        """Name of the file when it is fetched: the published one, unless that tells nothing (model.safetensors)."""
+        """Name of the file when it is fetched: the published one, unless that says nothing (model.safetensors)."""
         path = PurePath(self.file)
         return self.names[0] + path.suffix if path.stem == "model" else path.name
 
@@ -46,17 +46,17 @@ class Part:
 
     def find(self) -> str | None:
         """Path of this part in ComfyUI's folder or below it, or None."""
-        from . import folders as folders_module  # ComfyUI's; what a variant needs can be told without it
+        from . import folders  # of ComfyUI; what a variant needs is known without it
 
-        file = self.among(folders_module.files(self.folder))
-        return file and folders_module.path(self.folder, file)
+        file = self.among(folders.files(self.folder))
+        return file and folders.path(self.folder, file)
 
     def place(self) -> Path:
         """Where to put this part: ComfyUI's first folder of that very name, for some have older names as well."""
         import folder_paths
 
-        folders = [Path(folder) for folder in folder_paths.get_folder_paths(self.folder)]
-        return next((folder for folder in folders if folder.name == self.folder), folders[0]) / self.saved_as
+        places = [Path(folder) for folder in folder_paths.get_folder_paths(self.folder)]
+        return next((folder for folder in places if folder.name == self.folder), places[0]) / self.saved_as
 
 
 UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
@@ -168,7 +168,7 @@ def _wanted(part: Part) -> str:
 
 @contextmanager
 def found_for(variant: Variant, **paths: str | None) -> Iterator[None]:
-    """While files are read that were found, not chosen: an OviError tells which it was and how to choose another.
+    """While files are read that were found, not chosen: an OviError says which it was and how to choose another.
 
     Args:
         paths: the files by the name of the input that their own loaders complain of.

@@ -1,4 +1,4 @@
-"""Which variant of Ovi a file holds. Its weights do not tell: all have the same names and shapes."""
+"""Which variant of Ovi a file holds. Its weights do not show it: all have the same names and shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..spec import METADATA_KEY, VARIANTS, Variant
 from . import fingerprints
 
 OVI = "chetwinlow1/Ovi"
-"""The repository on the Hugging Face hub where Ovi is published."""
+"""The repository on Hugging Face where Ovi is published."""
 
 
 NAMES = (
@@ -24,16 +24,16 @@ NAMES = (
 
 
 def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, str]:
-    """The variant of an Ovi file, and how it was told; None where nothing tells.
+    """The variant of an Ovi file, and how it is known; None where nothing shows it.
 
     Args:
         name: the file's name, folders and ending included or not; with the whole path, a file that was fetched by this
             pack is known again by its content.
         metadata: of its header.
     """
-    told = VARIANTS.get(metadata.get(METADATA_KEY, ""))
-    if told:
-        return told, "its header says so"
+    named = VARIANTS.get(metadata.get(METADATA_KEY, ""))
+    if named:
+        return named, "its header says so"
     source = fingerprints.recall(Path(name))
     for variant in VARIANTS.values():
         if source == f"{OVI}/{variant.file}":
@@ -42,4 +42,4 @@ def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, 
     for pattern, known in NAMES:
         if re.search(pattern, stem):
             return VARIANTS[known], "by its name"
-    return None, "neither header nor name tells"
+    return None, "neither header nor name says it"

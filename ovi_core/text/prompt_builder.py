@@ -16,7 +16,7 @@ UNNAMED = "The person"  # as the reference's own examples call a speaker without
 LONGEST_NAME = 10  # words; longer, and what stands before the colon was probably meant to be said
 SPEECH_FORM = "one spoken line per row, as words, Speaker: words or Speaker (manner): words, without tags"
 
-# Alphabets, as Unicode names its letters, that tell one language. Others, as Cyrillic, write many.
+# Alphabets, as Unicode names its letters, of one language each. Others, as Cyrillic, write many.
 LANGUAGES = {
     "CJK": "Chinese",
     "HIRAGANA": "Japanese",
@@ -64,7 +64,7 @@ class SpokenLine:
 
     @property
     def language(self) -> str:
-        """What the manner names (French of "in French"), else what the alphabet tells; empty when neither does."""
+        """What the manner names (French of "in French"), else that of the alphabet; empty when neither names one."""
         named = _NAMED_LANGUAGE.search(f"{self.speaker if _SAID.search(self.speaker) else ''}, {self.manner}")
         return named[1] if named else LANGUAGES.get(self.alphabet, "")
 

@@ -213,7 +213,9 @@ def _check_tokenizer(model: torch.Tensor, vocabulary: int) -> None:
     try:
         if model.dtype != torch.uint8 or model.ndim != 1 or model.numel() > LARGEST_TOKENIZER:
             raise ValueError(f"{list(model.shape)} of {model.dtype}")
-        pieces = comfyui.sentencepiece(model).get_piece_size()
+        processor = comfyui.sentencepiece(model)
+        processor.encode("a")  # an empty model is noticed only now
+        pieces = processor.get_piece_size()
         fault = f"a tokenizer of {pieces} pieces for {vocabulary} embeddings" if pieces > vocabulary else ""
     except Exception as error:  # sentencepiece raises RuntimeError and others
         fault = f"a tokenizer that cannot be read ({error})"

@@ -69,5 +69,5 @@ def check_count(count: int, most: int, *, input: str, what: str) -> int:
 
 
 def wrong_file(weights: Mapping[str, torch.Tensor], *, input: str, accepted: str, remedy: str) -> OviError:
-    """The error for a sound file of the wrong kind; it says what the file is where that is known."""
+    """The error for an undamaged file of the wrong kind; it says what the file is where that is known."""
     return OviError(input=input, found=describe_weights(weights), accepted=accepted, remedy=remedy)

@@ -135,7 +135,7 @@ def test_a_connection_that_stays_broken_is_told_and_the_next_try_goes_on(hub, ta
 
 @pytest.mark.parametrize(
     ("fault", "found"),
-    [("page", "a web page came"), ("damage", "damaged on the way"), ("short", "bytes came, the hub tells of")],
+    [("page", "a web page came"), ("damage", "damaged on the way"), ("short", "bytes came, Hugging Face has")],
 )
 def test_what_is_wrong_is_removed_and_the_next_try_is_clean(hub, target, fault, found):
     hub.files[ADDRESS].faults = [fault]
@@ -148,7 +148,7 @@ def test_what_is_wrong_is_removed_and_the_next_try_is_clean(hub, target, fault, 
 @pytest.mark.parametrize("more", [-1000, 1000])
 def test_a_hub_that_lies_about_the_size_is_not_believed(hub, target, more):
     hub.files[ADDRESS].size += more
-    refused(target, found=f"{len(DATA):,} bytes came, the hub tells of {len(DATA) + more:,}")
+    refused(target, found=f"{len(DATA):,} bytes came, Hugging Face has {len(DATA) + more:,}")
     hub.files[ADDRESS].size = len(DATA)
     get(target)
     assert target.read_bytes() == DATA
@@ -193,7 +193,7 @@ def test_a_server_in_trouble_is_told_with_its_answer(hub, target):
 
 def test_a_log_in_page_in_place_of_the_hub_is_named(hub, target):
     hub.files[ADDRESS].faults = ["log-in page"]
-    refused(target, found="no file of the hub (a log-in page", remedy="HF_ENDPOINT and proxy")
+    refused(target, found="no file of Hugging Face (a log-in page", remedy="HF_ENDPOINT and proxy")
 
 
 def test_without_a_network_nothing_is_left(hub, target):

@@ -31,7 +31,7 @@ class Entry:
 
     Attributes:
         name: its key, in the module's names.
-        shape: as the file tells it.
+        shape: as the file has it.
         type: a torch type, or GGML's name of how the tensor is packed.
         make: gives the tensor; packed ones as their bytes.
     """

@@ -1,6 +1,6 @@
-"""Writes tensors one by one into a file: under a temporary name until it is whole, going on where it was broken off.
+"""Writes tensors one by one into a file: under a temporary name until it is verified, resumed where it was stopped.
 
-The file's header tells all tensors before the first is made, so memory holds one at a time. The temporary file is the
+The file's header lists all tensors before the first is made, so memory holds one at a time. The temporary file is the
 state: its header says what is being written, its length how far that went.
 """
 
@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.safe_write import DISK
+from ovi_native.ovi_core.weights.safetensors_file import DTYPES
 
 from .recipes import Entry
 
@@ -24,12 +25,12 @@ GGUF_ALIGNMENT = 32
 GGUF_AXES = 4  # as many as GGML knows
 GGML_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 Progress = Callable[[int, int], None]
-"""Told the bytes done and the bytes in all."""
+"""Called with the bytes done and the bytes in all."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file to be: what it begins with, its tensors, and to how many bytes each is filled up."""
+    """A file to be written: what it begins with, its tensors, and to how many bytes each is filled up."""
 
     header: bytes
     entries: Sequence[Entry]
@@ -47,7 +48,7 @@ class Content:
 
 def safetensors_content(entries: Sequence[Entry], metadata: dict[str, str]) -> Content:
     """A safetensors file of these tensors."""
-    names = {type: name for name, type in safetensors.torch._TYPES.items()}
+    names = {type: name for name, type in DTYPES.items()}
     header: dict = {"__metadata__": metadata}
     at = 0
     for entry in entries:
@@ -95,11 +96,28 @@ def _axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 def write(content: Content, target: Path, progress: Progress, say: Callable[[str], None]) -> None:
     """Write a file and hold it against what it should be; ``target`` appears only when it is right.
 
-    A second call after a first that was broken off goes on after its last whole tensor.
+    A second call after a first that was stopped, or killed, resumes after its last whole tensor.
 
     Raises:
-        OviError: what was written is not what was made (a failing disk).
+        OviError: what was written is not what was made (a failing disk), the disk is full or read-only, or ``target``
+            is open in another program. What is written stays for the next call, except for a failing disk.
     """
+    try:
+        _write(content, target, progress, say)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        held = isinstance(error, PermissionError) and target.exists()
+        raise OviError(
+            input="target",
+            found=f"'{target}', which cannot be {'replaced' if held else 'written'} ({error.strerror or error})",
+            accepted=f"a folder that can be written to, with {content.size / 1e9:.2f} GB of room",
+            remedy=f"{'Close the program that uses it' if held else 'Make room or change the permissions'}; the same "
+            "command goes on from here.",
+        ) from error
+
+
+def _write(content: Content, target: Path, progress: Progress, say: Callable[[str], None]) -> None:
     partial = target.with_name(target.name + ".partial")
     done = _whole_entries(content, partial)
     if done:
@@ -123,7 +141,7 @@ def write(content: Content, target: Path, progress: Progress, say: Callable[[str
 
 
 def _whole_entries(content: Content, partial: Path) -> int:
-    """How many tensors an earlier, broken-off call has written of the same content."""
+    """How many tensors an earlier, stopped call has written of the same content."""
     if not partial.is_file():
         return 0
     with partial.open("rb") as file:
