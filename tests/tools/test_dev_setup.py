@@ -12,6 +12,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -73,7 +74,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f"{comfyui}/requirements.txt": "tinyhost\n",
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "COMFYUI_SHA256", make_archive(index / f"{top}.tar.gz", files))
+        digest = make_archive(index / f"{top}.tar.gz", files)
+        patch.setattr(setup, "PINNED", replace(setup.PINNED, sha256=digest))
         patch.setattr(setup, "TORCH", ("tinytorch==1.0",))
         for name in ("COMFYUI_PATH", "OVI_DEV_PYTHON", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
             patch.delenv(name, raising=False)
@@ -131,17 +133,17 @@ def test_broken_off_installation_is_made_anew(finished: Path):
     (finished / ".venv" / "unfinished").touch()
     leftover = finished / ".venv" / "half-written"
     leftover.touch()
-    (finished / ".comfyui" / "unpack-1").mkdir()
+    (finished / ".comfyui" / "unpack-ComfyUI-1").mkdir()
     (finished / ".comfyui" / "ComfyUI" / "main.py").unlink()
     installation = setup.ensure(finished)
     assert not leftover.exists()
     assert (installation.comfyui / "main.py").is_file()
-    assert not (finished / ".comfyui" / "unpack-1").exists()
+    assert not (finished / ".comfyui" / "unpack-ComfyUI-1").exists()
     subprocess.run([installation.python, "-c", "import tinytorch"], check=True)
 
 
 def test_a_changed_archive_is_refused_before_anything_in_it_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(setup, "COMFYUI_SHA256", "0" * 64)
+    monkeypatch.setattr(setup, "PINNED", replace(setup.PINNED, sha256="0" * 64))
     with pytest.raises(DevError, match="SHA-256 differs"):
         setup.ensure_pinned_comfyui(checkout, Path(sys.executable))
     assert not (checkout / ".comfyui" / "ComfyUI").exists()

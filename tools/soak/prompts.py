@@ -90,7 +90,7 @@ def small(prompt: dict[str, Any], random: Random) -> dict[str, Any]:
     return workflow.set_seed(prompt, random.randrange(2**32))
 
 
-def _with(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
+def _with(prompt: dict[str, Any], kind: str, /, **values: Any) -> dict[str, Any]:
     """``prompt`` with these widgets of every node of a kind that has them; links stay."""
     for node in prompt.values():
         if node["class_type"] == kind:
