@@ -188,7 +188,7 @@ def test_a_silent_clip_is_one_without_audio(vaes):
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_an_overlap_that_is_no_length_is_refused(vaes, seconds):
-    expected = {"input": "overlap_seconds", "found": f"{seconds:g}", "remedy": "Ovi Join Clips"}
+    expected = {"input": "overlap_seconds", "found": f"{seconds:g}", "remedy": "Set overlap_seconds to "}
     refusal(OviExtend.execute, *vaes, clip(24), None, seconds, **EXTEND, **expected)
     refusal(OviJoin.execute, clip(24), None, clip(48), None, seconds, **JOIN, **expected)
 

@@ -11,6 +11,8 @@ import torch
 from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
+from ovi_native.ovi_core.conditioning.locked_media import lock_audio as lock_audio_core
+from ovi_native.ovi_core.conditioning.locked_media import lock_video as lock_video_core
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from refusals import refusal
 
@@ -132,7 +134,7 @@ def test_a_clip_of_another_shape_is_cropped_for_the_model_and_the_artist_is_told
     with caplog.at_level(logging.WARNING):
         latent = lock_video(vaes, images)
     assert seen[0].max() < 0.1
-    assert "192x64 to the shape of 96x64: 50% of the picture" in caplog.text
+    assert "192x64 to the shape of 96x64: 50% of the image" in caplog.text
     assert torch.equal(decoded(vaes, latent)[0], images)
 
 
@@ -190,7 +192,7 @@ def test_whole_latent_steps_of_the_sound_are_kept(vaes, caplog, samples, kept):
     assert (mask[..., kept:] == 1).all()
     assert (latent["samples"].unbind()[1][:, :, :kept].abs().amax(dim=1) > 0).all()
     assert not latent["samples"].unbind()[1][:, :, kept:].any()
-    assert ("Ovi makes the rest" in caplog.text) == (kept < 157)
+    assert ("Ovi generates the rest" in caplog.text) == (kept < 157)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 5.1, 9.0, 12.0])
@@ -248,13 +250,13 @@ def test_silence_is_a_sound(vaes):
 @pytest.mark.parametrize(
     ("images", "found", "remedy"),
     [
-        (torch.zeros(0, 64, 64, 3), "0 picture(s)", "Get Video Components"),
-        (torch.zeros(1, 64, 64, 3), "1 picture(s)", "Ovi Image To Video"),
+        (torch.zeros(0, 64, 64, 3), "shape [0, 64, 64, 3]", "Get Video Components"),
+        (torch.zeros(1, 64, 64, 3), "1 image", "Ovi Image To Video"),
         (torch.zeros(9, 64, 64), "shape [9, 64, 64]", "Get Video Components"),
-        (None, "shape NoneType", "Get Video Components"),
+        (None, "no images", "Get Video Components"),
         (torch.zeros(9, 64, 64, 4), "transparency", "background"),
-        (torch.zeros(9, 8, 64, 3), "64x8 px", "larger picture"),
-        (torch.full((9, 64, 64, 3), float("inf")), "not numbers", "node that made the picture"),
+        (torch.zeros(9, 8, 64, 3), "64x8 px", "larger image"),
+        (torch.full((9, 64, 64, 3), float("inf")), "not numbers", "node that made it"),
     ],
 )
 def test_a_clip_that_is_none_is_refused(vaes, images, found, remedy):
@@ -264,8 +266,10 @@ def test_a_clip_that_is_none_is_refused(vaes, images, found, remedy):
 
 @pytest.mark.parametrize("rate", [0.0, -24.0, float("nan"), float("inf")])
 def test_a_frame_rate_that_is_none_is_refused(vaes, rate):
-    expected = {"node": "Ovi Lock Video", "input": "frame_rate", "found": f"{rate:g}", "remedy": "own frame rate"}
+    expected = {"node": "Ovi Lock Video", "input": "frame_rate", "found": f"{rate:g}", "remedy": "Set frame_rate to "}
     refusal(OviLockVideo.execute, vaes[0], tiny.empty_latent(), counted(9), rate, "clean", **expected)
+    expected |= {"node": "", "remedy": "own frame rate"}
+    refusal(lock_video_core, vaes[0], tiny.empty_latent(), counted(9), rate, "clean", **expected)
 
 
 def wave(*shape, rate=16_000, value=0.1):
@@ -275,7 +279,7 @@ def wave(*shape, rate=16_000, value=0.1):
 @pytest.mark.parametrize(
     ("audio", "found", "remedy"),
     [
-        (None, "no sound", "Load Audio"),
+        (None, "no audio", "Load Audio"),
         ({"sample_rate": 16_000}, "without a waveform", "Load Audio"),
         (wave(1, 16_000), "shape [1, 16000]", "Load Audio"),
         (wave(1, 1, 0), "shape [1, 1, 0]", "Load Audio"),
@@ -285,8 +289,8 @@ def wave(*shape, rate=16_000, value=0.1):
         (wave(1, 1, 16_000, rate=float("nan")), "sample rate of nan", "Load Audio"),
         (wave(1, 1, 16_000, rate=44_100.5), "sample rate of 44100.5", "Load Audio"),
         (wave(1, 1, 16_000, value=float("nan")), "NaN", "again"),
-        (wave(3, 1, 16_000), "3 sounds for 2 clip(s)", "one sound"),
-        (wave(1, 1, 1000), "sound of 0.062 s", "longer piece"),
+        (wave(3, 1, 16_000), "3 audio(s) for 2 clip(s)", "one audio"),
+        (wave(1, 1, 1000), "audio of 0.062 s", "longer piece"),
     ],
 )
 def test_a_sound_that_is_none_is_refused(vaes, audio, found, remedy):
@@ -294,13 +298,14 @@ def test_a_sound_that_is_none_is_refused(vaes, audio, found, remedy):
     refusal(OviLockAudio.execute, vaes[1], tiny.empty_latent(2), audio, 0.0, "clean", **expected)
 
 
-@pytest.mark.parametrize("start", [-1.0, 0.95, 3.0, float("nan")])
+@pytest.mark.parametrize("start", [-1.0, 0.95, 3.0, float("nan"), float("inf")])
 def test_a_start_outside_the_sound_is_refused(vaes, start):
-    expected = {"node": "Ovi Lock Audio", "input": "start_seconds", "found": "in a sound of 1.00 s"}
-    refusal(
-        OviLockAudio.execute, vaes[1], tiny.empty_latent(), wave(1, 1, 16_000), start, "clean",
-        remedy="where in the sound", **expected,
-    )  # fmt: skip
+    expected = {"input": "start_seconds", "found": "in audio of 1.00 s", "remedy": "where in the audio"}
+    given = vaes[1], tiny.empty_latent(), wave(1, 1, 16_000), start, "clean"
+    refusal(lock_audio_core, *given, node="", **expected)
+    if not 0 <= start <= 86_400:
+        expected |= {"found": f"{start:g}", "remedy": "Set start_seconds to "}
+    refusal(OviLockAudio.execute, *given, node="Ovi Lock Audio", **expected)
 
 
 ONE_PART = {"samples": torch.zeros(1, 48, 3, 4, 4)}

@@ -9,7 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from native_cases import drawn, sample, small_vaes, text
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo, OviKeyframe
-from ovi_native.ovi_core.conditioning.keyframes import SETTLED
+from ovi_native.ovi_core.conditioning.keyframes import SETTLED, with_keyframe
 from ovi_native.ovi_core.latents import denoise_mask
 from refusals import refusal
 
@@ -167,8 +167,11 @@ def test_the_model_sees_the_picture_under_that_share_of_noise_and_timestep(vaes,
 
 @pytest.mark.parametrize("seconds", [-0.1, 1.03, 5.0, float("nan")])
 def test_a_second_outside_the_clip_is_refused(vaes, seconds):
-    expected = {"node": "Ovi Keyframe", "input": "seconds", "found": "clip of 1.04 s", "remedy": "within the clip"}
-    refusal(OviKeyframe.execute, vaes[0], empty(), picture(), seconds, **expected)
+    expected = {"input": "seconds", "found": "clip of 1.04 s", "remedy": "within the clip"}
+    refusal(with_keyframe, vaes[0], empty(), picture(), "crop", seconds, 1.0, node="", **expected)
+    if not 0 <= seconds <= 60:
+        expected |= {"found": f"{seconds:g}", "remedy": "Set seconds to "}
+    refusal(OviKeyframe.execute, vaes[0], empty(), picture(), seconds, node="Ovi Keyframe", **expected)
 
 
 def test_two_pictures_at_one_moment_are_refused(vaes):
@@ -181,6 +184,9 @@ def test_two_pictures_at_one_moment_are_refused(vaes):
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_a_strength_out_of_range_is_refused(vaes, strength):
     expected = {"found": f"{strength:g}", "remedy": "Set it to 1"}
+    core = {"node": "", "input": "strength", **expected}
+    refusal(with_keyframe, vaes[0], empty(), picture(), "crop", 0.5, strength, **core)
+    expected |= {"remedy": "strength to "}
     keyframe_refused = {"node": "Ovi Keyframe", "input": "strength", **expected}
     refusal(OviKeyframe.execute, vaes[0], empty(), picture(), 0.5, strength, **keyframe_refused)
     for name in ("start", "end"):
@@ -193,8 +199,8 @@ def test_what_is_no_picture_clip_or_vae_is_refused(vaes):
     run = (OviKeyframe.execute, vaes[0], empty())
     expected = {"node": "Ovi Keyframe", "input": "image"}
     refusal(*run, torch.zeros(1, 8, 8, 3), 0.5, found="8x8 px", remedy="larger", **expected)
-    refusal(*run, picture(batch=3), 0.5, found="3 pictures for 1 clip(s)", remedy="one picture", **expected)
-    expected = {"node": "Ovi Keyframe", "found": "sound alone", "remedy": "Set towers", "input": "latent"}
+    refusal(*run, picture(batch=3), 0.5, found="3 images for 1 clip(s)", remedy="one image", **expected)
+    expected = {"node": "Ovi Keyframe", "found": "audio alone", "remedy": "Set towers", "input": "latent"}
     refusal(OviKeyframe.execute, vaes[0], empty(towers="audio only"), picture(), 0.5, **expected)
     expected = {"node": "Ovi Keyframe", "found": "20 latent", "remedy": "wan2.2_vae", "input": "vae"}
     refusal(OviKeyframe.execute, vaes[1], empty(), picture(), 0.5, **expected)

@@ -8,6 +8,7 @@ import torch
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from ovi_native.nodes.remix import OviRemix
 from ovi_native.nodes.sampling import OviSampler
+from ovi_native.ovi_core.conditioning.remix import remix
 from refusals import refusal
 from tiny_ovi import same
 
@@ -120,7 +121,10 @@ def test_differential_diffusion_beside_it_still_has_its_say(model, clip):
 
 def test_a_share_out_of_range_or_nothing_to_start_from_is_refused(clip):
     node = "Ovi Remix"
-    refusal(OviRemix.execute, clip, 1.2, 0.5, node=node, input="video_denoise", found="1.2", remedy="Set 0")
+    for share in (1.2, -0.1, float("nan")):
+        expected = {"input": "video_denoise", "found": f"{share:g}"}
+        refusal(OviRemix.execute, clip, share, 0.5, node=node, remedy="Set video_denoise to ", **expected)
+        refusal(remix, clip, share, 0.5, node="", remedy="Set 0", **expected)
     refusal(
         OviRemix.execute, tiny.empty_latent(), 1.0, 0.5, node=node, input="latent", found="empty audio",
         remedy="audio_denoise to 1",

@@ -9,9 +9,13 @@ import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_audio import VAEEncodeAudio
 from comfy_extras.nodes_lt import LTXVConcatAVLatent
+from hypothesis import given
+from hypothesis import strategies as st
 from native_cases import drawn, sample, small_vaes, text
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviEncodeClip, OviKeepSpan
+from ovi_native.ovi_core.conditioning.inpaint import parse_spans
+from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from refusals import refusal
 
@@ -171,7 +175,7 @@ def test_what_was_kept_stays_kept_as_it_was():
 def test_without_combine_the_old_mask_is_forgotten_and_another_span_can_be_redone(model):
     first = marked(audio="0.1-0.3")
     again = {**first, "samples": sample(model, first)}
-    remedy = {"node": NODE, "input": "latent", "found": "keeps already", "remedy": "combine off"}
+    remedy = {"node": NODE, "input": "latent", "found": "already excludes", "remedy": "combine off"}
     refusal(OviKeepSpan.execute, again, "redo", "", "0.5-0.6", **remedy)
     assert free(marked(again, audio="0.5-0.6", combine=False)) == [[], [15, 16, 17, 18]]
 
@@ -207,17 +211,98 @@ def test_a_span_that_is_none_is_refused(spans, found):
     assert found in error.found
 
 
-@pytest.mark.parametrize("shape", [(64, 96), (1, 64, 64), (7, 64, 96), (1, 64, 96, 1), (1, 0, 96)])
-def test_a_mask_of_another_shape_is_refused(shape):
-    expected = {"node": NODE, "input": "mask", "found": f"shape {[*shape]}", "remedy": "crop it"}
+@pytest.mark.parametrize(
+    "spans",
+    [
+        "1" * 5000 + "-end",
+        "0-" + "2" * 5000,
+        "0." + "0" * 5000 + "x",
+        "0.1" + " " * 50_000 + "- 0.2 x",
+        "-" * 50_000,
+        "0.1-0.2," * 501,
+        "1e-3-0.2",
+        "nan-inf",
+    ],
+    ids=lambda spans: spans[:9],
+)
+def test_endless_spans_and_numbers_that_are_none_are_refused(spans):
+    refusal(OviKeepSpan.execute, clip(), "redo", spans, node=NODE, input="video_spans", found="", remedy="span")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 103), st.integers(1, 104)).filter(lambda span: span[0] < span[1]), max_size=20)
+)
+def test_spans_that_are_written_are_read(spans):
+    """In hundredths of a second of a clip of 1.04 s."""
+    text = ", ".join(f"{start / 100}{'-' if start % 2 else ' – '}{end / 100:.3f}" for start, end in spans)
+    assert parse_spans(text, "video_spans", 1.04) == [(start / 100, end / 100) for start, end in spans]
+
+
+@given(st.text(alphabet="0123456789.-–end,; \n", max_size=60) | st.text(max_size=30))
+def test_any_text_is_spans_within_the_clip_or_refused(text):
+    try:
+        spans = parse_spans(text, "video_spans", 5.0)
+    except OviError:
+        return
+    assert all(0 <= start < end <= 5.0 + 1 / 24 for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((1, 64, 64), "crop it"),
+        ((7, 64, 96), "crop it"),
+        ((1, 64, 96, 1), "Load Image"),
+        ((1, 0, 96), "Load Image"),
+        ((96,), "Load Image"),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused(shape, remedy):
+    expected = {"node": NODE, "input": "mask", "found": f"shape {[*shape]}", "remedy": remedy}
     refusal(OviKeepSpan.execute, clip(), "redo", "", "", torch.ones(shape), **expected)
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "float16", "bfloat16", "float64", "no batch", "not contiguous"])
+def test_a_mask_of_any_type_marks_the_same_cells(kind):
+    white = torch.zeros(1, 64, 96)
+    white[:, :32, :32] = 1
+    if kind == "uint8":
+        other = (white * 255).to(torch.uint8)
+    elif kind == "no batch":
+        other = white[0]
+    elif kind == "not contiguous":
+        other = white.transpose(1, 2).contiguous().transpose(1, 2)
+    else:
+        other = white.to(getattr(torch, kind))
+    ours, expected = (marked(mask=mask)["noise_mask"].unbind()[0] for mask in (other, white))
+    assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (torch.full((1, 64, 96), float("nan")), "not numbers"),
+        (torch.zeros(1, 64, 96, dtype=torch.complex64), "complex64"),
+        (torch.zeros(1, 64, 96).numpy(), "ndarray"),
+        ("white", "str"),
+    ],
+    ids=["NaN", "complex", "numpy", "text"],
+)
+def test_a_mask_that_is_none_is_refused(mask, found):
+    refusal(OviKeepSpan.execute, clip(), "redo", "", "", mask, node=NODE, input="mask", found=found, remedy="")
+
+
+@pytest.mark.parametrize("latent", [None, {}, "latent", {"samples": None}, {"samples": [1]}], ids=str)
+def test_a_latent_that_is_none_is_refused(latent):
+    expected = {"node": NODE, "input": "latent", "found": "", "remedy": "Empty Ovi Latent"}
+    refusal(OviKeepSpan.execute, latent, "redo", "0-end", "", **expected)
 
 
 def test_spans_of_nothing_are_refused():
     expected = {"node": NODE, "input": "video_spans and audio_spans", "found": "no span", "remedy": "Type what"}
     refusal(OviKeepSpan.execute, clip(), "redo", " ", "", **expected)
     sound, video = (EmptyOviLatent.execute(96, 64, 1.0, 1, f"{of} only").result[0] for of in ("audio", "video"))
-    expected = {"node": NODE, "found": "of sound alone", "remedy": "use audio_spans"}
+    expected = {"node": NODE, "found": "of audio alone", "remedy": "use audio_spans"}
     refusal(OviKeepSpan.execute, sound, "redo", "0-end", "", input="video_spans", **expected)
     refusal(OviKeepSpan.execute, sound, "redo", "", "", torch.ones(1, 64, 96), input="mask", **expected)
     expected = {"node": NODE, "input": "audio_spans", "found": "of video alone", "remedy": "use video_spans"}
@@ -270,5 +355,5 @@ def test_a_redone_word_leaves_the_given_frames_as_they_were(model, vaes):
 
 def test_a_clip_without_sound_is_refused(vaes):
     images = drawn(9, 64, 96, 3).sigmoid()
-    expected = {"node": "Ovi Encode Clip", "input": "audio", "found": "no sound", "remedy": "Load Audio"}
+    expected = {"node": "Ovi Encode Clip", "input": "audio", "found": "no audio", "remedy": "Load Audio"}
     refusal(OviEncodeClip.execute, *vaes, tiny.empty_latent(), images, None, **expected)

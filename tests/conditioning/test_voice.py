@@ -232,19 +232,19 @@ def hush(seconds):
 @pytest.mark.parametrize(
     ("voice", "seconds", "input", "found"),
     [
-        (None, 2.0, "voice", "no sound"),
+        (None, 2.0, "voice", "no audio"),
         (speech(0.4), 2.0, "voice", "a voice of 0.40 s"),
         (hush(2.0), 1.0, "voice", "silence in the first 1 s"),
-        (speech(batch=3), 2.0, "voice", "3 sounds for 1 clip(s)"),
+        (speech(batch=3), 2.0, "voice", "3 audio(s) for 1 clip(s)"),
         (speech(), 0.1, "seconds", "0.1"),
         (speech(), float("nan"), "seconds", "nan"),
     ],
 )
 def test_a_voice_that_is_none_is_refused(vaes, voice, seconds, input, found):
-    remedy = {"no sound": "Load Audio", "3 sounds for 1 clip(s)": "one sound"}.get(found, "Trim Audio Duration")
+    remedy = {"no audio": "Load Audio", "3 audio(s) for 1 clip(s)": "one audio"}.get(found, "Trim Audio Duration")
     refusal(
         OviVoice.execute, vaes[1], tiny.empty_latent(), voice, seconds, node="Ovi Own Voice", input=input, found=found,
-        remedy="Set it to 2" if input == "seconds" else remedy,
+        remedy="Set seconds to " if input == "seconds" else remedy,
     )  # fmt: skip
 
 

@@ -279,7 +279,7 @@ def test_a_picture_begins_a_video_without_sound(model, vaes):
 
 @each_tower
 def test_a_tower_cannot_answer_one_that_is_absent(vaes, towers):
-    found = {VIDEO: "1 part(s)", AUDIO: "sound alone"}[towers]
+    found = {VIDEO: "1 part(s)", AUDIO: "audio alone"}[towers]
     expected = {"input": "latent", "found": found, "remedy": "Set towers of Empty Ovi Latent"}
     images, audio = torch.zeros(9, 64, 96, 3), {"waveform": torch.zeros(1, 1, 16_000), "sample_rate": 16_000}
     refusal(OviLockVideo.execute, vaes[0], empty(towers), images, node="Ovi Lock Video", **expected)
