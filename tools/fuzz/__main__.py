@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dev.setup import ROOT, say
 from .targets import TARGETS
-from .worker import COUNTS, CURRENT, FINDINGS, STATE
+from .worker import COUNTS, CURRENT, FINDINGS, SHRINK_SECONDS, STATE
 
 OUTPUT = ROOT / "output" / "fuzz"
 LIMIT_SECONDS, LIMIT_MEGABYTES = 10.0, 500
@@ -51,15 +52,25 @@ class Result:
         return not self.findings and self.slowest <= LIMIT_SECONDS and self.most <= LIMIT_MEGABYTES * 10**6
 
 
-def fuzz(target: str, seconds: float, seed: int, output: Path = OUTPUT) -> Result:
-    """Run a target for a time, in a new process after each one that hung or died."""
+def fuzz(
+    target: str, seconds: float, seed: int, output: Path = OUTPUT, worker: Sequence[str] = ("-m", "tools.fuzz.worker")
+) -> Result:
+    """Run a target for a time, in a new process after each one that hung or died.
+
+    Args:
+        seed: another one gives other inputs.
+        output: folder for inputs that fail.
+        worker: Python's arguments for the process.
+    """
     result, until, start, starts = Result(target), time.monotonic() + seconds, 0, 0
     output.mkdir(parents=True, exist_ok=True)
     while time.monotonic() < until or not starts:
         starts += 1
         with tempfile.TemporaryDirectory(prefix="ovi-fuzz-") as work:
             (Path(work) / COUNTS).write_bytes(bytes(STATE.size))
-            ended = _watched(target, Path(work), start, max(1.0, until - time.monotonic()), seed)
+            left = max(1.0, until - time.monotonic())
+            arguments = [*worker, target, work, "--start", str(start), "--seconds", str(left), "--seed", str(seed)]
+            ended = _watched(arguments, Path(work), start)
             begun, refused, most, slowest = STATE.unpack((Path(work) / COUNTS).read_bytes())
             result.inputs += max(0, begun - start)
             result.refused += refused
@@ -74,14 +85,11 @@ def fuzz(target: str, seconds: float, seed: int, output: Path = OUTPUT) -> Resul
     return result
 
 
-def _watched(target: str, work: Path, start: int, seconds: float, seed: int) -> str:
-    """Run one worker; what ended it if not the time: ``hangs`` or how it died."""
-    arguments = [target, str(work), "--start", str(start), "--seconds", str(seconds), "--seed", str(seed)]
-    arguments += ["--memory", str(LIMIT_MEGABYTES)]
+def _watched(arguments: list[str], work: Path, start: int) -> str:
+    """Run one worker; what ended it if not the time: that it hangs, or how it died."""
+    command = [sys.executable, *arguments, "--memory", str(LIMIT_MEGABYTES)]
     log = (work / "log").open("w+b")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tools.fuzz.worker", *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-    )
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
         last, since = start, time.monotonic()
         while process.poll() is None:
@@ -89,7 +97,9 @@ def _watched(target: str, work: Path, start: int, seconds: float, seed: int) -> 
             begun = STATE.unpack((work / COUNTS).read_bytes())[0]
             if begun > last:
                 last, since = begun, time.monotonic()
-            patience = LIMIT_SECONDS + 5 if last > start else START_SECONDS  # shortening a finding takes seconds, too
+            patience = (
+                LIMIT_SECONDS + SHRINK_SECONDS if last > start else START_SECONDS
+            )  # shortening a finding takes seconds, too
             if time.monotonic() - since > patience:
                 return f"hangs: one input takes more than {LIMIT_SECONDS:g} s"
     finally:
