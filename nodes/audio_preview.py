@@ -52,7 +52,7 @@ class OviPreviewSound(io.ComfyNode):
     def execute(cls, model: Any, audio_vae: Any, every_steps: int = 5, audioUI: Any = None) -> io.NodeOutput:
         base_model.require_ovi(model)
         play, warn = partial(_play, notify.node_id(cls)), partial(_warn, cls)
-        return io.NodeOutput(audio_preview.with_sound_preview(model, audio_vae, every_steps, play, warn))
+        return io.NodeOutput(audio_preview.with_audio_preview(model, audio_vae, every_steps, play, warn))
 
 
 def _play(node_id: str | None, sound: Tensor, rate: int) -> None:

@@ -50,7 +50,7 @@ class OviContextWindows(io.ComfyNode):
     ) -> io.NodeOutput:
         require_ovi(model)
         steps = VARIANTS[variant].latent_frames
-        return io.NodeOutput(context_windows.with_windows(model, steps, overlap_seconds, repeat_first_frame))
+        return io.NodeOutput(context_windows.with_context_windows(model, steps, overlap_seconds, repeat_first_frame))
 
 
 NODES = [OviContextWindows]

@@ -2,33 +2,44 @@
 
 Where nothing else is asked for, a step is one batch of positive and negative prompt and one linear blend of what they
 predict. Modality guidance adds a third conditioning to the batch: the positive prompt without cross-modal attention.
+Reference guidance adds the positive prompt with zeros for the faces or the voices of reference people.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-import comfy.model_patcher
-import comfy.samplers
-import comfy.utils
 import torch
 from torch import Tensor
 
 from ..latents import denoise_mask, joint
+from ..model.reference_conds import ZEROED
 from ..network import cross_modal
 from ..network.batch_rows import pick, put
 from ..network.blocks import Stream
+from ..network.references import KEY
+from .comfyui import (
+    CFGGuider,
+    calc_cond_batch,
+    create_model_options_clone,
+    pack_latents,
+    sampling_function,
+    set_model_options_patch_replace,
+    unpack_latents,
+)
 from .guidance import Guidance, Strengths, parse_skip_layers
 
-POSITIVE, NEGATIVE, WITHOUT_CROSS_MODAL = range(
-    3
-)  # roles: places in the list of conditionings that ComfyUI predicts for
+WITHOUT_CROSS_MODAL, WITHOUT_FACE, WITHOUT_VOICE = CONTRASTS = ("without_cross_modal", "without_face", "without_voice")
+"""Further predictions for the positive prompt: without cross-modal attention, and with zeros for what the video and the
+audio tower read of reference people."""
+# Roles: places in the list of conditionings that ComfyUI predicts for; the contrasts follow in their order.
+POSITIVE, NEGATIVE, FIRST_CONTRAST = range(3)
 
 
-class OviGuider(comfy.samplers.CFGGuider):
+class OviGuider(CFGGuider):
     """ComfyUI's guider with two strengths and skipped layers; all prompts still run as one batch of ComfyUI's.
 
     Args:
@@ -37,7 +48,7 @@ class OviGuider(comfy.samplers.CFGGuider):
 
     def __init__(
         self,
-        model_patcher: comfy.model_patcher.ModelPatcher,
+        model_patcher: Any,
         guidance: Guidance,
         latent_input: str = "latent_image",
     ):
@@ -45,7 +56,7 @@ class OviGuider(comfy.samplers.CFGGuider):
         self.latent_input = latent_input
         self.guidance = guidance
         self.cfg = guidance.video_cfg
-        self.model_options: dict = comfy.model_patcher.create_model_options_clone(model_patcher.model_options)
+        self.model_options: dict = create_model_options_clone(model_patcher.model_options)
         layers = model_patcher.model.num_layers
         self._skipped = [
             guidance.skip_layers if tower.skip_layers is None else parse_skip_layers(tower.skip_layers, layers)
@@ -56,7 +67,10 @@ class OviGuider(comfy.samplers.CFGGuider):
     def set_conds(self, positive: Any, negative: Any) -> None:
         conditionings = {"positive": positive, "negative": negative}
         if self.guidance.has_modality:
-            conditionings["without_cross_modal"] = positive
+            conditionings[WITHOUT_CROSS_MODAL] = positive
+        for name, part, tower in zip(CONTRASTS[1:], ("face", "voice"), self.guidance.options, strict=True):
+            if tower.reference and _has_people(positive, part):
+                conditionings[name] = [[text, {**options, ZEROED: part}] for text, options in positive]
         self.inner_set_conds(conditionings)
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
@@ -64,12 +78,12 @@ class OviGuider(comfy.samplers.CFGGuider):
         denoise_mask.check_mask(kwargs.get("denoise_mask"), self.latent_input)
         return super().sample(noise, latent_image, *args, **kwargs)
 
-    def inner_sample(self, *args: Any, **kwargs: Any) -> Any:
-        self._shapes = kwargs["latent_shapes"]
+    def inner_sample(self, noise: Any, *args: Any, **kwargs: Any) -> Any:
+        self._shapes = kwargs.get("latent_shapes") or [noise.shape]
         skipped = [self._skipped[tower] for tower in self._present()]
         for layer in sorted(set().union(*skipped)):
             self._skip_in_negative(layer, [layer in layers for layers in skipped])
-        return super().inner_sample(*args, **kwargs)
+        return super().inner_sample(noise, *args, **kwargs)
 
     def _present(self) -> list[int]:
         """The towers that run: 0 video, 1 audio."""
@@ -80,7 +94,7 @@ class OviGuider(comfy.samplers.CFGGuider):
         options = self.model_options.setdefault("transformer_options", {})
         replacements = options.get("patches_replace", {}).get("dit", {})
         patch = _skip_negative(replacements.get(("double_block", layer)), towers)
-        comfy.model_patcher.set_model_options_patch_replace(self.model_options, patch, "dit", "double_block", layer)
+        set_model_options_patch_replace(self.model_options, patch, "dit", "double_block", layer)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
         options = dict(model_options or {})
@@ -91,17 +105,17 @@ class OviGuider(comfy.samplers.CFGGuider):
                 options.pop(key, None)
             negative, strengths = None, (Strengths(), Strengths())
         unguided = all(math.isclose(tower.cfg, 1.0) for tower in strengths)
-        modality = len(self._present()) == 2 and any(tower.modality for tower in strengths)
-        without: list[Tensor] = []
-        if modality:
-            self._add_prediction_without_cross_modal(options, without)
-        if modality or not unguided:
+        contrasts = self._contrasts(strengths)
+        found: dict[str, Tensor] = {}
+        if contrasts:
+            self._add_predictions(options, contrasts, found)
+        if contrasts or not unguided:
             other = None if unguided else options.get("sampler_cfg_function")
-            options["sampler_cfg_function"] = _combined(strengths, self._shapes, without, other)
+            options["sampler_cfg_function"] = _combined(strengths, self._shapes, contrasts, found, other)
         if not unguided:
             options["disable_cfg1_optimization"] = True
         cfg = 1.0 if unguided else strengths[0].cfg
-        return comfy.samplers.sampling_function(
+        return sampling_function(
             self.inner_model, x, timestep, negative, self.conds["positive"], cfg, model_options=options, seed=seed
         )
 
@@ -110,33 +124,58 @@ class OviGuider(comfy.samplers.CFGGuider):
             return self.guidance.always()
         return self.guidance.at(float(timestep[0]), self.inner_model.model_sampling)
 
-    def _add_prediction_without_cross_modal(self, options: dict, found: list[Tensor]) -> None:
-        """Have ComfyUI predict in the same batch without cross-modal attention too; the result goes to ``found``."""
+    def _contrasts(self, strengths: Sequence[Strengths]) -> dict[str, list[float]]:
+        """The contrasts that this step needs, each with its strength in the video and in the audio tower."""
+        (video, audio), present = strengths, self._present()
+        contrasts = {}
+        if len(present) == 2 and (video.modality or audio.modality):
+            contrasts[WITHOUT_CROSS_MODAL] = [video.modality, audio.modality]
+        if 0 in present and video.reference and WITHOUT_FACE in self.conds:
+            contrasts[WITHOUT_FACE] = [video.reference, 0.0]
+        if 1 in present and audio.reference and WITHOUT_VOICE in self.conds:
+            contrasts[WITHOUT_VOICE] = [0.0, audio.reference]
+        return contrasts
+
+    def _add_predictions(self, options: dict, names: Collection[str], found: dict[str, Tensor]) -> None:
+        """Have ComfyUI predict the contrasts of these ``names`` in the same batch; the results go to ``found``."""
         other = options.get("sampler_calc_cond_batch_function")
 
         def predict(args: dict) -> list[Tensor]:
             # another node's way to predict knows two conditionings only
             predicted = None if other is None else other(args)
-            conds = [*(args["conds"] if predicted is None else (None, None)), self.conds["without_cross_modal"]]
+            conds = [
+                *(args["conds"] if predicted is None else (None, None)),
+                *(self.conds[name] if name in names else None for name in CONTRASTS),
+            ]
             inputs = (args["model"], conds, args["input"], args["sigma"], args["model_options"])
-            *both, last = comfy.samplers.calc_cond_batch(*inputs)
-            found.append(last)
-            return both if predicted is None else predicted
+            results = calc_cond_batch(*inputs)
+            more = zip(CONTRASTS, results[FIRST_CONTRAST:], strict=True)
+            found.update({name: result for name, result in more if name in names})
+            return results[:FIRST_CONTRAST] if predicted is None else predicted
 
         options["sampler_calc_cond_batch_function"] = predict
-        options["transformer_options"] = {
-            **options.get("transformer_options", {}),
-            cross_modal.WITHOUT_ROLE: WITHOUT_CROSS_MODAL,
-        }
+        if WITHOUT_CROSS_MODAL in names:
+            role = FIRST_CONTRAST + CONTRASTS.index(WITHOUT_CROSS_MODAL)
+            options["transformer_options"] = {**options.get("transformer_options", {}), cross_modal.WITHOUT_ROLE: role}
+
+
+def _has_people(conditioning: Any, part: str) -> bool:
+    """Whether a conditioning has reference people with a ``face`` or a ``voice``."""
+    return any(person.get(part) is not None for _, options in conditioning for person in options.get(KEY, ()))
 
 
 def _combined(
-    strengths: Sequence[Strengths], shapes: list, without: list[Tensor], other: Callable[[dict], Tensor] | None
+    strengths: Sequence[Strengths],
+    shapes: list,
+    contrasts: dict[str, list[float]],
+    found: dict[str, Tensor],
+    other: Callable[[dict], Tensor] | None,
 ) -> Callable[[dict], Tensor]:
     """ComfyUI's hook that combines the predictions, all of them velocities times the noise level, packed.
 
     Args:
-        without: holds the prediction without cross-modal attention, if there is one.
+        contrasts: strengths of each contrast in both towers.
+        found: holds the predictions of the contrasts, when the hook is called.
         other: another node's hook, which then replaces the linear blend.
     """
 
@@ -147,9 +186,8 @@ def _combined(
             guided = torch.lerp(args["uncond"], positive, _packed(cfgs, shapes, positive))
         else:
             guided = _in_each_tower(other, cfgs, shapes, args)
-        if without:
-            modality = _packed([tower.modality for tower in strengths], shapes, positive)
-            guided = guided + modality * (positive - (args["input"] - without[0]))
+        for name, pushes in contrasts.items():
+            guided = guided + _packed(pushes, shapes, positive) * (positive - (args["input"] - found[name]))
         if any(tower.rescale for tower in strengths):
             guided = _rescaled(guided, positive, [tower.rescale for tower in strengths], shapes)
         return guided
@@ -170,12 +208,12 @@ def _rescaled(guided: Tensor, positive: Tensor, shares: Sequence[float], shapes:
     """``guided`` with the share given for each tower of it brought to the standard deviation of ``positive``."""
     parts = []
     for part, like, share in zip(
-        comfy.utils.unpack_latents(guided, shapes), comfy.utils.unpack_latents(positive, shapes), shares, strict=False
+        unpack_latents(guided, shapes), unpack_latents(positive, shapes), shares, strict=False
     ):
         axes = tuple(range(1, part.ndim))
         ratio = like.std(axes, keepdim=True) / part.std(axes, keepdim=True).clamp(min=1e-8)
         parts.append(part * (1 - share + share * ratio))
-    return parts[0] if len(parts) == 1 else comfy.utils.pack_latents(parts)[0]
+    return parts[0] if len(parts) == 1 else pack_latents(parts)[0]
 
 
 def _in_each_tower(function: Callable[[dict], Tensor], strengths: Sequence[float], shapes: list, args: dict) -> Tensor:
@@ -184,13 +222,13 @@ def _in_each_tower(function: Callable[[dict], Tensor], strengths: Sequence[float
     It gets what it knows from other video models: [B, C, frames, height, width], the audio as frames of one pixel.
     """
     packed = ("cond", "uncond", "input", "cond_denoised", "uncond_denoised")
-    parts = {name: comfy.utils.unpack_latents(args[name], shapes) for name in packed}
+    parts = {name: unpack_latents(args[name], shapes) for name in packed}
     results = []
     for i, (strength, shape) in enumerate(zip(strengths, shapes, strict=False)):
         as_video = (*shape[1:], 1, 1)[:4]
         own = {name: values[i].reshape(-1, *as_video) for name, values in parts.items()}
         results.append(function({**args, **own, "cond_scale": strength}))
-    return results[0] if len(results) == 1 else comfy.utils.pack_latents(results)[0]
+    return results[0] if len(results) == 1 else pack_latents(results)[0]
 
 
 def _skip_negative(inner: Any, towers: list[bool]) -> Any:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_patcher
-from comfy.patcher_extension import WrappersMP
 
 from ..errors import OviError
 from ..network import circular_shift, cross_modal
 from ..network.layers import CHUNK_TOKENS
 from ..stable_names import stable_name
+from .comfyui import WrappersMP
 from .schedules import WHOLE_RUN, Interval
 
 
@@ -29,7 +29,7 @@ def with_chunks(patcher: Any, chunk_tokens: int) -> Any:
     return patcher
 
 
-@stable_name("coupling.Coupling")
+@stable_name("coupling.Coupling", fields=("video_to_audio", "audio_to_video", "layers", "interval"))
 @dataclass(frozen=True)
 class CrossModalScaling:
     """Scales of the attention between the towers: 1 as trained, 0 without.

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import comfy.sample
-import comfy.utils
 import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
@@ -18,6 +16,7 @@ from ..model.base_model import Ovi
 from ..network.layers import CHUNK_TOKENS
 from ..network.run_cache import RunCache, SamplingRun
 from ..stable_names import stable_name
+from .comfyui import pack_latents, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
 
@@ -85,9 +84,9 @@ def _whole_noise(noise: Tensor, latent_image: Tensor, run: SamplingRun, seed: in
 def _noise_of(seed: int | None, latent_image: Tensor, shapes: Sequence[Sequence[int]]) -> Tensor:
     """The noise that ComfyUI draws for ``seed``, in the form of the latent."""
     if len(shapes) == 1:
-        return comfy.sample.prepare_noise(latent_image, seed or 0)
-    both = NestedTensor(comfy.utils.unpack_latents(latent_image, shapes))
-    return comfy.utils.pack_latents(comfy.sample.prepare_noise(both, seed or 0).unbind())[0]
+        return prepare_noise(latent_image, seed or 0)
+    both = NestedTensor(unpack_latents(latent_image, shapes))
+    return pack_latents(prepare_noise(both, seed or 0).unbind())[0]
 
 
 def _add_options(model_options: dict, run: SamplingRun, denoise_mask: Tensor | None, model_sampling: Any) -> None:
@@ -137,7 +136,7 @@ def _with_masked(
 ) -> Tensor:
     """``result`` with what is masked, and the cell that stands for no video, from ``latent_image``."""
     if denoise_mask is not None:
-        result = torch.where(masks.is_kept(denoise_mask).to(result.device), latent_image.to(result), result)
+        result = torch.where(masks.is_masked(denoise_mask).to(result.device), latent_image.to(result), result)
     if joint.is_absent(shapes[0]):
         cell = math.prod(shapes[0][1:])
         result = torch.cat((latent_image[..., :cell].to(result), result[..., cell:]), dim=-1)

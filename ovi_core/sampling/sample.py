@@ -6,13 +6,12 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sample
 import comfy.utils
-import latent_preview
 from torch import Tensor
 
 from ..errors import OviError
 from . import solvers
+from .comfyui import prepare_noise, step_callback
 from .guidance import Guidance
 from .guider import OviGuider
 
@@ -63,14 +62,14 @@ def sample(
     samples = latent["samples"]
     guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    noise = prepare_noise(samples, seed, latent.get("batch_index"))
     result = guider.sample(
         noise,
         samples,
         solvers.sampler(solver),
         sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(patcher, max(1, len(sigmas) - 1)),
+        callback=step_callback(patcher, len(sigmas) - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

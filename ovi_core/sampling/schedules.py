@@ -18,7 +18,7 @@ ROUNDING = 1 + 1e-4  # a step that begins at the end of an interval is in it, wh
 KINDS = ("constant", "linear", "cosine", "points")
 
 
-@stable_name("schedules.Interval")
+@stable_name("schedules.Interval", fields=("start", "end"))
 @dataclass(frozen=True)
 class Interval:
     """A part of the run, both ends included."""
@@ -51,7 +51,7 @@ def share_of_run(sigma: float, model_sampling: Any) -> float:
     return high
 
 
-@stable_name("schedules.Schedule")
+@stable_name("schedules.Schedule", fields=("kind", "points"))
 @dataclass(frozen=True)
 class Schedule:
     """A strength over the run.

@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import comfy.samplers
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import trange
+
+from .comfyui import KSAMPLER
 
 SOLVERS = ("unipc", "dpm++", "euler")
 TRAIN_STEPS = 1000
@@ -53,9 +54,9 @@ def _shifted(levels: Any, shift: Any) -> Any:
     return shift * levels / (1 + (shift - 1) * levels)
 
 
-def sampler(solver: str) -> comfy.samplers.KSAMPLER:
+def sampler(solver: str) -> KSAMPLER:
     """The solver as a host sampler, for any node that takes a SAMPLER."""
-    return comfy.samplers.KSAMPLER({"unipc": sample_unipc, "dpm++": sample_dpmpp, "euler": sample_euler}[solver])
+    return KSAMPLER({"unipc": sample_unipc, "dpm++": sample_dpmpp, "euler": sample_euler}[solver])
 
 
 def _log_snr(sigma: float) -> float:

@@ -299,14 +299,14 @@ def test_lazy_cache_spares_forwards_and_easy_cache_is_refused(model):
     tiny.run(tiny.guider(LazyCacheNode.execute(seen.model, 1.0, 0.1, 0.95, False).result[0]), empty(7.0), steps=8)
     assert 4 <= len(seen.forwards) < 16  # two windows in every step
     easy = EasyCacheNode.execute(windowed(model), 1.0, 0.1, 0.95, False).result[0]
-    with pytest.raises(OviError, match="LazyCache in the place of EasyCache"):
+    with pytest.raises(OviError, match="Replace EasyCache with LazyCache"):
         tiny.run(tiny.guider(easy), empty(7.0), steps=2)
 
 
-def test_a_window_that_begins_after_the_sound_is_refused(model):
+def test_a_window_that_begins_after_the_audio_is_refused(model):
     video, audio = empty(20.0)["samples"].unbind()
     latent = {"samples": joint.join(video, audio[..., :400])}
-    with pytest.raises(OviError, match="400 latent steps of sound for 121 of pictures"):
+    with pytest.raises(OviError, match="400 audio frames for 121 latent frames"):
         tiny.run(tiny.guider(windowed(model)), latent, steps=1)
 
 

@@ -14,6 +14,7 @@ from ovi_native.ovi_core import spec
 from ovi_native.ovi_core.decoding.loop import stretched
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network import circular_shift
+from ovi_native.ovi_core.network.references import References
 from ovi_native.ovi_core.network.rope import AUDIO_START
 from refusals import refusal
 from tiny_ovi import same
@@ -113,8 +114,8 @@ def test_sound_that_begins_between_two_steps_is_shown_at_its_time(model):
     assert start == pytest.approx(1 / 6)
     table = model.model.diffusion_model.audio_model.table
     run = SimpleNamespace(once=lambda key, compute: compute())
-    at_once = table(torch.zeros(1, 20, 3), run, {AUDIO_START: 1.0})
-    assert torch.equal(at_once[:, :2], table(torch.zeros(1, 20, 3), run, {})[:, 1:])
+    at_once = table(torch.zeros(1, 20, 3), References(), run, {AUDIO_START: 1.0})
+    assert torch.equal(at_once[:, :2], table(torch.zeros(1, 20, 3), References(), run, {})[:, 1:])
 
 
 def test_a_kept_first_picture_is_shown_at_the_beginning_of_every_other_step(model):

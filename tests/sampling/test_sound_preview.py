@@ -13,7 +13,7 @@ from ovi_native.nodes import audio_preview
 from ovi_native.nodes.audio_preview import OviPreviewSound
 from ovi_native.nodes.latents import EmptyOviLatent
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.sampling.audio_preview import NO_SOUND
+from ovi_native.ovi_core.sampling.audio_preview import NO_AUDIO
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from refusals import refusal
 from sampler_cases import each_sampler
@@ -95,7 +95,7 @@ def test_sound_alone_is_heard_and_pictures_alone_are_told_to_be_silent(model, pa
         latent = EmptyOviLatent.execute(96, 64, 0.4, 1, towers).result[0]
         tiny.run_both(tiny.guider(page.listening(model, STEPS)), latent)
     assert len(page.sounds) == 1
-    assert page.notes == [NO_SOUND]
+    assert page.notes == [NO_AUDIO]
 
 
 def test_both_are_in_memory_for_all_of_the_run_and_the_host_is_asked_for_room_once(model, page, monkeypatch):
