@@ -15,6 +15,7 @@ from ..weights.checks import axis, check_weights, without_prefix, wrong_file
 from ..weights.files import read_weights
 from .sized_vae import SizedVAE
 
+MOST_BLOCKS = 16  # in a row; Wan 2.2 has 2
 LEVELS = 4  # three halvings and the 2x2 patch make the 16x of the latent grid
 TEMPORAL_DOWNSAMPLE = [False, True, True]  # four frames per latent step
 PUBLISHED = {"dim": 160, "dec_dim": 256, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
@@ -70,8 +71,8 @@ def _reload(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.Mod
 
 def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
     nested = any(key.startswith("decoder.upsamples.0.upsamples.") for key in weights)
-    channels = weights["conv2.weight"].shape[0] if "conv2.weight" in weights else 0
-    if not nested or channels != VIDEO_CHANNELS:
+    last = weights.get("conv2.weight")
+    if not nested or last is None or last.shape[:1] != (VIDEO_CHANNELS,):
         remedy = "Pick wan2.2_vae.safetensors: Ovi's pictures live in the latents of Wan 2.2 5B."
         raise wrong_file(weights, input=INPUT, accepted=ACCEPTED, remedy=remedy)
 
@@ -84,7 +85,7 @@ def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
     blocks = next(block for block in count() if conv.format(0, block) not in weights)
     multiples = [width(conv.format(level, 0)) / dim for level in range(levels)]
     sizes = {"dim": dim, "dim_mult": [int(multiple) for multiple in multiples], "num_res_blocks": blocks}
-    if levels != LEVELS or not blocks or sizes["dim_mult"] != multiples:
+    if levels != LEVELS or not 0 < blocks <= MOST_BLOCKS or sizes["dim_mult"] != multiples:
         raise _unusable({**sizes, "dim_mult": multiples})
     return {**sizes, "dec_dim": width("decoder.head.0.gamma") // sizes["dim_mult"][0]}
 

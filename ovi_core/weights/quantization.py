@@ -182,7 +182,7 @@ def _settings(mark: torch.Tensor, layer: str, input: str) -> dict[str, Any]:
         said = {**(inner if isinstance(inner, dict) else {}), **conf}
         right = "format" in conf and all(isinstance(said[k], t) for k, t in SETTINGS.items() if k in said)
         right = right and 0 < said.get("convrot_groupsize", 1) <= LONGEST_GROUP
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RuntimeError):  # deep nesting and foreign tensors are the last
         right = False
     if not right:
         raise _damaged(f"weights whose '{layer}.comfy_quant' cannot be read", input)
@@ -214,10 +214,9 @@ def _format_of(weight: torch.Tensor, scale: torch.Tensor, second_scale: bool) ->
 def _multiply_out(weights: dict[str, torch.Tensor], layer: str, input: str) -> None:
     weight, scale = weights[f"{layer}.weight"], weights.pop(f"{layer}.weight_scale").float()
     weights.pop(f"{layer}.input_scale", None)
-    if scale.numel() > 1:  # one for each output channel
-        if weight.ndim < 1 or scale.numel() != weight.shape[0]:
-            raise _damaged(f"weights with {scale.numel()} numbers as '{layer}.weight_scale'", input)
-        scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    if scale.numel() not in (1, *weight.shape[:1]):
+        raise _damaged(f"weights with {scale.numel()} numbers as '{layer}.weight_scale'", input)
+    scale = scale.reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim else scale.reshape(())
     kept = weight.dtype if weight.dtype in (torch.float32, torch.float16) else torch.bfloat16
     weights[f"{layer}.weight"] = (weight.float() * scale).to(kept)
 

@@ -6,7 +6,7 @@ import folder_paths
 import pytest
 import torch
 from native_cases import finite, sample, tiny_wan, tiny_weights, write_tiny
-from ovi_native.nodes.loaders import OviAudioVAELoader, OviModelLoader, OviPipelineLoader
+from ovi_native.nodes.loading.loaders import OviAudioVAELoader, OviModelLoader, OviPipelineLoader
 from ovi_native.tools import standins
 from refusals import refusal
 from safetensors.torch import save_file

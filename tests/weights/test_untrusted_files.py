@@ -183,6 +183,21 @@ def test_a_quantized_layer_of_another_shape_is_refused(tmp_path):
     refused(str(tmp_path / "m.safetensors"), "q.weight [64, 128] instead of [128, 128]", run=load_model)
 
 
+@pytest.mark.parametrize("scale", [torch.ones(2, 1), torch.ones(0), torch.ones(1, 1, 3, 3)])
+def test_a_layer_that_is_no_matrix_with_scales_of_another_size_is_refused(scale, tmp_path):
+    weights = {"video_model.patch_embedding.weight": torch.ones(4, 4, 1, 2, 2)}
+    save_file(weights | {"video_model.patch_embedding.weight_scale": scale}, tmp_path / "m.safetensors")
+    refused(str(tmp_path / "m.safetensors"), "numbers as 'video_model.patch_embedding.weight_scale'", run=load_model)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__name__)
+def test_weights_with_other_axes_are_refused(load, shape, tmp_path):
+    keys = ("conv2.weight", "decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.upsamples.0.x", "shared.weight")
+    save_file({key: torch.ones(shape) for key in keys}, tmp_path / "m.safetensors")
+    refused(str(tmp_path / "m.safetensors"), run=load)
+
+
 # Torch's files.
 
 

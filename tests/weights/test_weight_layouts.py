@@ -15,7 +15,7 @@ from comfy.quant_ops import QuantizedTensor
 from comfy_extras.nodes_model_merging import ModelMergeSimple, ModelSave
 from gguf.quants import dequantize
 from native_cases import CPU, drawn, error, finite, forward, loaded, sample, tiny_weights, with_lora
-from ovi_native.nodes.loaders import OviModelLoader
+from ovi_native.nodes.loading.loaders import OviModelLoader
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.weights import gguf_blocks
 
