@@ -172,29 +172,6 @@ def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
     return _to_grid(round(height * scale)), _to_grid(round(width * scale))
 
 
-def first_frame_size(height: int, width: int, area: int) -> tuple[int, int]:
-    """Size on the grid of 32 px that the reference gives a start image in image to video.
-
-    Of some sizes of about the image's shape, the one nearest to ``area`` square pixels is taken; between equals, the
-    one nearest to the image's shape. So it may differ from :func:`snap_size`: an image of 1024x768 px for 720x720
-    becomes 832x608, not 832x640.
-
-    Returns:
-        ``(height, width)`` in pixels.
-
-    Raises:
-        OviError: a side is not positive.
-    """
-    scale = _scale_to_area(height, width, area)
-    shape = width / height
-    cells = max(1, area // SIZE_GRID**2)
-    middle = max(1, round(math.sqrt(cells / shape)))
-    rows = [max(1, middle + step) for step in range(-3, 4)]
-    sizes = [(row * SIZE_GRID, max(1, round(row * shape)) * SIZE_GRID) for row in rows]
-    sizes.append((_to_grid(height * scale), _to_grid(width * scale)))
-    return min(sizes, key=lambda size: (abs(size[0] * size[1] - area), abs(size[1] / size[0] - shape)))
-
-
 def _scale_to_area(height: int, width: int, area: int) -> float:
     if height < 1 or width < 1:
         raise OviError(

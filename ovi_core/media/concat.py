@@ -13,6 +13,7 @@ from ..errors import OviError
 from . import drift_correction
 from .audio import optional_audio, without_added_silence
 from .crossfade import crossfaded_images, cut_or_padded, joined_audio
+from .frame_rate import checked_frame_rate, converted, notes_of_rate
 from .images import checked_images, fit
 from .overlap import check_overlap, shows_the_same
 from .resampling import resampled, samples_before, samples_within
@@ -37,10 +38,17 @@ class JoinedClip:
 
 @dataclass(frozen=True)
 class Rates:
-    """Frames per second of both clips, and the sample rate in Hz that a clip without audio gets."""
+    """Frames per second and samples per second.
+
+    Attributes:
+        frames: of clip b and of the result.
+        samples: of a result whose clips both have no audio.
+        frames_a: of clip a, the same as the others' without it.
+    """
 
     frames: int
     samples: int
+    frames_a: float | None = None
 
 
 def join(
@@ -65,10 +73,14 @@ def join(
         OviError: clips that do not belong together, or an overlap longer than one of them.
     """
     images_a, images_b = checked_images(images_a, "images_a"), checked_images(images_b, "images_b")
+    audio = [optional_audio(audio_a, "audio_a"), optional_audio(audio_b, "audio_b")]
+    rate_a = checked_frame_rate(rates.frames if rates.frames_a is None else rates.frames_a)
+    notes = notes_of_rate(images_a, audio[0], float(rate_a))
+    images_a = converted(images_a, rate_a, rates.frames)
     for input, images in (("images_a", images_a), ("images_b", images_b)):
         check_overlap(overlap, images.shape[0], rates.frames, input)
-    audio = [optional_audio(audio_a, "audio_a"), optional_audio(audio_b, "audio_b")]
-    images_b, notes = _of_one_size(images_a, images_b)
+    images_b, of_size = _of_one_size(images_a, images_b)
+    notes += of_size
     start = images_a.shape[0] - overlap
     frames = start + images_b.shape[0]
     if overlap and not shows_the_same(images_a[start:], images_b[:overlap]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 
 from ..errors import OviError
+from ..safe_write import new_file
 from .provenance import MADE_WITH
 
 SIGN = ("if set up", "required", "off")
@@ -18,7 +18,7 @@ CERTIFICATES, KEY = "certificates.pem", "private_key.pem"
 
 
 def folder() -> Path:
-    """Where key and certificates lie: a folder of ComfyUI's that its server never gives out."""
+    """Where key and certificates lie: a folder of ComfyUI's that its server never serves."""
     return Path(folder_paths.get_system_user_directory("ovi"))
 
 
@@ -67,8 +67,15 @@ def _algorithm(key: bytes) -> bytes:
     return b"ed25519" if isinstance(private, ed25519.Ed25519PrivateKey) else b"ps256"
 
 
-def embed(path: Path, source: str | None, signer: Any) -> None:
-    """Sign an MP4 file in place: who made it, with what, and its digital source type. Whole, or not at all."""
+def embed(path: Path, source: str | None, signer: Any, title: str = "") -> None:
+    """Sign an MP4 file in place: who made it, with what, and its digital source type. Whole, or not at all.
+
+    Args:
+        title: name of the file that the credentials state; without it that of ``path``.
+
+    Raises:
+        OviError: the disk is full, or may not be written to.
+    """
     import c2pa
 
     action = {"action": "c2pa.created", "softwareAgent": {"name": MADE_WITH}}
@@ -76,13 +83,8 @@ def embed(path: Path, source: str | None, signer: Any) -> None:
         action["digitalSourceType"] = source
     manifest = {
         "claim_generator_info": [{"name": MADE_WITH}],
-        "title": path.name,
+        "title": title or path.name,
         "assertions": [{"label": "c2pa.actions", "data": {"actions": [action]}}],
     }
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        with c2pa.Builder(manifest) as builder:
-            builder.sign_file(str(path), str(part), signer)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with new_file(path, input="credentials", needed=path.stat().st_size) as part, c2pa.Builder(manifest) as builder:
+        builder.sign_file(str(path), str(part), signer)

@@ -1,7 +1,8 @@
-"""Marks for machines that say a clip was made by AI: IPTC's digital source type in XMP and as a tag of the file."""
+"""Machine-readable marks of AI-generated clips: IPTC's digital source type as a tag of the file, and in MP4 as XMP."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -12,7 +13,7 @@ from comfy_api.latest import InputImpl, Types
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = SOURCE_TYPES + "trainedAlgorithmicMedia"
-"""Picture and sound come from a trained model."""
+"""Video and audio come from a trained model."""
 COMPOSITE = SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
 """One of them was given, the other comes from a trained model."""
 TAG = "digital_source_type"
@@ -22,7 +23,7 @@ WORKFLOW_TAGS = ("prompt", "workflow")
 """Tags in which ComfyUI keeps a graph."""
 
 XMP_BOX = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
-"""Type of the box that holds XMP in files of the ISO base media format (XMP specification, part 3)."""
+"""Type of the box that holds XMP in files of the ISO base media format, MP4 and MOV (XMP specification, part 3)."""
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -43,8 +44,9 @@ class MarkedVideo(InputImpl.VideoFromComponents):
     """A VIDEO whose every saved file is marked, whichever node saves it.
 
     Args:
-        components: frames, sound and rate.
+        components: frames, audio and frame rate.
         source: :data:`GENERATED` or :data:`COMPOSITE`.
+        bit_depth: of the encoded frames.
     """
 
     def __init__(self, components: Types.VideoComponents, source: str = GENERATED, bit_depth: int = 8):
@@ -59,6 +61,7 @@ class MarkedVideo(InputImpl.VideoFromComponents):
         metadata: dict | None = None,
         **more: Any,
     ) -> None:
+        """As ComfyUI's, in any container; ``more`` are keywords of other releases, such as ``color_space``."""
         super().save_to(path, format, codec, {**(metadata or {}), TAG: self.source}, **more)
         append_xmp(path, self.source)
 
@@ -68,7 +71,7 @@ class MarkedVideo(InputImpl.VideoFromComponents):
 
 
 def source_of(video: Any) -> str:
-    """The digital source type of a VIDEO: what decoding knows, else that all of it is generated."""
+    """The digital source type of a VIDEO: what decoding set, else that all of it is generated."""
     return video.source if isinstance(video, MarkedVideo) else GENERATED
 
 
@@ -76,8 +79,8 @@ def save(video: Any, path: str, source: str | None, workflow: dict[str, Any] | N
     """Write a VIDEO as an MP4 file of H.264 and AAC.
 
     Args:
-        source: digital source type to mark the file with; None marks it not.
-        workflow: tags that hold the graph; None leaves out those that a loaded video brings, too.
+        source: digital source type to mark the file with; None for no mark.
+        workflow: tags that hold the graph; None also drops those that a loaded video brings.
     """
     plain = video.unmarked() if isinstance(video, MarkedVideo) else video
     brought = {} if workflow or isinstance(plain, InputImpl.VideoFromComponents) else dict.fromkeys(WORKFLOW_TAGS, "")
@@ -88,12 +91,11 @@ def save(video: Any, path: str, source: str | None, workflow: dict[str, Any] | N
 
 
 def append_xmp(file: VideoFile, source: str) -> None:
-    """Add a box of XMP with the digital source type to the end of an MP4 file or buffer."""
+    """Add a box of XMP with the digital source type to the end of an MP4 or MOV file or buffer; nothing to others."""
     content = XMP_BOX + XMP.format(source=source, tool=MADE_WITH).encode()
     box = struct.pack(">I4s", 8 + len(content), b"uuid") + content
-    if isinstance(file, io.BytesIO):
-        file.seek(0, os.SEEK_END)
-        file.write(box)
-        return
-    with open(file, "ab") as out:
-        out.write(box)
+    with contextlib.nullcontext(file) if isinstance(file, io.BytesIO) else open(file, "r+b") as out:
+        out.seek(4)
+        if out.read(4) == b"ftyp":
+            out.seek(0, os.SEEK_END)
+            out.write(box)

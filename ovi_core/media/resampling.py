@@ -54,7 +54,7 @@ def resampled(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     if rate == new_rate:
         return waveform
     length = math.ceil(Fraction(waveform.shape[-1] * new_rate, rate))
-    channels = waveform.detach().reshape(-1, waveform.shape[-1]).float().cpu().numpy()
+    channels = waveform.detach().reshape(math.prod(waveform.shape[:-1]), waveform.shape[-1]).float().cpu().numpy()
     out = np.zeros((len(channels), length), np.float32)
     for channel, resampled_channel in zip(channels, out, strict=True):
         _resample_into(resampled_channel, channel, rate, new_rate)

@@ -233,3 +233,68 @@ def test_files_that_are_no_key_are_told():
     (content_credentials.folder() / "private_key.pem").write_text("no key")
     how = {"node": "Save Ovi Video", "input": "credentials", "remedy": "Replace them"}
     refusal(saved, found="do not serve", **how)
+
+
+# ------------------------------------------------------------------------------- what other ComfyUIs write, and faults
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mkv", "ffv1"), (".webm", "libvpx"), (".mov", "mpeg4"), (".mp4", "mpeg4")]
+)
+def test_containers_of_later_releases_are_marked_and_stay_whole(tmp_path, monkeypatch, suffix: str, codec: str):
+    """``save_to`` as ComfyUI has it since August 2026, with keywords that the installed one lacks."""
+    asked = {"color_space": "sRGB", "preset": "fast", "crf": 20.0, "bit_depth": 8}
+
+    def save_to(self, path, format="auto", codec_="auto", metadata=None, **more):
+        assert more == asked
+        options = {"movflags": "use_metadata_tags"} if suffix == ".mp4" else {}
+        with av.open(path, "w", options=options) as out:
+            out.metadata.update({key: json.dumps(value) for key, value in metadata.items()})
+            stream = out.add_stream(codec, rate=24)
+            stream.width, stream.height = 64, 32
+            stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
+            for image in (self.get_components().images * 255).byte().numpy():
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            out.mux(stream.encode(None))
+
+    monkeypatch.setattr(InputImpl.VideoFromComponents, "save_to", save_to)
+    file = tmp_path / f"clip{suffix}"
+    provenance.MarkedVideo(components(), COMPOSITE).save_to(str(file), metadata={"prompt": {}}, **asked)
+    found = {key.lower(): value for key, value in tags(file).items()}
+    if suffix != ".mov":  # whose tags are QuickTime's own
+        assert json.loads(found["digital_source_type"]) == COMPOSITE
+    content = file.read_bytes()
+    assert (b"be7acfcb-97a9" in content or provenance.XMP_BOX in content) == (suffix in (".mp4", ".mov"))
+    with av.open(str(file)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+
+
+def saving_fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """ComfyUI's writing ends in the middle of a file."""
+
+    def save_to(self, path, *_, **__):
+        Path(path).write_bytes(b"half a file")
+        raise error
+
+    monkeypatch.setattr(InputImpl.VideoFromComponents, "save_to", save_to)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])
+def test_a_disk_that_is_full_or_read_only_leaves_no_file(monkeypatch, error: OSError):
+    saving_fails(monkeypatch, error)
+    refusal(saved, node="Save Ovi Video", input="filename_prefix", found="", remedy="--output-directory")
+    assert not [file for file in Path(folder_paths.get_output_directory()).rglob("*") if file.is_file()]
+
+
+def test_a_clip_that_is_interrupted_while_it_is_written_leaves_no_file(monkeypatch):
+    saving_fails(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        saved()
+    assert not [file for file in Path(folder_paths.get_output_directory()).rglob("*") if file.is_file()]
+
+
+def test_credentials_state_the_name_of_the_file():
+    set_up()
+    file = saved(credentials="required")
+    assert manifest(file)[0]["title"] == file.name
+    assert [other.name for other in file.parent.iterdir()] == [file.name]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, check_size, first_frame_size, snap_size
+from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, Overlap, check_size, snap_size
 
 GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
 
@@ -14,11 +14,6 @@ GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").r
 @pytest.mark.parametrize("case", GEOMETRY["snap"], ids=str)
 def test_a_wanted_size_is_snapped_as_the_reference_does(case):
     assert snap_size(case["height"], case["width"], case["area"]) == tuple(case["snapped"])
-
-
-@pytest.mark.parametrize("case", GEOMETRY["first_frame"], ids=str)
-def test_a_start_image_is_sized_as_the_reference_does(case):
-    assert first_frame_size(case["height"], case["width"], case["area"]) == tuple(case["resized"])
 
 
 @pytest.mark.parametrize(
@@ -49,9 +44,13 @@ def test_lengths_survive_the_round_trip_through_seconds():
         assert ClipShape.from_seconds(704, 704, clip.seconds) == clip
 
 
-def test_the_two_size_rules_differ_where_the_reference_differs():
-    assert snap_size(768, 1024, 518400) == (640, 832)
-    assert first_frame_size(768, 1024, 518400) == (608, 832)
+@pytest.mark.parametrize(
+    ("seconds", "least", "latent_frames", "frames", "audio_frames"),
+    [(0, 0, 0, 0, 0), (0, 1, 1, 1, 1), (0.04, 0, 1, 1, 1), (0.2, 0, 2, 5, 6), (1, 1, 7, 25, 32), (2, 1, 13, 49, 63)],
+)
+def test_an_overlap_is_whole_latent_frames(seconds, least, latent_frames, frames, audio_frames):
+    overlap = Overlap.from_seconds(seconds, least)
+    assert (overlap.latent_frames, overlap.frames, overlap.audio_frames) == (latent_frames, frames, audio_frames)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
@@ -83,9 +82,8 @@ def test_sizes_on_the_grid_pass():
 
 
 def test_sizes_without_area_are_refused():
-    for rule in (snap_size, first_frame_size):
-        with pytest.raises(OviError, match="0x100 px"):
-            rule(100, 0, 518400)
+    with pytest.raises(OviError, match="0x100 px"):
+        snap_size(100, 0, 518400)
 
 
 def test_variants_are_the_published_ones_best_first():
