@@ -14,8 +14,8 @@ from ..ovi_core.errors import OviError
 from ..ovi_core.media import provenance
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
 from ..ovi_core.safe_write import check_name, new_file
-from .boundary import checked
 from .decoding import CATEGORY
+from .shared.boundary import checked
 
 MARKS = {"auto": "", "whole clip": provenance.GENERATED, "part of the clip": provenance.COMPOSITE, "off": None}
 
@@ -89,7 +89,7 @@ class OviSaveVideo(io.ComfyNode):
         with new_file(file, input="filename_prefix") as part:
             provenance.save(video, str(part), source, _workflow(cls.hidden) if keep else None)
             if signs is not None:
-                embed(part, source, signs)
+                embed(part, source, signs, file.name)
         saved = ui.SavedResult(file.name, subfolder, io.FolderType.output)
         return io.NodeOutput(video, ui=ui.PreviewVideo([saved]))
 
