@@ -8,9 +8,17 @@ from ..ovi_core.conditioning import extend
 from ..ovi_core.media import concat, drift_correction
 from ..ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, Overlap
 from ..ovi_core.text import prompt_builder
-from . import notify
-from .boundary import checked
-from .widgets import audio_vae_input, correct_input, overlap_input, seconds_input, variant_input, video_vae_input
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import (
+    audio_vae_input,
+    correct_input,
+    frame_rate_input,
+    overlap_input,
+    seconds_input,
+    variant_input,
+    video_vae_input,
+)
 
 CATEGORY = "Ovi/stories"
 
@@ -84,7 +92,7 @@ class OviExtend(io.ComfyNode):
                 audio_vae_input(),
                 io.Image.Input(
                     "images",
-                    tooltip="The clip's frames, 24 per second, as Ovi AV Decode or Ovi Join Clips gives them.",
+                    tooltip="The clip's frames, from Ovi AV Decode, Ovi Join Clips or Get Video Components.",
                 ),
                 io.Audio.Input(
                     "audio",
@@ -99,6 +107,9 @@ class OviExtend(io.ComfyNode):
                 seconds_input(
                     10.0, "Length of the new clip, with the overlap. The weights were trained on 5 s or 10 s."
                 ),
+                frame_rate_input(
+                    "Frames per second of images, as Get Video Components gives it. The new clip has 24.", optional=True
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
@@ -107,9 +118,16 @@ class OviExtend(io.ComfyNode):
     @classmethod
     @checked
     def execute(
-        cls, vae, audio_vae, images, audio, overlap_seconds: float = 1.0, seconds: float = 10.0
+        cls,
+        vae,
+        audio_vae,
+        images,
+        audio,
+        overlap_seconds: float = 1.0,
+        seconds: float = 10.0,
+        frame_rate: float = FPS,
     ) -> io.NodeOutput:
-        latent, notes = extend.extend(vae, audio_vae, images, audio, overlap_seconds, seconds)
+        latent, notes = extend.extend(vae, audio_vae, images, audio, overlap_seconds, seconds, frame_rate)
         notify.warn(cls, notes)
         return io.NodeOutput(latent)
 
@@ -140,6 +158,11 @@ class OviJoin(io.ComfyNode):
                     "slowly returns to the look of the first one's beginning, for scenes that do not change. off: for "
                     "clips without a shared part."
                 ),
+                frame_rate_input(
+                    "Frames per second of images_a, as Get Video Components gives it. The second clip and the joined "
+                    "one have 24.",
+                    optional=True,
+                ),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Audio.Output(display_name="audio")],
             hidden=[io.Hidden.unique_id],
@@ -155,8 +178,9 @@ class OviJoin(io.ComfyNode):
         audio_b,
         overlap_seconds: float = 1.0,
         correct: str = drift_correction.CORRECTIONS[0],
+        frame_rate: float = FPS,
     ) -> io.NodeOutput:
-        overlap, rates = Overlap.from_seconds(overlap_seconds), concat.Rates(FPS, SAMPLE_RATE)
+        overlap, rates = Overlap.from_seconds(overlap_seconds), concat.Rates(FPS, SAMPLE_RATE, frame_rate)
         clip, notes = concat.join(images_a, audio_a, images_b, audio_b, overlap.frames, correct, rates)
         notify.warn(cls, notes)
         return io.NodeOutput(clip.images, {"waveform": clip.waveform, "sample_rate": clip.rate})

@@ -9,9 +9,9 @@ from ..ovi_core.errors import OviError
 from ..ovi_core.model.base_model import AUDIO_TEXT
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.text import encode
-from . import notify
-from .boundary import checked
-from .widgets import text_encoder_input, variant_input
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import text_encoder_input, variant_input
 
 CATEGORY = "Ovi/conditioning"
 

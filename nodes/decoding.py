@@ -8,9 +8,9 @@ from ..ovi_core.decoding.decode import decode
 from ..ovi_core.decoding.loop import decode_loop
 from ..ovi_core.decoding.output import playable
 from ..ovi_core.media import provenance
-from . import notify
-from .boundary import checked
-from .widgets import audio_vae_input, tiled_input, video_vae_input
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import audio_vae_input, tiled_input, video_vae_input
 
 CATEGORY = "Ovi/decoding"
 

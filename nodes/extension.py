@@ -6,30 +6,26 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..ovi_core.loading.folders import offer_mini
 from . import (
-    audio_preview,
     clips,
     conditioning,
-    context_windows,
     decoding,
-    guidance,
     latents,
-    loaders,
     locked_media,
-    lora,
     remix,
-    sampling,
     saving,
     sharing,
     storyboard,
     training,
 )
+from .loading import loaders, lora
+from .sampling import audio_preview, context_windows, guidance, sampler
 
 GROUPS = (
     loaders,
     conditioning,
     latents,
     locked_media,
-    sampling,
+    sampler,
     guidance,
     remix,
     context_windows,

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..ovi_core.conditioning import encode, inpaint, keyframes, locked_media
 from ..ovi_core.latents import joint
 from ..ovi_core.spec import ClipShape
-from . import notify
-from .boundary import checked
-from .widgets import (
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import (
     audio_vae_input,
     fit_input,
     frame_rate_input,

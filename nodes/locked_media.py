@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..ovi_core.conditioning import locked_media
 from ..ovi_core.conditioning.voice_reference import with_voice
-from . import notify
-from .boundary import checked
-from .widgets import audio_vae_input, frame_rate_input, mode_input, video_vae_input
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import audio_vae_input, frame_rate_input, mode_input, video_vae_input
 
 CATEGORY = "Ovi/latents"
 FOR_SHORT_EVENTS = "; try it when short events are missed"

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..ovi_core.conditioning import person
 from ..ovi_core.text import people_prompt
-from . import notify
-from .boundary import checked
+from .shared import notify
+from .shared.boundary import checked
 
 CATEGORY = "Ovi/conditioning"
 

@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..ovi_core.conditioning import remix
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling import model_patches
-from .boundary import checked
-from .widgets import model_input
+from .shared.boundary import checked
+from .shared.widgets import model_input
 
 
 class OviRemix(io.ComfyNode):

@@ -13,6 +13,7 @@ from comfy_api.latest import Types, io, ui
 from ..ovi_core.errors import OviError
 from ..ovi_core.media import provenance
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
+from ..ovi_core.media.videos import checked_video
 from ..ovi_core.safe_write import check_name, new_file
 from .decoding import CATEGORY
 from .shared.boundary import checked
@@ -82,6 +83,7 @@ class OviSaveVideo(io.ComfyNode):
         embed_workflow: bool = True,
         credentials: str = SIGN[0],
     ) -> io.NodeOutput:
+        video = checked_video(video, "video")
         signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
         file, subfolder = free_file(filename_prefix, *video.get_dimensions())

@@ -19,7 +19,7 @@ from server import PromptServer
 
 from ..ovi_core.loading.folders import model_files
 from ..ovi_core.loading.substitutes import FileInput, models, published, shared, stand_in
-from .loaders import SAME_FILE
+from .loading.loaders import SAME_FILE
 
 LARGEST_BODY = 4_000_000  # bytes
 MOST_NODES = 1000

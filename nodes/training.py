@@ -12,9 +12,9 @@ from ..ovi_core.loading import folders
 from ..ovi_core.spec import VARIANTS, ClipShape
 from ..ovi_core.training import clip_folder, dataset, saving, trainer
 from ..ovi_core.training.adapters import ALGORITHMS
-from . import notify
-from .boundary import checked
-from .widgets import (
+from .shared import notify
+from .shared.boundary import checked
+from .shared.widgets import (
     audio_vae_input,
     seconds_input,
     seed_input,

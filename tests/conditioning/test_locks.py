@@ -16,7 +16,7 @@ from native_cases import drawn, small_vaes
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import OviImageToVideo
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
 from ovi_native.ovi_core.media import crossfade, resampling
 
 from nodes import KSampler, KSamplerAdvanced

@@ -7,7 +7,7 @@ import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from ovi_native.nodes.remix import OviRemix
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
 from ovi_native.ovi_core.conditioning.remix import remix
 from refusals import refusal
 from tiny_ovi import same

@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 from hub_server import File
 from native_cases import finite, sample, tiny_weights
-from ovi_native.nodes.loaders import OviPipelineLoader
+from ovi_native.nodes.loading.loaders import OviPipelineLoader
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import fingerprints
 from ovi_native.ovi_core.loading import manifest as files_of_ovi

@@ -9,7 +9,7 @@ import folder_paths
 import pytest
 import torch
 from native_cases import TINY, drawn, forward, loaded, write_tiny
-from ovi_native.nodes.lora import OviLoraLoader
+from ovi_native.nodes.loading.lora import OviLoraLoader
 from ovi_native.ovi_core.loading.loader import load_model
 from refusals import refusal
 from safetensors.torch import save_file
@@ -54,7 +54,7 @@ def apply(model, tmp_path, monkeypatch):
 def notes(monkeypatch):
     """What the node reports to the user."""
     found: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: found.extend(given))
+    monkeypatch.setattr("ovi_native.nodes.shared.notify.warn", lambda node, given: found.extend(given))
     return found
 
 

@@ -143,7 +143,7 @@ def test_a_run_that_fails_leaves_nothing_behind(files):
 
 def test_a_guider_that_the_host_caches_keeps_no_run(files):
     from comfy_extras.nodes_custom_sampler import RandomNoise, SamplerCustomAdvanced
-    from ovi_native.nodes.sampling import OviGuider, OviSamplerSelect, OviScheduler
+    from ovi_native.nodes.sampling.sampler import OviGuider, OviSamplerSelect, OviScheduler
 
     watch = Watch(load_model(files[0]))
     guider = OviGuider.execute(watch.model, text(5), text(6), 4.0, 3.0, "1").result[0]

@@ -7,7 +7,7 @@ import tiny_ovi as tiny
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
-from ovi_native.nodes.guidance import OviCoupling
+from ovi_native.nodes.sampling.guidance import OviCoupling
 from refusals import refusal
 from tiny_ovi import both_differ, same
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from ovi_native.nodes.loaders import OviLowMemory
+from ovi_native.nodes.loading.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.model.base_model import OviModelConfig
 from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks

@@ -23,7 +23,7 @@ from fusion_cases import (
     write_model,
 )
 from ovi_native.nodes.conditioning import OviDualConditioning
-from ovi_native.nodes.sampling import OviGuider, OviSampler, OviSamplerSelect, OviScheduler
+from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler, OviSamplerSelect, OviScheduler
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model import checkpoint

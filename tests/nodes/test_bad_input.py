@@ -18,7 +18,7 @@ from native_cases import drawn, sample, small_vaes, text, tiny_wan, write_tiny
 from ovi_native.nodes.conditioning import OviDualConditioning, OviTextEncode
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
-from ovi_native.nodes.sampling import OviGuider, OviSamplerSelect, OviScheduler
+from ovi_native.nodes.sampling.sampler import OviGuider, OviSamplerSelect, OviScheduler
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model

@@ -12,7 +12,7 @@ import ovi_native
 import pytest
 import torch
 from comfy_api.latest import io
-from ovi_native.nodes import boundary
+from ovi_native.nodes.shared import boundary
 from ovi_native.ovi_core.errors import OviError
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
@@ -52,7 +52,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ComfyUI with a file in every folder."""
     monkeypatch.setattr(folder_paths, "get_filename_list", lambda _folder: ["sub/a.safetensors", "b.safetensors"])
     monkeypatch.setattr(folder_paths, "get_input_subfolders", lambda: ["clips"])
-    monkeypatch.setattr("ovi_native.nodes.loaders.model_files", lambda: ["sub/a.safetensors", "b.safetensors"])
+    monkeypatch.setattr("ovi_native.nodes.loading.loaders.model_files", lambda: ["sub/a.safetensors", "b.safetensors"])
 
 
 def slot_of(node: type[io.ComfyNode], name: str) -> Any:

@@ -8,8 +8,8 @@ import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import BasicGuider, KSamplerSelect, ManualSigmas, SamplerCustomAdvanced
-from ovi_native.nodes.lora import OviLoraLoader
-from ovi_native.nodes.sampling import OviSampler, OviSamplerSelect, OviScheduler
+from ovi_native.nodes.loading.lora import OviLoraLoader
+from ovi_native.nodes.sampling.sampler import OviSampler, OviSamplerSelect, OviScheduler
 from safetensors.torch import save_file
 
 from nodes import KSampler

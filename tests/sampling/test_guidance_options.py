@@ -8,8 +8,8 @@ import torch
 from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiTSimple
-from ovi_native.nodes.guidance import OviCoupling, OviGuidanceOptions
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.guidance import OviCoupling, OviGuidanceOptions
+from ovi_native.nodes.sampling.sampler import OviSampler
 from ovi_native.ovi_core.sampling.schedules import Interval, Schedule, share_of_run
 from refusals import refusal
 from tiny_ovi import both_differ, same

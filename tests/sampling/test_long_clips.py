@@ -13,10 +13,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from native_cases import drawn, small_vaes
-from ovi_native.nodes.context_windows import OviContextWindows
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
+from ovi_native.nodes.sampling.context_windows import OviContextWindows
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network.rope import AUDIO_TIME_SCALE

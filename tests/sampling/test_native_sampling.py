@@ -15,7 +15,7 @@ from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import BasicGuider, BasicScheduler, KSamplerSelect
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
 from tiny_ovi import both_differ, finite, same
 
 import nodes

@@ -10,7 +10,7 @@ import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from native_cases import drawn
 from ovi_native.nodes.conditioning import OviDualConditioning
-from ovi_native.nodes.guidance import OviGuidanceOptions
+from ovi_native.nodes.sampling.guidance import OviGuidanceOptions
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.model.reference_conds import NAMES

@@ -12,8 +12,8 @@ from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 from fusion_cases import published_weights, relative_error, write_model
 from identity_cases import CASES, SOLVER_CASES, PeopleInputs, results
 from ovi_native.nodes.conditioning import OviDualConditioning
-from ovi_native.nodes.guidance import OviGuidanceOptions
-from ovi_native.nodes.sampling import OviGuider, OviSampler, OviSamplerSelect, OviScheduler
+from ovi_native.nodes.sampling.guidance import OviGuidanceOptions
+from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler, OviSamplerSelect, OviScheduler
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.network.references import KEY

@@ -9,9 +9,9 @@ import tiny_ovi as tiny
 import torch
 from comfy_extras.nodes_audio import vae_decode_audio
 from native_cases import small_vaes
-from ovi_native.nodes import audio_preview
-from ovi_native.nodes.audio_preview import OviPreviewSound
 from ovi_native.nodes.latents import EmptyOviLatent
+from ovi_native.nodes.sampling import audio_preview
+from ovi_native.nodes.sampling.audio_preview import OviPreviewSound
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.sampling.audio_preview import NO_AUDIO
 from ovi_native.ovi_core.story.model_fingerprint import identity

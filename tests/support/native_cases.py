@@ -11,7 +11,7 @@ import comfy.model_management
 import comfy.sd
 import torch
 from fusion_cases import published_weights, write_model
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.vae.audio_vae import load_audio_vae
 from ovi_native.ovi_core.vae.video_vae import load_video_vae

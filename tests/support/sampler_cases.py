@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny_ovi as tiny
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
 
 import nodes
 

@@ -17,7 +17,7 @@ from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
 from fusion_cases import published_weights, seeded, write_model
 from ovi_native.nodes.conditioning import OviDualConditioning
 from ovi_native.nodes.latents import EmptyOviLatent
-from ovi_native.nodes.sampling import OviGuider, OviSamplerSelect, OviScheduler
+from ovi_native.nodes.sampling.sampler import OviGuider, OviSamplerSelect, OviScheduler
 from ovi_native.ovi_core.latents import denoise_mask
 from ovi_native.ovi_core.loading.loader import load_model
 from torch import Tensor

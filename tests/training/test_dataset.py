@@ -77,7 +77,7 @@ def load(clip, vaes=None, folder="talks", **settings):
 @pytest.fixture
 def notes(monkeypatch):
     found: list[str] = []
-    monkeypatch.setattr("ovi_native.nodes.notify.warn", lambda node, given: found.extend(given))
+    monkeypatch.setattr("ovi_native.nodes.shared.notify.warn", lambda node, given: found.extend(given))
     return found
 
 

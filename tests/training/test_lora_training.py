@@ -12,7 +12,7 @@ import torch
 from comfy_extras.nodes_train import LoraModelLoader, SaveLoRA
 from native_cases import TINY, drawn, error, forward, loaded, text, write_tiny
 from ovi_native.nodes.conditioning import OviDualConditioning
-from ovi_native.nodes.lora import OviLoraLoader
+from ovi_native.nodes.loading.lora import OviLoraLoader
 from ovi_native.nodes.training import OviTrainLora
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model

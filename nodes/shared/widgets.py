@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ovi_core.conditioning import locked_media
-from ..ovi_core.decoding.towers import TILED
-from ..ovi_core.media import drift_correction
-from ..ovi_core.media.images import FITS
-from ..ovi_core.sampling import solvers
-from ..ovi_core.spec import SIZE_GRID, VARIANTS
+from ...ovi_core.conditioning import locked_media
+from ...ovi_core.decoding.towers import TILED
+from ...ovi_core.media import drift_correction
+from ...ovi_core.media.images import FITS
+from ...ovi_core.sampling import solvers
+from ...ovi_core.spec import SIZE_GRID, VARIANTS
 
 MAX_SIDE = 4096
 GuidanceOptionsType = io.Custom("OVI_GUIDANCE_OPTIONS")
@@ -70,8 +70,8 @@ def seconds_input(default: float, tooltip: str) -> io.Float.Input:
     return io.Float.Input("seconds", default=default, min=0.2, max=60.0, step=0.1, tooltip=tooltip)
 
 
-def frame_rate_input(tooltip: str) -> io.Float.Input:
-    return io.Float.Input("frame_rate", default=24.0, min=1.0, max=240.0, step=0.001, tooltip=tooltip)
+def frame_rate_input(tooltip: str, **more: Any) -> io.Float.Input:
+    return io.Float.Input("frame_rate", default=24.0, min=1.0, max=240.0, step=0.001, tooltip=tooltip, **more)
 
 
 def fit_input() -> io.Combo.Input:

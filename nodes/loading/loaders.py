@@ -9,18 +9,18 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..ovi_core.loading import folders, manifest
-from ..ovi_core.loading.download import Progress
-from ..ovi_core.loading.folders import model_files, model_path
-from ..ovi_core.loading.loader import WEIGHT_DTYPES, load_model
-from ..ovi_core.model.base_model import require_ovi
-from ..ovi_core.sampling.model_patches import with_chunks
-from ..ovi_core.spec import VARIANTS
-from ..ovi_core.text.umt5 import read_text_encoder
-from ..ovi_core.vae.audio_vae import read_audio_vae
-from ..ovi_core.vae.video_vae import read_video_vae
-from .boundary import checked
-from .widgets import model_input, variant_input
+from ...ovi_core.loading import folders, manifest
+from ...ovi_core.loading.download import Progress
+from ...ovi_core.loading.folders import model_files, model_path
+from ...ovi_core.loading.loader import WEIGHT_DTYPES, load_model
+from ...ovi_core.model.base_model import require_ovi
+from ...ovi_core.sampling.model_patches import with_chunks
+from ...ovi_core.spec import VARIANTS
+from ...ovi_core.text.umt5 import read_text_encoder
+from ...ovi_core.vae.audio_vae import read_audio_vae
+from ...ovi_core.vae.video_vae import read_video_vae
+from ..shared.boundary import checked
+from ..shared.widgets import model_input, variant_input
 
 CATEGORY = "Ovi/loaders"
 SAME_FILE = "in the same file"

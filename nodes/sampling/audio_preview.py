@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from server import PromptServer
 from torch import Tensor
 
-from ..ovi_core.model import base_model
-from ..ovi_core.sampling import audio_preview
-from . import notify
-from .boundary import checked
-from .widgets import model_input
+from ...ovi_core.model import base_model
+from ...ovi_core.sampling import audio_preview
+from ..shared import notify
+from ..shared.boundary import checked
+from ..shared.widgets import model_input
 
 
 class OviPreviewSound(io.ComfyNode):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
-from ..ovi_core.loading import folders
-from ..ovi_core.model.lora import with_lora
-from . import notify
-from .boundary import checked
+from ...ovi_core.loading import folders
+from ...ovi_core.model.lora import with_lora
+from ..shared import notify
+from ..shared.boundary import checked
 
 
 def _strength(name: str, tooltip: str) -> io.Float.Input:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.errors import OviError
-from ..ovi_core.model import base_model
-from ..ovi_core.sampling import model_patches, schedules
-from ..ovi_core.sampling.guidance import GuidanceOptions, TowerOptions
-from ..ovi_core.sampling.schedules import Interval, Schedule
-from .boundary import checked
-from .widgets import GuidanceOptionsType, interval_inputs, model_input
+from ...ovi_core.errors import OviError
+from ...ovi_core.model import base_model
+from ...ovi_core.sampling import model_patches, schedules
+from ...ovi_core.sampling.guidance import GuidanceOptions, TowerOptions
+from ...ovi_core.sampling.schedules import Interval, Schedule
+from ..shared.boundary import checked
+from ..shared.widgets import GuidanceOptionsType, interval_inputs, model_input
 
 CATEGORY = "Ovi/sampling"
 TOWERS = ("both", "video", "audio")

@@ -15,7 +15,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ovi_core.errors import OviError
+from ...ovi_core.errors import OviError
 
 LONGEST_TEXT = 1_000_000  # characters
 LISTED = 12  # choices that an error names

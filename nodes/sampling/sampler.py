@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.model import base_model
-from ..ovi_core.sampling import sample, solvers
-from ..ovi_core.sampling.guidance import Guidance, GuidanceOptions, parse_skip_layers
-from ..ovi_core.sampling.guider import OviGuider as Guider
-from ..ovi_core.sampling.schedules import Interval
-from .boundary import checked
-from .widgets import (
+from ...ovi_core.model import base_model
+from ...ovi_core.sampling import sample, solvers
+from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions, parse_skip_layers
+from ...ovi_core.sampling.guider import OviGuider as Guider
+from ...ovi_core.sampling.schedules import Interval
+from ..shared.boundary import checked
+from ..shared.widgets import (
     denoise_input,
     guidance_options_input,
     interval_inputs,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..ovi_core.model.base_model import require_ovi
-from ..ovi_core.sampling import context_windows
-from ..ovi_core.spec import VARIANTS
-from .boundary import checked
-from .widgets import model_input, variant_input
+from ...ovi_core.model.base_model import require_ovi
+from ...ovi_core.sampling import context_windows
+from ...ovi_core.spec import VARIANTS
+from ..shared.boundary import checked
+from ..shared.widgets import model_input, variant_input
 
 
 class OviContextWindows(io.ComfyNode):
