@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from numbers import Real
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ..latents import joint, layout, resize
 from ..latents.source_media import AUDIO, VIDEO, KeptAudio, KeptVideo
 from ..media import resampling
 from ..media.audio import checked_audio
+from ..media.frame_rate import checked_frame_rate
 from ..media.images import checked_images, fit
 from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, latent_frames_to_show
 from ..vae.checks import check_audio_vae, check_video_vae
@@ -22,7 +22,6 @@ from .latent_input import towers_of
 
 NOTABLE_SILENCE = 0.1  # s
 NOTABLE_CROP = 0.1  # share of the image
-MAX_FRAME_RATE = 1000  # frames a second
 FITTED_AT_ONCE = 16  # images
 
 SHORT_TAIL = 3
@@ -121,18 +120,6 @@ def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audi
     filled = torch.cat((encoded.expand(batch, -1, -1), old[..., audio_frames:]), dim=-1)
     samples = joint.join(joint.free_video(video), filled)
     return {**latent, "samples": samples, AUDIO: KeptAudio(waveform, rate, encoded)}
-
-
-def checked_frame_rate(frame_rate: Any, input: str = "frame_rate") -> Fraction:
-    """A frame rate as an exact fraction; raises OviError unless it is a number from 1 to 1000."""
-    if not isinstance(frame_rate, Real) or not 1 <= frame_rate <= MAX_FRAME_RATE:
-        raise OviError(
-            input=input,
-            found=f"{float(frame_rate):g}" if isinstance(frame_rate, Real) else type(frame_rate).__name__,
-            accepted=f"1 to {MAX_FRAME_RATE} frames a second",
-            remedy="Set it to the clip's own frame rate, as Get Video Components gives it.",
-        )
-    return resampling.exact_rate(float(frame_rate))
 
 
 def _fitted(images: Tensor, shown: list[int], clip: ClipShape) -> Tensor:

@@ -12,6 +12,7 @@ from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..media import resampling
 from ..media.audio import optional_audio, without_added_silence
+from ..media.frame_rate import checked_frame_rate, notes_of_rate, shown_at
 from ..media.images import checked_images, fit
 from ..media.overlap import check_overlap
 from ..media.resampling import samples_before
@@ -21,7 +22,13 @@ from ..vae.encode_audio import MIN_AUDIO_FRAMES, as_vae_input, encode_mono
 
 
 def extend(
-    vae: Any, audio_vae: Any, images: Any, audio: Any, overlap_seconds: float, seconds: float
+    vae: Any,
+    audio_vae: Any,
+    images: Any,
+    audio: Any,
+    overlap_seconds: float,
+    seconds: float,
+    frame_rate: float = FPS,
 ) -> tuple[dict, list[str]]:
     """A LATENT of ``seconds`` that starts with the end of a clip, masked clean in both towers.
 
@@ -29,10 +36,12 @@ def extend(
     audio frames are masked that end within the overlap and within the audio itself.
 
     Args:
-        images: [F, H, W, 3] in 0..1 at 24 a second; stretched to the nearest size on the grid of 32 px.
+        images: [F, H, W, 3] in 0..1; stretched to the nearest size on the grid of 32 px.
         audio: ComfyUI's AUDIO of one clip, of any rate and channels, or None: all audio is generated.
         overlap_seconds: rounded; one image at least.
         seconds: of the new clip in all, with the overlap.
+        frame_rate: of the images, frames a second. Of another rate than 24 the nearest ones in time are taken, and the
+            clip ends with the last whole frame at 24 a second.
 
     Returns:
         The LATENT, and notes for the user.
@@ -45,7 +54,8 @@ def extend(
     images = checked_images(images, "images")
     sound = optional_audio(audio, "audio")
     overlap = Overlap.from_seconds(overlap_seconds, least=1)
-    check_overlap(overlap.frames, images.shape[0], FPS, "images")
+    shown = shown_at(images.shape[0], checked_frame_rate(frame_rate), FPS)
+    check_overlap(overlap.frames, len(shown), FPS, "images")
     old_height, old_width = images.shape[1:3]
     height, width = snap_size(old_height, old_width, old_height * old_width)
     clip = ClipShape.from_seconds(width, height, seconds)
@@ -56,16 +66,16 @@ def extend(
             accepted="a length above the overlap's, which is part of it",
             remedy="Set seconds to 5 or 10, or shorten the overlap.",
         )
-    notes = []
+    notes = notes_of_rate(images, sound, frame_rate)
     if (old_width, old_height) != (width, height):
         notes.append(
             f"The new clip has {width}x{height} px, the size nearest to {old_width}x{old_height} that Ovi can "
             "generate; Ovi Join Clips converts it back."
         )
     device = comfy.model_management.intermediate_device()
-    tail = fit(images[-overlap.frames :], width, height, "stretch")
+    tail = fit(images[shown[-overlap.frames :]], width, height, "stretch")
     video = vae.encode(tail).to(device, torch.float32)
-    encoded = _tail_of_audio(audio_vae, sound, images.shape[0], overlap).to(device, torch.float32)
+    encoded = _tail_of_audio(audio_vae, sound, len(shown), overlap).to(device, torch.float32)
     if sound is not None and not encoded.shape[-1]:
         notes.append("The clip's sound ends before the overlap: the new clip's sound does not continue it.")
     return _starting_with(clip, video, encoded), notes

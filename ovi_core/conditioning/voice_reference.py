@@ -75,7 +75,7 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
 
 def _check_free(latent: dict) -> None:
     if LEAD in latent:
-        found, remedy = "a latent that begins with a voice already", "Use Ovi Own Voice once."
+        found, remedy = "a latent that starts with a voice already", "Use Ovi Own Voice once."
     elif bool(denoise_mask.is_masked(denoise_mask.audio_mask(latent)[..., 0]).any()):
         found = "a latent whose sound is given from its start"
         remedy = "Leave Ovi Own Voice out: audio from Ovi Lock Audio stays as it is, and what Ovi Extend continues has "

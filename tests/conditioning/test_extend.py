@@ -13,9 +13,12 @@ from join_cases import OVERLAPS, clip, filling, join, sound
 from native_cases import small_vaes
 from ovi_native.nodes.clips import OviExtend, OviJoin
 from ovi_native.nodes.decoding import OviDecode
-from ovi_native.nodes.sampling import OviSampler
+from ovi_native.nodes.sampling.sampler import OviSampler
+from ovi_native.ovi_core.conditioning.extend import extend as extend_core
 from ovi_native.ovi_core.media.resampling import resampled
 from refusals import refusal
+
+EXTEND, JOIN = {"node": "Ovi Extend"}, {"node": "Ovi Join Clips"}
 
 
 @pytest.fixture(autouse=True)
@@ -133,9 +136,68 @@ def test_a_film_is_made_clip_by_clip(model, vaes, correct):
         images, audio = film, heard
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------
+# -- clips of other frame rates --------------------------------------------------------------------------------------
 
-EXTEND, JOIN = {"node": "Ovi Extend"}, {"node": "Ovi Join Clips"}
+
+def flash_and_beep(rate, at=1.5, seconds=2.0):
+    """A black clip at ``rate`` frames a second with a white frame at a moment, and silence with a beep there."""
+    frames = torch.zeros(round(rate * seconds), 32, 64, 3)
+    frames[round(at * rate)] = 1
+    waveform = torch.zeros(1, 1, round(16_000 * seconds))
+    waveform[..., round(at * 16_000) :][..., :800] = 0.5
+    return frames, {"waveform": waveform, "sample_rate": 16_000}
+
+
+@pytest.mark.parametrize("rate", [24.0, 25.0, 30.0, 48.0, 60.0, 29.97])
+def test_a_clip_of_another_frame_rate_stays_in_sync(vaes, monkeypatch, rate):
+    """Flash and beep at 1.5 s of 2 s, in the last second that the new clip starts with, and in the joined clip."""
+    images, audio = flash_and_beep(rate)
+    seen = []
+    for vae in vaes:
+        monkeypatch.setattr(vae, "encode", lambda x, encode=vae.encode: (seen.append(x), encode(x))[1])
+    OviExtend.execute(*vaes, images, audio, 1.0, 2.0, rate)
+    flash, beep = seen[0].amax(dim=(1, 2, 3)), seen[1][0, :, 0]
+    assert len(flash) == 25
+    assert abs(int(flash.argmax()) / 24 - int((beep > 0.1).nonzero()[0]) / 16_000) <= 1 / 24
+    joined, sound_of_it = OviJoin.execute(images, audio, clip(48), sound(32_000), 0.0, "off", rate).result
+    shown = int(joined[:47].amax(dim=(1, 2, 3)).argmax()) / 24
+    heard = int((sound_of_it["waveform"][0, 0] > 0.3).nonzero()[0]) / 16_000
+    assert abs(shown - 1.5) <= 1 / 24
+    assert abs(heard - 1.5) <= 1 / 24
+
+
+def test_at_24_frames_a_second_the_input_changes_nothing(vaes):
+    images, audio = clip(60), sound(40_000)
+    given, default = (OviExtend.execute(*vaes, images, audio, 0.5, 1.0, *rate).result[0] for rate in ((24.0,), ()))
+    assert all(torch.equal(a, b) for a, b in zip(given["samples"].unbind(), default["samples"].unbind(), strict=True))
+
+
+def test_a_clip_that_seems_to_have_another_frame_rate_is_reported(vaes, caplog):
+    images, audio = flash_and_beep(30.0)
+    with caplog.at_level(logging.WARNING):
+        OviExtend.execute(*vaes, images, audio, 0.2, 1.0)
+        OviJoin.execute(images, audio, clip(48), None, 0.0, "off")
+    assert caplog.text.count("seems to have 30 frames a second") == 2
+    caplog.clear()
+    OviExtend.execute(*vaes, images, audio, 0.2, 1.0, 30.0)
+    OviExtend.execute(*vaes, clip(121), sound(80_000), 0.2, 1.0)
+    assert "seems to have" not in caplog.text
+
+
+@pytest.mark.parametrize("rate", [0.0, -30.0, 1e9, float("nan"), float("inf"), "30"])
+def test_a_frame_rate_that_is_none_is_refused(vaes, rate):
+    expected = {"input": "frame_rate", "found": "" if rate == "30" else f"{rate:g}"}
+    settings = 0.2, 1.0, rate
+    refusal(OviExtend.execute, *vaes, clip(48), None, *settings, remedy="frame_rate to ", **EXTEND, **expected)
+    refusal(extend_core, *vaes, clip(48), None, *settings, node="", remedy="own frame rate", **expected)
+
+
+def test_a_clip_of_another_rate_shorter_than_the_overlap_is_refused(vaes):
+    expected = {"input": "overlap_seconds", "found": "25 frames (1.04 s) and 24 in images", "remedy": "Shorten"}
+    refusal(OviExtend.execute, *vaes, clip(30), None, 1.0, 2.0, 30.0, **EXTEND, **expected)
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_locked_clip_that_gets_a_voice_comes_back_as_it_was(model, vaes):
 
 def test_a_latent_whose_sound_is_given_is_refused(vaes):
     given = OviLockAudio.execute(vaes[1], tiny.empty_latent(), speech(), 0.0, "clean").result[0]
-    for latent, found in ((given, "sound is given"), (voiced(vaes), "begins with a voice already")):
+    for latent, found in ((given, "sound is given"), (voiced(vaes), "starts with a voice already")):
         refusal(
             OviVoice.execute, vaes[1], latent, speech(), 2.0, node="Ovi Own Voice", input="latent", found=found,
             remedy="Ovi Own Voice",
@@ -212,14 +212,14 @@ def test_a_latent_whose_sound_is_given_is_refused(vaes):
 
 
 def test_a_lock_after_the_voice_is_refused(vaes):
-    expected = {"input": "latent", "found": "begins with a voice", "remedy": "Own Voice last"}
+    expected = {"input": "latent", "found": "starts with a voice", "remedy": "Own Voice last"}
     refusal(OviLockAudio.execute, vaes[1], voiced(vaes), speech(), 0.0, "clean", node="Ovi Lock Audio", **expected)
     images = torch.zeros(9, 64, 96, 3)
     refusal(OviLockVideo.execute, vaes[0], voiced(vaes), images, 24.0, "clean", node="Ovi Lock Video", **expected)
 
 
 def test_a_picture_or_a_span_after_the_voice_is_refused(vaes):
-    expected = {"input": "latent", "found": "begins with a voice", "remedy": "Own Voice last"}
+    expected = {"input": "latent", "found": "starts with a voice", "remedy": "Own Voice last"}
     picture = torch.zeros(1, 64, 96, 3)
     refusal(OviImageToVideo.execute, vaes[0], voiced(vaes), picture, node="Ovi Image To Video", **expected)
     refusal(OviKeepSpan.execute, voiced(vaes), "redo", "0.1-0.2", "", node="Ovi Keep Span", **expected)
