@@ -19,6 +19,8 @@ from . import layout
 from .layout import AUDIO_CHANNELS, MIN_LATENT_FRAMES, VIDEO_CHANNELS, ClipShape
 
 TOWERS = ("video + audio", "video only", "audio only")
+VIDEO_ALONE = "ovi_video_alone"
+"""Attribute of empty video latents that are to stay without audio: later versions of ComfyUI add it to others."""
 
 
 def join(video: Tensor | None, audio: Tensor | None) -> Any:
@@ -35,7 +37,14 @@ def empty(clip: ClipShape, batch: int, towers: str) -> Any:
     device = comfy.model_management.intermediate_device()
     video = None if towers == "audio only" else torch.zeros(clip.video_shape(batch), device=device)
     audio = None if towers == "video only" else torch.zeros(clip.audio_shape(batch), device=device)
+    if audio is None:
+        setattr(video, VIDEO_ALONE, True)
     return join(video, audio)
+
+
+def is_video_alone(latent: Tensor) -> bool:
+    """Whether a plain empty latent is one of :func:`empty`, without audio on purpose."""
+    return getattr(latent, VIDEO_ALONE, False)
 
 
 def is_absent(shape: Sequence[int]) -> bool:

@@ -32,6 +32,7 @@ from ..network.transformer import PATCH, OviTransformer
 from ..spec import TEXT_LENGTH
 from ..stable_names import stable_name
 from . import checkpoint, memory_estimate
+from .comfyui import known_options
 from .latent_format import OviLatentFormat
 from .reference_conds import NAMES, reference_conds, reference_lengths, reference_shapes
 
@@ -54,8 +55,9 @@ class OviModelConfig(comfy.supported_models_base.BASE):
     def get_model(self, state_dict: dict, prefix: str = "", device: Any = None) -> Ovi:
         return Ovi(self, device=device)
 
-    def process_unet_state_dict(self, state_dict: dict) -> dict:
-        return checkpoint.to_module_keys(state_dict)
+    def set_inference_dtype(self, dtype: Any, manual_cast_dtype: Any, **options: Any) -> None:
+        # ComfyUI 0.26 does not take the device.
+        super().set_inference_dtype(dtype, manual_cast_dtype, **known_options(super().set_inference_dtype, options))
 
     def process_unet_state_dict_for_saving(self, state_dict: dict) -> dict:
         # With its own prefix the file is not taken for a plain Wan 2.2 model when it is loaded again.
@@ -196,7 +198,8 @@ class Ovi(comfy.model_base.BaseModel):
     # -- sampling and weights -----------------------------------------------------------------------------------
 
     def load_model_weights(self, sd: dict, unet_prefix: str = "", assign: bool = False) -> Ovi:
-        checkpoint.check_complete(checkpoint.to_module_keys(sd), self.diffusion_model.config)
+        """Put the weights ``sd``, by the module's names, in place; raises OviError unless they are all there."""
+        checkpoint.check_complete(sd, self.diffusion_model.config)
         return super().load_model_weights(sd, unet_prefix, assign=assign)
 
     def map_context_window_to_modalities(self, primary_indices: list, latent_shapes: list, dim: int) -> list:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import comfy.lora
 from torch import Tensor
+
+
+def known_options(function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that a function of this version of ComfyUI takes by name."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def patcher_options(patcher: type, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What later versions of ComfyUI tell a patcher of the file: whether it is on a fast disk, to be read again."""
+    try:
+        storage = importlib.import_module("comfy.storage")
+        options = {"fast_disk": storage.state_dict_fast_disk(weights)}
+    except Exception:  # other versions have no such module, or ask it in another way; it is only about speed
+        return {}
+    return known_options(patcher.__init__, options)
 
 
 def lora_patches(weights: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Any]:

@@ -12,13 +12,16 @@ That is no spectrum and no loudness, which take the audio VAE, but it shows when
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import comfy.latent_formats
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..latents import joint
 from ..network.run_cache import SamplingRun
+from ..spec import MIN_LATENT_FRAMES, SPATIAL, ClipShape
 
 WIDTH, LARGEST = 160, 512
 """Pixels: what a preview is made wide, and ComfyUI's default for its longer side, beyond which nothing is enlarged."""
@@ -35,6 +38,19 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
     """
 
     sampling_run: SamplingRun | None = None
+
+    def fix_empty_latent(self, latent: Any) -> Any:
+        """A plain empty latent [B, 48, T, H, W], of any node for empty latents, as a joint one, as MiniMax H3 has it.
+
+        Called by ComfyUI from 0.31 on. What Empty Ovi Latent made as video alone stays that.
+        """
+        if getattr(latent, "is_nested", False) or latent.ndim != 5 or joint.is_video_alone(latent):
+            return latent
+        batch, _, frames, height, width = latent.shape
+        if frames < MIN_LATENT_FRAMES:
+            return latent
+        audio = ClipShape(SPATIAL * width, SPATIAL * height, frames).audio_shape(batch)
+        return joint.join(latent, latent.new_zeros(audio))
 
     def latent_rgb_factors_reshape(self, x0: Tensor) -> Tensor:
         """The first frame of a video latent [B, 48, T, H, W] and, where something was heard, the strip under it.

@@ -125,6 +125,6 @@ def test_sound_is_gone_from_the_preview_after_a_run_that_failed(model, shown, mo
 
 
 def test_a_story_shows_its_steps(tmp_path, shown):
-    story_cases.told(tmp_path, "shot 0.5 s\nscene: A pier.\n", settings={"steps": 2})
+    story_cases.rendered(tmp_path, "shot 0.5 s\nscene: A pier.\n", settings={"steps": 2})
     made = [picture for picture in shown if picture is not None]
     assert [picture.shape for picture in made] == [(80 + STRIP, 160, 3)] * 2  # 64x32 pixels: 4x2 cells
