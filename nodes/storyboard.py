@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from nodes import LoadImage
-
 from ..ovi_core.errors import OviError
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling.guidance import parse_skip_layers
+from ..ovi_core.story import farm as farms
+from ..ovi_core.story import ray_cluster
 from ..ovi_core.story import script as scripts
 from ..ovi_core.story.models import Models
 from ..ovi_core.story.plan import START_IMAGE, Settings
-from ..ovi_core.story.render import tell
+from ..ovi_core.story.render import render
+from ..ovi_core.story.shot_maker import ShotMaker
 from ..ovi_core.story.shot_store import Store
-from . import notify
-from .boundary import checked
 from .clips import CATEGORY
-from .widgets import (
+from .shared import input_images, notify
+from .shared.boundary import checked
+from .shared.widgets import (
     audio_vae_input,
     correct_input,
     model_input,
@@ -126,8 +127,8 @@ def _advanced() -> list:
             default="",
             optional=True,
             advanced=True,
-            tooltip="Address of a Ray cluster that makes shots side by side: 'auto' or 'ray://192.168.0.7:10001'. "
-            "Empty: they are made here, one after the other.",
+            tooltip="'on': the Ray cluster that this machine's owner has set up makes shots side by side (see "
+            "docs/storyboard.md). Empty: they are made here, one after the other.",
         ),
     ]
 
@@ -153,22 +154,26 @@ class OviStoryboard(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, script: str = EXAMPLE) -> bool | str:
-        """Tell what is wrong with the script before anything is loaded; one that is connected is not known yet."""
+    def validate_inputs(cls, script: str | None = None, farm: str | None = None) -> bool | str:
+        """Report what is wrong before anything is loaded; what another node gives is not known yet."""
         try:
-            scripts.parse(script)
+            if isinstance(script, str):
+                scripts.parse(script)
+            if isinstance(farm, str):
+                ray_cluster.address(farm)
         except OviError as error:
             error.node = NAME
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, script: str = EXAMPLE, **others) -> list:
+    def fingerprint_inputs(cls, script: str | None = None, **others) -> list:
         """What decides the film and is no input: the pictures in ComfyUI's input folder that the script names."""
-        pictures = sorted({shot.picture for shot in scripts.parse(script) if shot.picture})
-        there = filter(folder_paths.exists_annotated_filepath, pictures)
-        stats = [(name, os.stat(folder_paths.get_annotated_filepath(name))) for name in there]
-        return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
+        try:
+            shots = scripts.parse(script) if isinstance(script, str) else []
+        except OviError:
+            return []
+        return input_images.stamps(sorted({shot.picture for shot in shots if shot.picture}))
 
     @classmethod
     @checked
@@ -214,41 +219,24 @@ class OviStoryboard(io.ComfyNode):
             audio_negative=audio_negative,
             tiled=tiled,
         )
-        film, report = tell(
-            Models(model, clip, vae, audio_vae),
+        store = Store(Path(folder_paths.get_output_directory()) / FOLDER)
+        address = ray_cluster.address(farm)
+
+        def load_image(name: str) -> Tensor:
+            return start_image if name == START_IMAGE else input_images.load(name)
+
+        maker = ShotMaker(Models(model, clip, vae, audio_vae), settings, store, load_image)
+        film, report = render(
+            maker,
             script,
             settings,
-            Store(Path(folder_paths.get_output_directory()) / FOLDER),
-            lambda name: start_image if name == START_IMAGE else _picture(name),
+            store,
+            load_image,
             start_image is not None,
             lambda line: notify.show(cls, line),
-            farm.strip(),
+            partial(farms.make, maker, address) if address else None,
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
-
-
-def _picture(name: str) -> Tensor:
-    """The first picture [1, H, W, 3] of a file in ComfyUI's input folder.
-
-    Raises:
-        OviError: there is no such file, or it is no picture.
-    """
-    if not folder_paths.exists_annotated_filepath(name):
-        raise OviError(
-            input="picture",
-            found=f"'{name}', which is not in ComfyUI's input folder",
-            accepted="the name of a file there",
-            remedy="Put the picture into the input folder, or drop it on a Load Image node, and write its name.",
-        )
-    try:
-        return LoadImage().load_image(name)[0][:1]
-    except Exception as error:  # ComfyUI lets through what its decoders raise
-        raise OviError(
-            input="picture",
-            found=f"'{name}', which cannot be read as a picture ({error})",
-            accepted="a PNG, JPEG or WebP file",
-            remedy="Open it in a picture editor and save it anew.",
-        ) from error
 
 
 NODES = [OviStoryboard]

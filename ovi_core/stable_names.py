@@ -7,6 +7,7 @@ class redoes nobody's shots. They never change; what is added later gets a name 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,15 +25,21 @@ class StableName:
         name: its qualified name below this package.
         holds: of a function, the values of its closure that decide what it does.
         defaults: of a function, its parameters' defaults when the name was given.
+        fields: of a dataclass, those that it had then. A later one counts only where it differs from its default.
     """
 
     name: str
     holds: tuple[Any, ...] = ()
     defaults: tuple[Any, ...] | None = None
+    fields: tuple[str, ...] = ()
 
 
 def stable_name(
-    name: str, *, holds: tuple[Any, ...] = (), defaults: tuple[Any, ...] | None = None
+    name: str,
+    *,
+    holds: tuple[Any, ...] = (),
+    defaults: tuple[Any, ...] | None = None,
+    fields: tuple[str, ...] = (),
 ) -> Callable[[T], T]:
     """Decorator: give a class or a function the stable ``name``; subclasses do not inherit it.
 
@@ -41,7 +48,7 @@ def stable_name(
     """
 
     def mark(thing: T) -> T:
-        setattr(thing, ATTRIBUTE, StableName(f"{PACKAGE}.{name}", holds, defaults))
+        setattr(thing, ATTRIBUTE, StableName(f"{PACKAGE}.{name}", holds, defaults, fields))
         return thing
 
     return mark
@@ -50,3 +57,12 @@ def stable_name(
 def stable_name_of(thing: Any) -> StableName | None:
     """The stable name of a class or function, or None."""
     return getattr(thing, "__dict__", {}).get(ATTRIBUTE)
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """Names and values of a dataclass that has a stable name with fields; None for anything else."""
+    stable = stable_name_of(type(value))
+    if not stable or not stable.fields:
+        return None
+    found = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
+    return {name: held for name, (held, default) in found.items() if name in stable.fields or held != default}

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import comfy.cli_args
+import comfy.model_management
+import folder_paths
+import latent_preview
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
 
 _FLOW = {"sigmas": None, "multiplier": 1000, "noise_scale": 1.0, "shift": None, "training": True}
 _LAZY_CACHE = {
@@ -54,3 +62,46 @@ def attributes_of(thing: Any) -> dict[str, Any] | None:
         if known:
             return {name: getattr(thing, name, absent) for name, absent in known.items()}
     return None
+
+
+def with_steps_reported(model: Any, report_step: Callable[[int, int, Any], None]) -> Any:
+    """A copy of a MODEL that reports every step of a run; ComfyUI's own progress knows of one run only."""
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def outer_sample(
+        executor: Any,
+        noise: Tensor,
+        latent: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        mask: Any,
+        callback: Any,
+        *more: Any,
+        **named: Any,
+    ) -> Any:
+        def report(index: int, x0: Any, x: Any, steps: int) -> None:
+            video = model.model.preview_video(x0)
+            preview = previewer and previewer.decode_latent_to_preview_image("JPEG", video)
+            report_step(index + 1, steps, preview)
+
+        return executor(noise, latent, sampler, sigmas, mask, report, *more, **named)
+
+    reported = model.clone()
+    reported.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "ovi_story", outer_sample)
+    return reported
+
+
+def check_interrupted() -> None:
+    """Raise ComfyUI's exception if the user has stopped the run."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def started_as() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments that ComfyUI was started with, and its model folders, to start another process alike."""
+    return vars(comfy.cli_args.args), folder_paths.folder_names_and_paths
+
+
+def loaded_from(patcher: Any) -> tuple | None:
+    """What the loader of a patcher was called with; None where it was not recorded."""
+    recorded = getattr(patcher, "cached_patcher_init", None)
+    return recorded[1] if recorded else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,14 @@ from ..loading.loader import load_model
 from ..text.umt5 import read_text_encoder
 from ..vae.audio_vae import read_audio_vae
 from ..vae.video_vae import read_video_vae
+from .comfyui import loaded_from
 from .models import Models
 from .plan import Plan, Settings
-from .shot_maker import Maker
+from .shot_maker import ShotMaker
 from .shot_store import Store
+
+MADE, REFUSED = b"+", b"-"
+"""First byte of an answer: a shot's file follows, or what was refused as JSON."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class Loaded:
 
     Attributes:
         model, clip, vae, audio_vae: what their loaders were given: paths of files, and the type of the model's weights.
-        patches: of the model's weights, LoRAs for instance, as ComfyUI keeps them.
-        identity: :meth:`.shots.Models.identity` of all four.
+        patches: of the model's weights, LoRAs for instance, as ComfyUI stores them.
+        identity: :meth:`.models.Models.identity` of all four.
     """
 
     model: tuple
@@ -42,7 +48,7 @@ class Loaded:
     def of(cls, models: Models, identity: str) -> Loaded:
         """Raises OviError where no file is known that the models were loaded from."""
         patchers = (models.model, models.clip.patcher, models.vae.patcher, models.audio_vae.patcher)
-        known = [getattr(patcher, "cached_patcher_init", None) for patcher in patchers]
+        known = [loaded_from(patcher) for patcher in patchers]
         if None in known:
             input = ("model", "clip", "vae", "audio_vae")[known.index(None)]
             raise OviError(
@@ -51,7 +57,7 @@ class Loaded:
                 accepted="models that other machines can load from the same files",
                 remedy="Load it with Load Ovi (all in one) or the loaders of its own, or leave farm empty.",
             )
-        model, clip, vae, audio_vae = (made[1] for made in known if made)
+        model, clip, vae, audio_vae = (loaded for loaded in known if loaded)
         clip_path = clip[0] if isinstance(clip[0], str) else clip[0][0]
         return cls(tuple(model), (clip_path,), (vae[0],), tuple(audio_vae[:2]), models.model.patches, identity)
 
@@ -61,7 +67,7 @@ class Loaded:
         Raises:
             OviError: a file that is missing or another, or a model that had been changed in other ways than by patches.
         """
-        with torch.inference_mode():  # as shots are made: of quantised weights ComfyUI cannot move others within it
+        with torch.inference_mode():  # as shots are made: ComfyUI cannot move other quantized weights within it
             model = load_model(*self.model)
             model.patches = self.patches
             clip, vae = read_text_encoder(*self.clip), read_video_vae(*self.vae)
@@ -77,23 +83,72 @@ class Loaded:
         return models
 
 
-class Workshop:
+class FarmWorker:
     """Makes shots that come and go as the bytes of their files."""
 
     def __init__(self, loaded: Loaded, settings: Settings):
         self.folder = tempfile.TemporaryDirectory(prefix="ovi_story_")
         self.store = Store(Path(self.folder.name))
-        self.picture: Tensor | None = None
-        self.maker = Maker(loaded.load(), settings, self.store, lambda name: self.picture)
+        self.image: Tensor | None = None
+        self.maker = ShotMaker(loaded.load(), settings, self.store, lambda name: self.image)
 
-    def make(self, plan: Plan, before: dict[str, bytes], picture: Any) -> bytes:
-        """A shot's file, made from the files of those ``before`` that it needs, by their keys, and its picture."""
-        self.picture = None if picture is None else torch.from_numpy(picture)
+    def make(self, plan: Plan, before: dict[str, bytes], image: Any) -> bytes:
+        """A shot's file.
+
+        Args:
+            plan: :meth:`.plan.Plan.shortened`.
+            before: files of the shots that it needs, by their keys.
+            image: an array [1, H, W, 3] for the first frame, or None.
+        """
+        self.image = None if image is None else torch.from_numpy(image)
         with torch.inference_mode():
-            for key, shot in before.items():
-                self.store.put(key, shot)
+            for shot in {shot for shot in (plan.previous, plan.first) if shot and shot is not plan}:
+                self.store.put(shot, before[shot.key])
             self.maker.make(plan, lambda step, steps, preview: None)
         made = self.store.shot(plan.key).read_bytes()
-        for key in (*before, plan.key):
-            self.store.shot(key).unlink()
+        for file in self.store.shot(plan.key).parent.iterdir():
+            file.unlink()
         return made
+
+
+def answer(work: Callable[[], bytes]) -> bytes:
+    """What ``work`` returns, or the error that it raises, as bytes that say which."""
+    try:
+        return MADE + work()
+    except OviError as error:
+        problem = error
+    except Exception as error:  # raised in another process, where nobody would read it
+        problem = OviError(
+            input="farm",
+            found=f"a worker that failed ({type(error).__name__}: {error})",
+            accepted="machines that can make shots",
+            remedy="Look into Ray's log on the machines, or leave farm empty.",
+        )
+    names = ("input", "found", "accepted", "remedy")
+    return REFUSED + json.dumps({name: getattr(problem, name) for name in names}).encode()
+
+
+def file_in(answer: bytes) -> bytes:
+    """The shot's file in an answer; no byte of an answer is run or unpickled.
+
+    Raises:
+        OviError: what the worker has refused, or no answer of a worker.
+    """
+    if answer[:1] == MADE:
+        return answer[1:]
+    try:
+        parts = json.loads(answer[1:]) if answer[:1] == REFUSED else {}
+        raised = OviError(**{name: str(parts[name]) for name in ("input", "found", "accepted", "remedy")})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise strange_answer() from error
+    raise raised
+
+
+def strange_answer() -> OviError:
+    """The error for bytes that no worker of this pack gives."""
+    return OviError(
+        input="farm",
+        found="an answer that is neither a shot nor an error",
+        accepted="workers of this pack",
+        remedy="Use the same version of this pack on all machines, and look into Ray's log.",
+    )

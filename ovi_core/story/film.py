@@ -1,4 +1,4 @@
-"""The film of a story: its shots put together frame by frame on their way into one file."""
+"""The film of a storyboard: its shots joined frame by frame on their way into one file."""
 
 from __future__ import annotations
 
@@ -14,43 +14,49 @@ import torch
 from torch import Tensor
 
 from ..media import resampling, video_file
-from ..media.crossfade import crossfaded, joined_sound
-from ..media.overlap import samples_before
-from ..spec import FPS, SAMPLE_RATE
+from ..media.crossfade import crossfaded_images, joined_audio
+from ..media.resampling import samples_before
 from .plan import Plan
-from .shot_store import Store
+from .shot_store import State, Store
 
-RECIPE = 1  # goes up when the same shots make another file than before
-HELD = SAMPLE_RATE // 2  # samples before the next shot, more than a sound falls short of its frames
+RECIPE = 2  # goes up when the same shots make another file than before
+OPEN_END = 0.5  # s before the next shot that are not yet written: more than audio falls short of its frames
 
 
-def write(store: Store, plans: list[Plan], check: Callable[[], None]) -> Path:
-    """The film of shots that are all in the store, as H.264 and AAC; the one that is there, if it is.
+def key_of(plans: list[Plan]) -> str:
+    """A hash of what decides a film's file."""
+    shots = "\n".join(f"{plan.key} {plan.overlap.frames}" for plan in plans)
+    return hashlib.sha256(f"{RECIPE}\n{shots}".encode()).hexdigest()[:32]
 
-    Of pictures and sound only what the next shot goes over from is held. The sound lasts exactly as long as the frames.
+
+def write(store: Store, plans: list[Plan], check_interrupted: Callable[[], None]) -> Path:
+    """The film of shots that are all in the store, as H.264 and AAC; the one that is there, if it is whole.
+
+    Only the frames and audio that the next shot fades into are held. The audio lasts exactly as long as the frames.
 
     Args:
-        check: called for every frame; what it raises ends the work, and no film is left.
+        check_interrupted: called for every frame; what it raises ends the work, and no film is left.
 
     Raises:
         OviError: a shot's file is damaged, or the disk is full.
     """
-    told = "\n".join([f"{RECIPE} {video_file.FILM}", *(f"{plan.key} {plan.overlap.frames}" for plan in plans)])
-    path = store.film(hashlib.sha256(told.encode()).hexdigest()[:32])
-    if path.is_file():
-        return path
-    clip = plans[0].clip
-    with video_file.written(path, video_file.FILM, clip.width, clip.height) as file:
-        for frames, sound in parts(store, plans):
-            file.hear(sound)
+    key = key_of(plans)
+    if store.film_state(key) is State.WHOLE:
+        return store.film(key)
+    with (
+        store.new_film(key) as path,
+        video_file.opened_to_write(path, video_file.FILM, plans[0].streams) as file,
+    ):
+        for frames, audio in parts(store, plans):
+            file.add_audio(audio)
             for frame in frames:
-                check()
-                file.show(frame)
-    return path
+                check_interrupted()
+                file.add_frame(frame)
+    return store.film(key)
 
 
-def beginnings(plans: list[Plan]) -> list[int]:
-    """The number of the frame of the film that each shot begins with; and, as the last one, how many frames it has."""
+def starts_of(plans: list[Plan]) -> list[int]:
+    """The number of the film's frame that each shot starts with; and, as the last one, how many frames it has."""
     starts = [0]
     for plan, after in zip(plans, [*plans[1:], None], strict=True):
         starts.append(starts[-1] + plan.clip.frames - (after.overlap.frames if after else 0))
@@ -58,58 +64,63 @@ def beginnings(plans: list[Plan]) -> list[int]:
 
 
 def parts(store: Store, plans: list[Plan]) -> Iterator[tuple[Iterator[np.ndarray], Tensor]]:
-    """The film shot by shot: frames [H, W, 3] in 8 bit, to be read before the next part, and sound [1, 1, S]."""
-    starts = beginnings(plans)
-    pictures, sound = _Pictures(store), _Sound()
+    """The film shot by shot: frames [H, W, 3] of 8 bit, to be read before the next part, and audio [1, 1, S]."""
+    starts = starts_of(plans)
+    images, audio = _Images(store), _Audio(plans[0].streams)
     for plan, after, start, end in zip(plans, [*plans[1:], None], starts[:-1], starts[1:], strict=True):
-        sound.add(store.sound(plan.key), start, cut=not plan.overlap.frames)
-        kept = after.overlap.frames if after else 0
-        yield pictures.add(plan, kept), sound.taken(end, end + kept, last=after is None)
+        audio.add(store.audio(plan), start, cut=not plan.overlap.frames)
+        shared = after.overlap.frames if after else 0
+        yield images.add(plan, shared), audio.take(end, end + shared, last=after is None)
 
 
-class _Pictures:
-    """Holds the frames that the next shot begins with too."""
+class _Images:
+    """Holds the frames that the next shot starts with too."""
 
     def __init__(self, store: Store):
         self.store = store
         self.held: deque[np.ndarray] = deque()
 
-    def add(self, plan: Plan, kept: int) -> Iterator[np.ndarray]:
-        """The frames that are done when a shot is there; the last ``kept`` are held."""
+    def add(self, plan: Plan, shared: int) -> Iterator[np.ndarray]:
+        """The frames that are done once a shot is there; its last ``shared`` are held."""
         count = 0
-        frames = self.store.frames(plan.key)
+        frames = self.store.frames(plan)
         if plan.overlap.frames:
-            shared = list(itertools.islice(frames, plan.overlap.frames))
-            count = len(shared)
-            mixed = crossfaded(video_file.in_floats(np.stack(self.held)), video_file.in_floats(np.stack(shared)))
-            self.held = deque(map(video_file.in_8_bit, mixed))
+            first = list(itertools.islice(frames, plan.overlap.frames))
+            count = len(first)
+            if count != len(self.held):
+                raise video_file.damaged(self.store.shot(plan.key))
+            mixed = crossfaded_images(video_file.as_floats(np.stack(self.held)), video_file.as_floats(np.stack(first)))
+            self.held = deque(map(video_file.as_bytes, mixed))
         for frame in frames:
             count += 1
             self.held.append(frame)
-            while len(self.held) > kept:
+            while len(self.held) > shared:
                 yield self.held.popleft()
         if count != plan.clip.frames:
             raise video_file.damaged(self.store.shot(plan.key))
 
 
-class _Sound:
-    """Holds the sound that the next shot may still change."""
+class _Audio:
+    """Holds the audio that the next shot may still change."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: video_file.Streams):
+        self.frame_rate, self.rate = streams.frame_rate, streams.sample_rate
         self.held, self.start = torch.zeros(1, 1, 0), 0
 
-    def add(self, sound: Tensor, frame: int, cut: bool) -> None:
-        """Go over to the ``sound`` [1, 1, S] of a shot that begins at a ``frame`` of the film."""
-        begin = samples_before(frame, SAMPLE_RATE) - self.start
+    def add(self, audio: Tensor, frame: int, cut: bool) -> None:
+        """Fade to the ``audio`` [1, 1, S] of a shot that starts at a ``frame`` of the film."""
+        begin = samples_before(frame, self.frame_rate, self.rate) - self.start
         before = self.held[..., :begin] if cut else self.held
-        self.held = joined_sound(before, sound, begin, SAMPLE_RATE) if frame else sound
+        self.held = joined_audio(before, audio, begin, self.rate) if frame else audio
 
-    def taken(self, frame: int, end: int, last: bool) -> Tensor:
-        """What is done when the next shot begins at ``frame`` of a film that has ``end`` frames by now."""
-        length = resampling.samples_within(Fraction(end, FPS), SAMPLE_RATE) - self.start
+    def take(self, frame: int, end: int, last: bool) -> Tensor:
+        """What is done when the next shot starts at ``frame`` of a film that has ``end`` frames by now."""
+        length = resampling.samples_within(Fraction(end, self.frame_rate), self.rate) - self.start
         nothing = self.held[..., :0]
-        self.held = joined_sound(self.held, nothing, length, SAMPLE_RATE) if last else self.held[..., :length]
-        done = length if last else max(0, samples_before(frame, SAMPLE_RATE) - HELD - self.start)
+        self.held = joined_audio(self.held, nothing, length, self.rate) if last else self.held[..., :length]
+        open_end = round(OPEN_END * self.rate)
+        whole = length if last else samples_before(frame, self.frame_rate, self.rate) - open_end - self.start
+        done = max(0, whole)
         taken, self.held = self.held[..., :done], self.held[..., done:]
         self.start += taken.shape[-1]
         return taken

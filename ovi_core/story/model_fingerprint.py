@@ -25,7 +25,7 @@ from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from ..sampling import audio_preview
-from ..stable_names import stable_name_of
+from ..stable_names import fields_of, stable_name_of
 from .comfyui import attributes_of
 
 SAMPLES = 16  # values read of each tensor, evenly spread
@@ -111,7 +111,7 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from _parts_of_module(value)
     elif hasattr(value, "stable_values"):
         yield value.stable_values()
-    elif (known := attributes_of(value)) is not None:
+    elif (known := fields_of(value) or attributes_of(value)) is not None:
         yield known
     else:
         yield from (getattr(value, "__qualname__", ""), getattr(value, "__dict__", None))

@@ -1,16 +1,15 @@
-"""The models of a story."""
+"""The models that make the shots of a storyboard."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, NamedTuple
 
 from ..model import base_model
 from ..text import encode
 from ..vae import checks
-from ..vae.checks import check_audio_vae, compute_dtype
 from .model_fingerprint import identity
+from .plan import hash_of
 
 
 class Models(NamedTuple):
@@ -26,15 +25,11 @@ class Models(NamedTuple):
         base_model.require_ovi(self.model)
         encode.umt5_sentencepiece(self.clip)
         checks.check_video_vae(self.vae)
-        check_audio_vae(self.audio_vae)
+        checks.check_audio_vae(self.audio_vae)
 
     def identity(self) -> str:
-        """What decides the results of all four; see :mod:`.identity`."""
+        """What decides the results of all four; see :mod:`.model_fingerprint`."""
         vaes = (self.vae, self.audio_vae)
         patchers = [self.model, self.clip.patcher, *(vae.patcher for vae in vaes)]
         tokenizer = hashlib.sha256(encode.umt5_sentencepiece(self.clip).serialized_model_proto()).hexdigest()
-        return hash_of([*map(identity, patchers), *(str(compute_dtype(vae)) for vae in vaes), tokenizer])
-
-
-def hash_of(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+        return hash_of([*map(identity, patchers), *(str(checks.compute_dtype(vae)) for vae in vaes), tokenizer])

@@ -1,23 +1,24 @@
-"""One shot: what decides its bytes, and how it is made."""
+"""One shot of a storyboard: what decides its bytes. Nothing here needs a model."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import OviError
 from ..media import drift_correction
-from ..media.images import check_picture
-from ..media.overlap import Overlap
-from ..sampling.guidance import Guidance
-from ..spec import FPS, VARIANTS, ClipShape
+from ..media.images import checked_images
+from ..media.video_file import Streams
+from ..spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, Overlap
 from ..text import prompt_builder
-from .models import hash_of
-from .script import Shot
+from .script import HIGHEST_SEED, Shot
 
 RECIPE = 1
 """Goes up when the same plan makes other bytes than before, so that no old shot is taken for a new one."""
@@ -26,10 +27,10 @@ START_IMAGE = "the input start_image"
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every shot of a story; as the node's inputs of these names.
+    """What applies to every shot; as the node's inputs of these names.
 
     Attributes:
-        correct: one of ``drift.CORRECTIONS``, for shots that go on.
+        correct: one of ``drift_correction.CORRECTIONS``, for shots that go on.
         skip_layers: block pairs that the negative pass leaves out.
     """
 
@@ -50,83 +51,117 @@ class Settings:
     tiled: str = "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A shot with all that is needed to make it.
 
     Attributes:
         number: from 1.
         line: of the script.
-        report: of the prompt builder, on what is spoken.
+        clip: its size and length.
+        streams: its size, rates and channels, as they stand in files.
+        report: of the prompt builder, on the speech.
+        guidance: strengths for video and audio.
         overlap: with the shot before; of 0 frames after a cut.
-        picture: file name of the first frame, :data:`START_IMAGE`, or empty.
-        last: the shot that it goes on from; None after a cut.
+        image: file name of the first frame, :data:`START_IMAGE`, or empty.
+        previous: the shot that it goes on from; None after a cut.
         key: hash of all that decides the shot's bytes.
     """
 
     number: int
     line: int
     clip: ClipShape
+    streams: Streams
     prompt: str
     report: str
     seed: int
-    guidance: Guidance
+    guidance: tuple[float, float]
     overlap: Overlap
-    picture: str
-    last: Plan | None
+    image: str
+    previous: Plan | None
     key: str = ""
 
     @property
     def first(self) -> Plan:
-        """The shot after the last cut: itself, or where those that it goes on from began."""
-        return self.last.first if self.last else self
+        """The shot after the last cut: this one, or the one that those before it go on from."""
+        plan = self
+        while plan.previous:
+            plan = plan.previous
+        return plan
+
+    def shortened(self) -> Plan:
+        """This plan without the shots between the first and the one before it: a thousand of them cannot be sent."""
+        if not self.previous or self.previous is self.first:
+            return self
+        return replace(self, previous=replace(self.previous, previous=self.first))
+
+    @property
+    def guided(self) -> bool:
+        """Whether a negative prompt changes anything."""
+        return not all(math.isclose(strength, 1.0) for strength in self.guidance)
 
 
-Pictures = Callable[[str], Tensor]
-"""The picture [1, H, W, 3] in 0..1 of a file name, or of :data:`START_IMAGE`."""
+LoadImage = Callable[[str], Tensor]
+"""Returns the image [1, H, W, 3] of a file name, or of :data:`START_IMAGE`."""
 
 
-def plan_shots(shots: list[Shot], settings: Settings, models: str, start_image: bool, load: Pictures) -> list[Plan]:
+def plan_shots(
+    shots: list[Shot], settings: Settings, identity: str, start_image: bool, load_image: LoadImage
+) -> list[Plan]:
     """Plans of all shots of a script.
 
     Args:
-        models: :meth:`Models.identity`.
+        identity: of what makes the shots, :meth:`.maker.Maker.identity`.
         start_image: whether there is one, for a first shot that names no picture.
-        load: reads pictures; called once for each, so that a missing one is told before anything is made.
+        load_image: called once for each shot with a picture, so that a missing one is reported before any work.
 
     Raises:
-        OviError: a shot that cannot be made, told with its line.
+        OviError: a shot that cannot be made, with its line.
     """
     plans: list[Plan] = []
     for shot in shots:
-        with _told_of(shot):
-            picture = shot.picture or (START_IMAGE if start_image and not plans else "")
-            planned = _planned(shot, picture, plans[-1] if plans else None, settings)
-            shown = _hash_of_picture(load(picture), picture) if picture else ""
-        plans.append(replace(planned, key=_key(planned, settings, models, shown)))
+        with _line_reported(shot):
+            name = shot.picture or (START_IMAGE if start_image and not plans else "")
+            planned = _planned(shot, name, plans[-1] if plans else None, settings)
+            content = _hash_of_image(load_image(name), name) if name else ""
+        plans.append(replace(planned, key=_key(planned, settings, identity, content)))
     return plans
 
 
-def _planned(shot: Shot, picture: str, last: Plan | None, settings: Settings) -> Plan:
+def hash_of(value: Any) -> str:
+    """32 hexadecimal digits that stand for a value of JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _planned(shot: Shot, image: str, before: Plan | None, settings: Settings) -> Plan:
     variant = VARIANTS[settings.variant]
     clip = ClipShape.from_seconds(settings.width, settings.height, shot.seconds or variant.seconds)
     timed = replace(variant, seconds=round(clip.seconds, 1))
     prompt, report = prompt_builder.build(shot.scene, shot.speech, shot.sound, timed)
-    number = last.number + 1 if last else 1
-    last = last if shot.goes_on else None
+    previous = before if shot.goes_on else None
     overlap, seed = Overlap(0), settings.seed
-    if last:
+    if previous:
         overlap = Overlap.from_seconds(settings.overlap_seconds, least=1)
-        _check_overlap(overlap, last.clip, clip)
-        seed = (last.seed + 1) % 2**64
-    guidance = Guidance(*(shot.guidance or (settings.video_cfg, settings.audio_cfg)), settings.skip_layers)
-    seed = seed if shot.seed is None else shot.seed
-    return Plan(number, shot.line, clip, prompt, report, seed, guidance, overlap, picture, last)
+        _check_overlap(overlap, previous.clip, clip)
+        seed = (previous.seed + 1) % (HIGHEST_SEED + 1)
+    return Plan(
+        number=before.number + 1 if before else 1,
+        line=shot.line,
+        clip=clip,
+        streams=Streams(clip.width, clip.height, FPS, SAMPLE_RATE),
+        prompt=prompt,
+        report=report,
+        seed=seed if shot.seed is None else shot.seed,
+        guidance=shot.guidance or (settings.video_cfg, settings.audio_cfg),
+        overlap=overlap,
+        image=image,
+        previous=previous,
+    )
 
 
-def _check_overlap(overlap: Overlap, last: ClipShape, clip: ClipShape) -> None:
-    shortest = min(last.seconds, clip.seconds)
-    if last.frames < overlap.frames or clip.latent_frames <= overlap.latent_frames:
+def _check_overlap(overlap: Overlap, previous: ClipShape, clip: ClipShape) -> None:
+    shortest = min(previous.seconds, clip.seconds)
+    if previous.frames < overlap.frames or clip.latent_frames <= overlap.latent_frames:
         raise OviError(
             input="overlap_seconds",
             found=f"an overlap of {overlap.frames / FPS:.2f} s and a shot of {shortest:.2f} s",
@@ -136,7 +171,7 @@ def _check_overlap(overlap: Overlap, last: ClipShape, clip: ClipShape) -> None:
 
 
 @contextlib.contextmanager
-def _told_of(shot: Shot) -> Iterator[None]:
+def _line_reported(shot: Shot) -> Iterator[None]:
     """An OviError that passes names the shot and its line in the script."""
     try:
         yield
@@ -146,23 +181,24 @@ def _told_of(shot: Shot) -> Iterator[None]:
         raise
 
 
-def _key(plan: Plan, settings: Settings, models: str, picture: str) -> str:
-    guidance, negatives = plan.guidance, (settings.video_negative, settings.audio_negative)
+def _key(plan: Plan, settings: Settings, identity: str, image: str) -> str:
+    """The names in it are those under which shots were first stored."""
+    previous, negatives = plan.previous, (settings.video_negative, settings.audio_negative)
     return hash_of(
         {
             "recipe": RECIPE,
-            "models": models,
+            "models": identity,
             "clip": (plan.clip.width, plan.clip.height, plan.clip.latent_frames),
             "prompt": (plan.prompt, settings.variant),
-            "guidance": (guidance.video_cfg, guidance.audio_cfg),
-            "negative": None if guidance.off else (*negatives, guidance.skip_layers),
+            "guidance": plan.guidance,
+            "negative": (*negatives, settings.skip_layers) if plan.guided else None,
             "run": (plan.seed, settings.solver, settings.steps, settings.shift, settings.tiled),
-            "picture": picture,
-            "last": plan.last and (plan.last.key, plan.overlap.latent_frames, settings.correct),
+            "picture": image,
+            "last": previous and (previous.key, plan.overlap.latent_frames, settings.correct),
         }
     )
 
 
-def _hash_of_picture(image: Tensor, picture: str) -> str:
-    check_picture(image, picture)
-    return hashlib.sha256(str(list(image.shape)).encode() + image.float().cpu().numpy().tobytes()).hexdigest()
+def _hash_of_image(image: Tensor, name: str) -> str:
+    checked = checked_images(image, name)
+    return hashlib.sha256(str(list(checked.shape)).encode() + checked.cpu().numpy().tobytes()).hexdigest()

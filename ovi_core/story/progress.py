@@ -1,4 +1,4 @@
-"""How far a story is, and how long it will still take."""
+"""How far a storyboard is, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import comfy.utils
 
+from .maker import ShowLine
 from .plan import Plan
 
 
 @dataclass
 class Progress:
-    """Told of every step of every shot that is made; tells the artist.
+    """Counts every step of every shot that is made, and shows it.
 
     A step's work goes with the length of its shot; what is done before and after the steps is part of their time.
 
     Attributes:
         plans: the shots to be made.
-        shots: how many the story has.
-        tell: shows a line of text.
+        shots: of the whole script.
         seconds: a clock.
     """
 
     plans: list[Plan]
     shots: int
-    tell: Callable[[str], None]
+    show: ShowLine
     seconds: Callable[[], float] = time.monotonic
     done: float = field(default=0.0, init=False)
 
@@ -41,14 +41,14 @@ class Progress:
         done = self.done + plan.clip.latent_frames * step / steps
         self.bar.update_absolute(round(done), preview=preview)
         left = (self.seconds() - self.began) * (self.work - done) / done
-        self.tell(f"Shot {plan.number} of {self.shots}, step {step} of {steps}. About {spoken(left)} left.")
+        self.show(f"Shot {plan.number} of {self.shots}, step {step} of {steps}. About {in_words(left)} left.")
 
     def made(self, plan: Plan) -> None:
         """A shot is in the store."""
         self.done += plan.clip.latent_frames
 
 
-def spoken(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """A length of time in its two largest units: 42 s, 3 min 10 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:

@@ -61,7 +61,7 @@ def parse(script: str) -> list[Shot]:
     _check_size(script)
     common, *shots = _sections(script.lstrip("\ufeff"))
     if not shots:
-        raise error(0, "no shot", ACCEPTED, "Start each shot with a line 'shot 5 s', its scene below it.")
+        raise error(0, "no shot", ACCEPTED, "Begin each shot with a line 'shot 5 s', its scene below it.")
     if len(shots) > MOST_SHOTS:
         found, accepted = f"a shot number {MOST_SHOTS + 1:,}", f"at most {MOST_SHOTS:,} shots"
         raise error(shots[MOST_SHOTS].line, found, accepted, "Make several films and join them with Ovi Join Clips.")
@@ -99,21 +99,21 @@ class _Section:
 
     def open(self, name: str, line: int, text: str) -> None:
         if name in self.fields:
-            raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or start a shot.")
+            raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or begin a shot.")
         self.fields[name], self.last = [(line, text)], name
 
     def go_on(self, line: int, row: str) -> None:
         """Take a row that starts no field: it continues the last one."""
         indented, text = row[0].isspace(), row.strip()
         if self.last not in TEXTS:
-            remedy = "Start it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
+            remedy = "Begin it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
             raise error(line, f'"{_excerpt(text)}", which belongs to no field,', ACCEPTED, remedy)
         label = _LABEL.match(text)
         if label and not indented:
             near = difflib.get_close_matches(label["name"].lower(), FIELDS, n=1, cutoff=0.75)
             if near or self.last != "speech":
                 wanted = f"Write '{near[0]}:'" if near else f"Write one of {', '.join(FIELDS)}"
-                remedy = f"{wanted}; or, to continue the {self.last}, start the line with a blank."
+                remedy = f"{wanted}; or, to continue the {self.last}, begin the line with a blank."
                 raise error(line, f"'{label['name']}:', which is no field,", ACCEPTED, remedy)
         self.fields[self.last].append((line, text))
 
@@ -137,12 +137,12 @@ def _shot(section: _Section, common: _Section, first: bool) -> Shot:
     seconds, goes_on = _terms(section)
     if goes_on and first:
         remedy = "Take 'go on' out of the first shot."
-        raise error(section.line, "'go on'", "a first shot that starts with a cut", remedy)
+        raise error(section.line, "'go on'", "a first shot that begins with a cut", remedy)
     if goes_on and "picture" in section.fields:
         raise error(
             section.fields["picture"][0][0],
             "a picture for a shot that goes on",
-            "a picture only where a shot starts with a cut",
+            "a picture only where a shot begins with a cut",
             "Delete the picture, which is the end of the shot before, or write 'cut' instead of 'go on'.",
         )
     # A shot that goes on takes its picture from the shot before, and its seed after it.
@@ -183,7 +183,7 @@ def _terms(section: _Section) -> tuple[float | None, bool]:
                 section.line,
                 f"\"{_excerpt(term)}\" behind 'shot'",
                 "a length and 'cut' or 'go on', as in 'shot 5 s, go on'",
-                "Correct the heading; or, if the line is part of a text, start it with a blank.",
+                "Correct the heading; or, if the line is part of a text, begin it with a blank.",
             )
     if seconds is not None and not 0 < seconds <= LONGEST_SHOT:
         found = f"a length of {seconds:g} s"

@@ -1,73 +1,75 @@
-"""Makes one shot of a story with models that are loaded."""
+"""Makes one shot of a storyboard with loaded models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import latent_preview
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..conditioning import extend, keyframes
 from ..decoding.decode import decode
 from ..latents import joint
 from ..media import drift_correction
-from ..media.audio import without_fill
-from ..media.overlap import samples_before
+from ..media.audio import without_added_silence
+from ..media.resampling import samples_before
 from ..model.base_model import AUDIO_TEXT
 from ..sampling import sample
+from ..sampling.guidance import Guidance
 from ..spec import FPS, SAMPLE_RATE, VARIANTS
 from ..text import encode
+from .comfyui import with_steps_reported
+from .maker import ReportStep
 from .models import Models
-from .plan import Pictures, Plan, Settings
+from .plan import LoadImage, Plan, Settings
 from .shot_store import Store
 
 BEFORE_OVERLAP = FPS  # frames that are read before an overlap: more than the audio encoder looks back
 
 
-Step = Callable[[int, int, Any], None]
-"""Told after every step of a run: steps done, of how many, and ComfyUI's preview or None."""
-
-
-class Maker:
-    """Makes shots with one set of models.
+class ShotMaker:
+    """Makes shots with one set of models: the :class:`.maker.Maker` of Ovi.
 
     Args:
-        load: reads pictures.
+        load_image: called for shots that start with an image.
     """
 
-    def __init__(self, models: Models, settings: Settings, store: Store, load: Pictures):
-        self.models, self.settings, self.store, self.load = models, settings, store, load
+    def __init__(self, models: Models, settings: Settings, store: Store, load_image: LoadImage):
+        self.models, self.settings, self.store, self.load_image = models, settings, store, load_image
         self._negative: list | None = None
 
-    def make(self, plan: Plan, step: Step) -> None:
+    def check(self) -> None:
+        """Raise OviError unless all models are Ovi's."""
+        self.models.check()
+
+    def identity(self) -> str:
+        """A hash of what decides the results of all models."""
+        return self.models.identity()
+
+    def make(self, plan: Plan, report_step: ReportStep) -> None:
         """Make a shot and put it into the store, where those that it goes on from are already.
 
         Raises:
-            OviError: models or pictures that do not fit.
+            OviError: models or images that do not fit, or a disk that cannot be written to.
         """
         settings, models = self.settings, self.models
         positive, _ = encode.encode(models.clip, plan.prompt, VARIANTS[settings.variant])
         latent = sample.sample(
-            _watched(models.model, step),
+            with_steps_reported(models.model, report_step),
             positive,
-            positive if plan.guidance.off else self._negatives(),
-            plan.guidance,
-            self._beginning(plan),
+            self._negatives() if plan.guided else positive,
+            Guidance(*plan.guidance, settings.skip_layers),
+            self._start_latent(plan),
             settings.solver,
             sample.sigmas_for(settings.solver, settings.steps, settings.shift, 1.0),
             plan.seed,
         )
         made = decode(models.vae, models.audio_vae, latent, settings.tiled)
-        images, sound = made.images, made.sound.cpu()
-        if plan.last and settings.correct != drift_correction.OFF:
-            images, sound = self._corrected(plan, plan.last, images, sound)
-        self.store.write(plan.key, images, without_fill(sound, SAMPLE_RATE))
+        images, audio = made.images, made.audio.cpu()
+        if plan.previous and settings.correct != drift_correction.OFF:
+            images, audio = self._corrected(plan, plan.previous, images, audio)
+        self.store.write(plan, images, without_added_silence(audio, SAMPLE_RATE))
 
     def _negatives(self) -> list:
-        """What both towers are to keep away from, encoded once."""
+        """What both towers avoid, encoded once."""
         if self._negative is None:
             variant = VARIANTS[self.settings.variant]
             (video, audio) = (
@@ -77,56 +79,30 @@ class Maker:
             self._negative = [[video[0], {**video[1], AUDIO_TEXT: audio[0]}]]
         return self._negative
 
-    def _beginning(self, plan: Plan) -> dict:
+    def _start_latent(self, plan: Plan) -> dict:
         """The LATENT that the run starts with: empty, with a first frame, or with the end of the shot before."""
         vae, clip = self.models.vae, plan.clip
-        if plan.last:
-            images, sound = self._end_of(plan.last, plan.overlap.frames + BEFORE_OVERLAP)
-            audio = {"waveform": sound, "sample_rate": SAMPLE_RATE} if sound.numel() else None
+        if plan.previous:
+            images, waveform = self._end_of(plan.previous, plan.overlap.frames + BEFORE_OVERLAP)
+            audio = {"waveform": waveform, "sample_rate": SAMPLE_RATE} if waveform.numel() else None
             seconds = plan.overlap.frames / FPS
             return extend.extend(vae, self.models.audio_vae, images, audio, seconds, clip.seconds)[0]
         latent = {"samples": joint.empty(clip, 1, joint.TOWERS[0])}
-        return keyframes.keep_start(vae, latent, self.load(plan.picture), "crop") if plan.picture else latent
+        return keyframes.with_start_image(vae, latent, self.load_image(plan.image), "crop") if plan.image else latent
 
-    def _end_of(self, last: Plan, frames: int) -> tuple[Tensor, Tensor]:
-        """The last ``frames`` of a shot, or up to 2 more, [F, H, W, 3] in 0..1, and their sound, [1, 1, S]."""
-        start = max(0, last.clip.frames - frames) // 3 * 3  # 3 frames last a whole number of samples
-        return self.store.images(last.key, start), self.store.sound(last.key)[..., samples_before(start, SAMPLE_RATE) :]
+    def _end_of(self, shot: Plan, frames: int) -> tuple[Tensor, Tensor]:
+        """The last ``frames`` of a shot, or up to 2 more, [F, H, W, 3] in 0..1, and their audio, [1, 1, S]."""
+        start = max(0, shot.clip.frames - frames) // 3 * 3  # 3 frames last a whole number of samples
+        return self.store.images(shot, start), self.store.audio(shot)[..., samples_before(start, FPS, SAMPLE_RATE) :]
 
-    def _corrected(self, plan: Plan, last: Plan, images: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+    def _corrected(self, plan: Plan, previous: Plan, images: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Colours and loudness of a new shot brought to those of what it goes on from."""
-        how, overlap = self.settings.correct, plan.overlap.frames
-        start = self.store.images(plan.first.key, 0, drift_correction.REFERENCE * FPS)
-        end = self.store.images(last.key, last.clip.frames - overlap)
-        pull = drift_correction.correction(torch.cat((start, end)).to(images), images, overlap, how)
-        first_sound = self.store.sound(plan.first.key)[..., : drift_correction.REFERENCE * SAMPLE_RATE]
-        last_sound = self.store.sound(last.key)[..., samples_before(last.clip.frames - overlap, SAMPLE_RATE) :]
-        heard = torch.cat((first_sound, last_sound), dim=-1)
-        return pull.of_images(images), drift_correction.of_sound(heard, sound, first_sound.shape[-1], SAMPLE_RATE, how)
-
-
-def _watched(model: Any, step: Step) -> Any:
-    """The MODEL, which tells of the steps of a run; ComfyUI's own progress knows of one run only."""
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def watch(
-        executor: Any,
-        noise: Tensor,
-        latent: Tensor,
-        sampler: Any,
-        sigmas: Tensor,
-        mask: Any,
-        callback: Any,
-        *more: Any,
-        **named: Any,
-    ) -> Any:
-        def told(index: int, x0: Any, x: Any, steps: int) -> None:
-            video = model.model.preview_video(x0)
-            preview = previewer and previewer.decode_latent_to_preview_image("JPEG", video)
-            step(index + 1, steps, preview)
-
-        return executor(noise, latent, sampler, sigmas, mask, told, *more, **named)
-
-    watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "ovi_story", watch)
-    return watched
+        how, overlap, store = self.settings.correct, plan.overlap.frames, self.store
+        start = store.images(plan.first, 0, drift_correction.REFERENCE * FPS)
+        end = store.images(previous, previous.clip.frames - overlap)
+        change = drift_correction.correction(torch.cat((start, end)).to(images), images, overlap, how, FPS)
+        first_audio = store.audio(plan.first)[..., : drift_correction.REFERENCE * SAMPLE_RATE]
+        begin = samples_before(previous.clip.frames - overlap, FPS, SAMPLE_RATE)
+        heard = torch.cat((first_audio, store.audio(previous)[..., begin:]), dim=-1)
+        corrected = drift_correction.of_audio(heard, audio, first_audio.shape[-1], SAMPLE_RATE, how)
+        return change.of_images(images), corrected

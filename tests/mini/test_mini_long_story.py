@@ -13,7 +13,7 @@ def test_it_lasts_two_minutes_and_every_fourth_shot_is_a_cut():
     assert [shot.goes_on for shot in told] == [number % 4 > 0 for number in range(26)]
     settings = Settings("mini", 96, 96, long_story.OVERLAP, skip_layers=())
     planned = plan_shots(told, settings, "models", False, long_story.nothing)
-    assert film.beginnings(planned)[-1] >= 120 * 24
+    assert film.starts_of(planned)[-1] >= 120 * 24
     assert len({plan.key for plan in planned}) == 26
 
 

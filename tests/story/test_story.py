@@ -1,8 +1,7 @@
-"""Stories told: what a film consists of, what is kept, what is made anew, and what a run that ends early loses."""
+"""Storyboards: what a film consists of, what is stored, what is redone, and what a run that ends early loses."""
 
 from __future__ import annotations
 
-import errno
 import gc
 import math
 import os
@@ -16,6 +15,7 @@ import comfy.model_management
 import numpy as np
 import pytest
 import story_cases as story
+import story_kills
 import torch
 from comfy.patcher_extension import WrappersMP
 from film_cases import assert_same_film, assert_shows, decoded, put_together
@@ -24,7 +24,7 @@ from ovi_native.nodes.clips import OviExtend
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.story import film, script
 from ovi_native.ovi_core.story.plan import START_IMAGE, plan_shots
-from ovi_native.ovi_core.story.progress import Progress, spoken
+from ovi_native.ovi_core.story.progress import Progress, in_words
 
 FROM_STORE = "from the store"
 
@@ -39,7 +39,7 @@ def models():
 def whole(tmp_path_factory):
     """The store, film and report of a story that ran through."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, *story.told(folder)
+    return folder, *story.rendered(folder)
 
 
 def plans(text=story.SCRIPT, load=None, start_image=False, models="models", **changed):
@@ -83,7 +83,7 @@ def test_shots_are_joined_as_the_join_node_joins_them(whole):
     assert (frames - expected[0]).abs().max() <= 0.5 / 255 + 1e-6
     assert heard.shape == expected[1]["waveform"].shape
     off = (heard - expected[1]["waveform"]).abs()[0, 0]
-    cuts = [round(start / 24 * 16_000) for start in film.beginnings(planned)[2:4]]
+    cuts = [round(start / 24 * 16_000) for start in film.starts_of(planned)[2:4]]
     for cut in cuts:
         off[cut - 81 : cut + 81] = 0  # the node fades only where there is silence between
     off[-1000:] = 0  # and not at the end
@@ -96,7 +96,7 @@ def test_shots_are_joined_as_the_join_node_joins_them(whole):
 
 def test_a_correction_is_that_of_the_join_node(whole, tmp_path):
     text = story.SCRIPT.split("shot 0.5 s")[0]
-    raw = story.told(tmp_path, text, settings={"correct": "off"})
+    raw = story.rendered(tmp_path, text, settings={"correct": "off"})
     identity = story.models().identity()
     one, two = (as_clip(story.store(tmp_path).shot(plan.key)) for plan in plans(text, models=identity, correct="off"))
     expected = join(*one, *two, 0.2, "to the overlap")
@@ -113,11 +113,11 @@ def test_neither_frames_nor_samples_are_lost_over_many_shots_of_any_length(tmp_p
     text = "scene: x\n" + "\n".join(f"shot {s} s{', go on' if n % 3 else ''}" for n, s in enumerate(lengths))
     planned, store = plans(text), story.store(tmp_path)
     for n, plan in enumerate(planned):
-        store.write(plan.key, clip(plan.clip.frames, n), sound(plan.clip.samples - 7 * n, seed=n)["waveform"])
+        store.write(plan, clip(plan.clip.frames, n), sound(plan.clip.samples - 7 * n, seed=n)["waveform"])
     frames, heard = put_together(store, planned)
     assert len(frames) == sum(plan.clip.frames - plan.overlap.frames for plan in planned)
     assert heard.shape[-1] == math.ceil(Fraction(len(frames), 24) * 16_000)
-    for plan, start in zip(planned, film.beginnings(planned), strict=False):
+    for plan, start in zip(planned, film.starts_of(planned), strict=False):
         middle = plan.clip.frames // 2
         own = as_clip(store.shot(plan.key))
         assert torch.equal(frames[start + middle], own[0][middle])
@@ -130,7 +130,7 @@ def test_no_click_where_loud_shots_meet(tmp_path):
     planned, store = plans("scene: x\nshot 1 s\nshot 1 s\nseed: 1"), story.store(tmp_path)
     for n, plan in enumerate(planned):
         tone = torch.cos(torch.arange(plan.clip.samples + 600) * (300 + 50 * n) * 2 * math.pi / 16_000)
-        store.write(plan.key, clip(plan.clip.frames), 0.9 * tone.reshape(1, 1, -1))
+        store.write(plan, clip(plan.clip.frames), 0.9 * tone.reshape(1, 1, -1))
     _, heard = put_together(store, planned)
     assert heard.diff().abs().max() < 1.2 * 0.9 * 2 * math.pi * 350 / 16_000
 
@@ -173,7 +173,7 @@ def test_a_longer_film_is_written_in_the_same_memory(tmp_path, traced):
     for count in (3, 24):
         planned, store = plans(script_of(count, 1, ", go on"), overlap_seconds=0.5), story.store(tmp_path)
         for plan in planned:
-            store.write(plan.key, clip(plan.clip.frames), sound(plan.clip.samples)["waveform"])
+            store.write(plan, clip(plan.clip.frames), sound(plan.clip.samples)["waveform"])
         tracemalloc.reset_peak()
         peak = Peak()
         counter = iter(range(10_000))
@@ -188,7 +188,7 @@ def test_a_longer_story_is_made_in_the_same_memory(tmp_path, traced):
     for count in (2, 8):
         peak = Peak()
         tracemalloc.reset_peak()
-        story.told(tmp_path / str(count), script_of(count, 0.6, ", go on"), settings={"steps": 1}, say=peak.look)
+        story.rendered(tmp_path / str(count), script_of(count, 0.6, ", go on"), settings={"steps": 1}, show=peak.look)
         peaks.append(peak.bytes)
     one_shot = 13 * 32 * 64 * 3 * 4
     assert peaks[1] < peaks[0] + 2 * one_shot  # 6 more shots
@@ -197,25 +197,50 @@ def test_a_longer_story_is_made_in_the_same_memory(tmp_path, traced):
 # -- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_where_it_stopped(whole, tmp_path):
-    folder, path, _ = whole
-    killed = story.told_and_killed(tmp_path, "Shot 3 of 4, step 1")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    kept = story.shot_files(tmp_path)
+STAGES = {
+    "before the first shot": 0,
+    "sampling": 2,
+    "writing a shot": 2,
+    "before a shot has its checksum": 3,
+    "writing the film": 4,
+    "before the film has its checksum": 4,
+}
+"""Where a run is killed, and how many shots it has made by then."""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    return folder, story_kills.killed_at(list(STAGES), folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_resumes_where_it_stopped(whole, killed, stage):
+    folder, ended = killed[0] / stage, killed[1][stage]
+    assert ended == -signal.SIGKILL
     planned = plans(models=story.models().identity())
-    assert set(kept) == {f"{plan.key}.mkv" for plan in planned[:2]}
-    again, report = story.told(tmp_path)
+    made = story.shot_files(folder)
+    assert set(made) == {f"{plan.key}.mkv" for plan in planned[: STAGES[stage]]}
+    film_there = [*folder.glob("films/*.mp4")]
+    again, report = story.rendered(folder)
     rows = report.splitlines()[1:5]
-    assert [FROM_STORE in row for row in rows] == [True, True, False, False]
-    assert kept.items() <= story.shot_files(tmp_path).items()
-    assert again.name == path.name
-    assert_same_film(planned, (tmp_path, again), (folder, path))
+    assert [FROM_STORE in row for row in rows] == [number < STAGES[stage] for number in range(4)]
+    assert "damaged" not in report.replace("The film's file was damaged", "" if film_there else "damaged")
+    assert made.items() <= story.shot_files(folder).items()
+    assert again.name == whole[1].name
+    assert_same_film(planned, (folder, again), (whole[0], whole[1]))
+    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert left == {f"{plan.key}.{end}" for plan in planned for end in ("mkv", "sha256")} | {
+        again.name,
+        f"{again.stem}.sha256",
+    }
 
 
-def test_a_story_told_again_makes_nothing(whole):
+def test_a_storyboard_that_is_run_again_makes_nothing(whole):
     folder, path, _ = whole
     before, written = story.shot_files(folder), path.stat().st_mtime_ns
-    again, report = story.told(folder)
+    again, report = story.rendered(folder)
     assert (again, path.stat().st_mtime_ns, story.shot_files(folder)) == (path, written, before)
     assert report.count(FROM_STORE) == 4
 
@@ -228,12 +253,12 @@ def test_an_interrupted_run_loses_only_the_shot_it_was_at(whole, tmp_path, at):
             story.store(tmp_path).shot(plan.key).unlink()
     kept = story.shot_files(tmp_path)
 
-    def say(line):
+    def show(line):
         if line.startswith(at):
             comfy.model_management.interrupt_current_processing()
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        story.told(tmp_path, say=say)
+        story.rendered(tmp_path, show=show)
     assert story.shot_files(tmp_path) == kept
     assert not [*tmp_path.glob("**/*.part*"), *tmp_path.glob("films/*")]
 
@@ -331,7 +356,7 @@ def test_shots_begin_with_their_picture_or_with_the_end_of_the_shot_before(tmp_p
         return picture
 
     before = plans(text, load, True, models=watch.models.identity(), steps=1)[0]
-    story.told(tmp_path, text, models=watch.models, load=load, start_image=True, settings={"steps": 1})
+    story.rendered(tmp_path, text, models=watch.models, load_image=load, start_image=True, settings={"steps": 1})
     start, went_on, named, empty = watch.begun
     encoded = vae.encode(picture)
     assert torch.equal(start[:, :, :1], encoded)
@@ -344,7 +369,7 @@ def test_shots_begin_with_their_picture_or_with_the_end_of_the_shot_before(tmp_p
     assert torch.equal(went_on, expected.result[0]["samples"].unbind()[0])
 
 
-# -- what is told ---------------------------------------------------------------------------------------------------
+# -- what is shown ---------------------------------------------------------------------------------------------------
 
 
 def test_the_time_left_goes_by_the_work_done():
@@ -354,7 +379,7 @@ def test_the_time_left_goes_by_the_work_done():
     steps = [6, 7, 4, 6]  # latent steps of the shots
     progress.step(planned[0], 1, 2, None)
     left = 10 * (sum(steps) - 3) / 3
-    assert lines == [f"Shot 1 of 4, step 1 of 2. About {spoken(left)} left."]
+    assert lines == [f"Shot 1 of 4, step 1 of 2. About {in_words(left)} left."]
     for plan in planned[:3]:
         progress.made(plan)
     progress.step(planned[3], 2, 2, None)
@@ -362,8 +387,8 @@ def test_the_time_left_goes_by_the_work_done():
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(41.6, "42 s"), (190, "3 min 10 s"), (7500, "2 h 5 min")])
-def test_times_are_told_in_two_units(seconds, words):
-    assert spoken(seconds) == words
+def test_times_are_shown_in_two_units(seconds, words):
+    assert in_words(seconds) == words
 
 
 def test_the_report_tells_of_every_shot(whole):
@@ -388,11 +413,11 @@ def test_the_report_tells_of_every_shot(whole):
         (
             "A lighthouse.",
             "A lighthouse.\npicture: small.png",
-            "in the shot of line 13, small.png: a picture of 8x8 px",
+            "in the shot of line 13, small.png: an image of 8x8 px",
         ),
     ],
 )
-def test_what_cannot_be_made_is_told_with_its_line(old, new, found):
+def test_what_cannot_be_made_is_reported_with_its_line(old, new, found):
     with pytest.raises(OviError) as caught:
         plans(story.SCRIPT.replace(old, new), lambda name: torch.zeros(1, 8, 8, 3))
     assert caught.value.input == "script"
@@ -400,58 +425,10 @@ def test_what_cannot_be_made_is_told_with_its_line(old, new, found):
     assert caught.value.remedy
 
 
-def test_models_in_each_others_place_are_told_before_anything_is_made(tmp_path):
+def test_models_in_each_others_place_are_reported_before_anything_is_made(tmp_path):
     swapped = story.models()._replace(vae=story.models().audio_vae)
     with pytest.raises(OviError, match=r"Wan 2\.2 VAE"):
-        story.told(tmp_path, models=swapped)
+        story.rendered(tmp_path, models=swapped)
     with pytest.raises(OviError, match="umt5"):
-        story.told(tmp_path, models=story.models()._replace(clip=None))
+        story.rendered(tmp_path, models=story.models()._replace(clip=None))
     assert not [*tmp_path.iterdir()]
-
-
-def test_a_damaged_shot_is_named(whole, tmp_path):
-    shutil.copytree(whole[0] / "shots", tmp_path / "shots")
-    path = story.store(tmp_path).shot(plans(models=story.models().identity())[2].key)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(OviError) as caught:
-        story.told(tmp_path)
-    assert str(path) in caught.value.found
-    assert "Delete the file" in caught.value.remedy
-    assert not [*tmp_path.glob("films/*")]
-
-
-def test_a_full_disk_is_told_and_leaves_what_was_made(tmp_path, monkeypatch):
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    store = story.store(tmp_path)
-    store.write("a", clip(5), sound(900)["waveform"])
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OviError, match="No space left"):
-        store.write("b", clip(5), sound(900)["waveform"])
-    assert list(story.shot_files(tmp_path)) == ["a.mkv"]
-    assert len([*(tmp_path / "shots").iterdir()]) == 1
-
-
-def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path):
-    store = story.store(tmp_path)
-    parts = [store.shot("a").with_name(f"a{n}.part.mkv") for n in range(2)]
-    parts[0].parent.mkdir()
-    for part in parts:
-        part.touch()
-    os.utime(parts[0], (1, 1))
-    store.write("a", clip(5), sound(900)["waveform"])
-    assert [part.exists() for part in parts] == [False, True]
-
-
-def test_shots_come_back_bit_for_bit(tmp_path):
-    store, images, samples = story.store(tmp_path), clip(9), sound(5001)["waveform"]
-    store.write("a", images, samples)
-    frames, heard = as_clip(store.shot("a"))
-    assert torch.equal((frames * 255).round(), (images * 255).round())
-    assert torch.equal(heard["waveform"], samples)
-    assert torch.equal(store.images("a", 4), frames[4:])
-    assert torch.equal(store.images("a", 2, 3), frames[2:5])
-    assert torch.equal(store.sound("a"), samples)
-    store.write("silent", images, samples[..., :0])
-    assert store.sound("silent").shape == (1, 1, 0)

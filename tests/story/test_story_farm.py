@@ -20,7 +20,7 @@ from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.story import farm, farm_worker, script
 from ovi_native.ovi_core.story.models import Models
 from ovi_native.ovi_core.story.plan import plan_shots
-from ovi_native.ovi_core.story.shot_maker import Maker
+from ovi_native.ovi_core.story.shot_maker import ShotMaker
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
 from ovi_native.ovi_core.vae.video_vae import read_video_vae
@@ -51,10 +51,9 @@ def models(tmp_path_factory):
 
 
 def planned(models, store):
-    """What farms.make is given: who makes shots here, their plans, and what the models are."""
-    identity = models.identity()
-    plans = plan_shots(script.parse(story.SCRIPT), story.settings(), identity, False, None)
-    return Maker(models, story.settings(), store, None), plans, identity
+    """What farm.make is given: who makes shots here, and their plans."""
+    plans = plan_shots(script.parse(story.SCRIPT), story.settings(), models.identity(), False, None)
+    return ShotMaker(models, story.settings(), store, None), plans
 
 
 def kill_a_worker(patience=60.0):
@@ -76,20 +75,20 @@ def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatc
     hire = farm._Farm.hire
     monkeypatch.setattr(farm._Farm, "hire", lambda self: hired.append(1) or hire(self))
 
-    def say(line):
+    def show(line):
         lines.append(line)
         if line.startswith("1 of 4"):
             killed.append(killer.submit(kill_a_worker))
 
-    maker, plans, identity = planned(models, story.store(tmp_path / "farm"))
-    took = farm.make(maker, plans, identity, "auto", say, workers=2)
+    maker, plans = planned(models, story.store(tmp_path / "farm"))
+    took = farm.make(maker, "auto", plans, show, workers=2)
     assert [bool(kill.result()) for kill in killed] == [True]
     assert len(hired) == 3
     assert set(took) == {plan.key for plan in plans}
     assert [line.split(" shots")[0] for line in lines[1:]] == [f"{n} of 4" for n in (1, 2, 3, 4)]
-    film, report = story.told(tmp_path / "farm", models=models)
+    film, report = story.rendered(tmp_path / "farm", models=models)
     assert report.count("from the store") == 4
-    here, _ = story.told(tmp_path / "here", models=models)
+    here, _ = story.rendered(tmp_path / "here", models=models)
     assert_same_film(plans, (tmp_path / "farm", film), (tmp_path / "here", here))
 
 
@@ -107,9 +106,9 @@ def test_quantised_models_that_another_machine_has_loaded_make_shots(models, tmp
 def test_a_model_that_cannot_be_described_is_refused(cluster, models, tmp_path):
     patched = models.model.clone()
     patched.set_model_attn1_output_patch(lambda x, options: x * 0.5)
-    maker, plans, identity = planned(models._replace(model=patched), story.store(tmp_path))
+    maker, plans = planned(models._replace(model=patched), story.store(tmp_path))
     with pytest.raises(OviError, match="became others"):
-        farm.make(maker, plans, identity, "auto", lambda line: None, workers=1)
+        farm.make(maker, "auto", plans, lambda line: None, workers=1)
 
 
 def test_a_model_of_no_file_is_refused(models, tmp_path):

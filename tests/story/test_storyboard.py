@@ -87,13 +87,13 @@ def test_it_tells_how_far_it_is_under_the_node(folders, monkeypatch):
 @pytest.mark.parametrize("name", ["missing.png", "../output/secret.png"])
 def test_a_picture_that_is_not_there_is_told_before_anything_is_made(folders, name):
     Image.new("RGB", (90, 60)).save(folders / "output" / "secret.png")
-    refused("not in ComfyUI's input folder", "Put the picture", SCRIPT.replace("boat.png", name))
+    refused("not in ComfyUI's input folder", "Put the image", SCRIPT.replace("boat.png", name))
     assert [path.name for path in (folders / "output").iterdir()] == ["secret.png"]
 
 
 def test_a_file_that_is_no_picture_is_told(folders):
     (folders / "input" / "boat.png").write_text("no picture")
-    refused("line 5, picture: 'boat.png', which cannot be read as a picture", "picture editor")
+    refused("line 5, picture: 'boat.png', which cannot be read as an image", "image editor")
 
 
 def test_several_start_images_are_refused(folders):
@@ -102,8 +102,8 @@ def test_several_start_images_are_refused(folders):
         start_image=clip(2),
         node="Ovi Storyboard",
         input="start_image",
-        found="2 pictures",
-        remedy="Pick one picture",
+        found="2 images",
+        remedy="Pick one image",
     )
 
 

@@ -33,14 +33,14 @@ def assert_shows(in_file, frames):
     assert np.abs(in_file / 255 - frames.numpy()).mean() < 0.05
 
 
-def assert_same_film(planned, *told):
+def assert_same_film(planned, *rendered):
     """Of two stories, each the folder of its store and its film, the same frames and audio went into the films.
 
     The files' frames may differ: where rows are no multiple of 128 pixels, x264's AVX-512 code for mbtree encodes
     the same frames now one way, now another (not without mbtree, and not with its AVX2 code).
     """
-    parts = [put_together(store(folder), planned) for folder, _ in told]
-    files = [decoded(path) for _, path in told]
+    parts = [put_together(store(folder), planned) for folder, _ in rendered]
+    files = [decoded(path) for _, path in rendered]
     for ours, theirs in zip(*parts, strict=True):
         assert torch.equal(ours, theirs)
     assert np.array_equal(files[0][1], files[1][1])

@@ -1,17 +1,13 @@
-"""A story of tiny models, for tests of the storyboard; it can be told in a process of its own, and killed there."""
+"""A storyboard of tiny models, for tests."""
 
 from __future__ import annotations
 
 import functools
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = """
 # four shots, of which the second goes on from the first
 seed: 5
@@ -63,40 +59,27 @@ def store(folder: Path) -> Any:
     return Store(Path(folder))
 
 
-def told(folder: Path, script: str = SCRIPT, **more: Any) -> tuple[Path, str]:
-    """The film and the report of a story whose store is ``folder``."""
-    import torch
-    from ovi_native.ovi_core.story.render import tell
+def shot(key: str = "a", frames: int = 5) -> Any:
+    """A plan of nothing but what a store looks at: 64x32 px at Ovi's rates."""
+    from ovi_native.ovi_core.media.video_file import Streams
 
-    arguments = {"models": models(), "load": None, "say": lambda line: None} | more
-    changed = arguments.pop("settings", {})
+    return SimpleNamespace(key=key, streams=Streams(64, 32, 24, 16_000), clip=SimpleNamespace(frames=frames))
+
+
+def rendered(folder: Path, script: str = SCRIPT, **more: Any) -> tuple[Path, str]:
+    """The film and the report of a script whose store is ``folder``."""
+    import torch
+    from ovi_native.ovi_core.story.render import render
+    from ovi_native.ovi_core.story.shot_maker import ShotMaker
+
+    given = {"models": models(), "load_image": None} | more
+    chosen, kept, load_image = settings(**given.pop("settings", {})), store(folder), given.pop("load_image")
+    maker = ShotMaker(given.pop("models"), chosen, kept, load_image)
     with torch.inference_mode():  # as ComfyUI runs nodes
-        return tell(text=script, settings=settings(**changed), store=store(folder), **arguments)
+        return render(maker, script, chosen, kept, load_image, **given)
 
 
 def shot_files(folder: Path) -> dict[str, int]:
     """The shots in the store, each with the time it was written."""
-    return {path.name: path.stat().st_mtime_ns for path in sorted((Path(folder) / "shots").glob("*.mkv"))}
-
-
-def told_and_killed(folder: Path, line: str) -> subprocess.CompletedProcess:
-    """Tell the story in another process, which kills itself with signal 9 when its progress begins with ``line``."""
-    command = [sys.executable, __file__, str(folder), line]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def kill_at(line: str) -> Any:
-    def say(now: str) -> None:
-        if now.startswith(line):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return say
-
-
-if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS / "support")]
-    sys.path.append(str(TESTS.parent))
-    from tools import pack
-
-    pack.load("--cpu")
-    told(Path(sys.argv[1]), say=kill_at(sys.argv[2]))
+    paths = sorted(path for path in (Path(folder) / "shots").glob("*.mkv") if ".part" not in path.name)
+    return {path.name: path.stat().st_mtime_ns for path in paths}

@@ -76,10 +76,11 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
     import comfy.model_management
     import torch
     from ovi_native.ovi_core.loading.loader import load_model
-    from ovi_native.ovi_core.story import render
     from ovi_native.ovi_core.story.models import Models
     from ovi_native.ovi_core.story.plan import Settings, plan_shots
+    from ovi_native.ovi_core.story.render import render
     from ovi_native.ovi_core.story.script import parse
+    from ovi_native.ovi_core.story.shot_maker import ShotMaker
     from ovi_native.ovi_core.story.shot_store import Store
     from ovi_native.ovi_core.text.umt5 import read_text_encoder
     from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
@@ -99,9 +100,10 @@ def tell(arguments: argparse.Namespace, folder: Path) -> None:
     store, text = Store(folder), script(arguments.shots, arguments.seconds)
     with torch.inference_mode():  # as ComfyUI runs nodes, those that load among them
         models = Models(*(load(str(arguments.models / name)) for name, load in loaders.items()))
-        film, _ = render.tell(models, text, settings, store, nothing, say=lambda line: print(line, flush=True))
+        maker = ShotMaker(models, settings, store, nothing)
+        film, _ = render(maker, text, settings, store, nothing, show=lambda line: print(line, flush=True))
     planned = plan_shots(parse(text), settings, models.identity(), False, nothing)
-    print(f"Film {film}\nShots {digest(store, [shot.key for shot in planned])}", flush=True)
+    print(f"Film {film}\nShots {digest(store, planned)}", flush=True)
 
 
 def nothing(name: str) -> Any:
@@ -109,13 +111,13 @@ def nothing(name: str) -> Any:
     raise FileNotFoundError(name)
 
 
-def digest(store: Any, keys: list[str]) -> str:
+def digest(store: Any, plans: list[Any]) -> str:
     """Hash of every frame and sample of shots, as they are decoded."""
     found = hashlib.sha256()
-    for key in keys:
-        for frame in store.frames(key):
+    for plan in plans:
+        for frame in store.frames(plan):
             found.update(frame.tobytes())
-        found.update(store.sound(key).numpy().tobytes())
+        found.update(store.audio(plan).numpy().tobytes())
     return found.hexdigest()
 
 
