@@ -19,19 +19,32 @@ REMEDY = "Connect the images of Load Image, Get Video Components or Ovi AV Decod
 
 
 def checked_images(images: Any, input: str) -> Tensor:
+    """As :func:`checked_frames`; raises OviError for less than 32 px on a side, too."""
+    checked = checked_frames(images, input)
+    height, width = checked.shape[1:3]
+    if min(height, width) < SMALLEST_SIDE:
+        raise OviError(
+            input=input,
+            found=f"an image of {width}x{height} px",
+            accepted=f"{SMALLEST_SIDE} px or more on each side",
+            remedy="Load a larger image; best is one of the clip's own size.",
+        )
+    return checked
+
+
+def checked_frames(images: Any, input: str) -> Tensor:
     """RGB images [B, H, W, 3] as float32 in 0..1, from ComfyUI's IMAGE of any type; float32 comes back as it is.
 
     Integers are scaled by their full scale. A tensor of another device is brought to where ComfyUI keeps IMAGEs.
 
     Raises:
-        OviError: no IMAGE, none in it, a type that holds no numbers, transparency, less than 32 px on a side, or
-            values that are not finite.
+        OviError: no IMAGE, none in it, a type that holds no numbers, transparency, or values that are not finite.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape:
         shape = f"shape {list(images.shape)}" if isinstance(images, Tensor) else f"type {type(images).__name__}"
         found = f"images of {shape}" if images is not None else "no images"
         raise OviError(input=input, found=found, accepted="an IMAGE, [images, height, width, 3]", remedy=REMEDY)
-    height, width, channels = images.shape[1:]
+    channels = images.shape[-1]
     if channels != 3:
         kind = "an image with transparency (4 channels)" if channels == 4 else f"an image of {channels} channel(s)"
         raise OviError(
@@ -39,13 +52,6 @@ def checked_images(images: Any, input: str) -> Tensor:
             found=kind,
             accepted="an RGB image without transparency",
             remedy="Put it on a background first, or load it with Load Image, which leaves the transparency out.",
-        )
-    if min(height, width) < SMALLEST_SIDE:
-        raise OviError(
-            input=input,
-            found=f"an image of {width}x{height} px",
-            accepted=f"{SMALLEST_SIDE} px or more on each side",
-            remedy="Load a larger image; best is one of the clip's own size.",
         )
     scaled = as_float(images, input)
     _check_finite(scaled, input, "an image")
