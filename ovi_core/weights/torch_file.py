@@ -21,6 +21,8 @@ PICKLE_PER_TENSOR = 1 << 10  # and beside that for each tensor; 200 to 300 are u
 LONGEST_PICKLE = 4 << 20
 LONGEST_DIRECTORY = 8 << 20  # bytes; about 80,000 entries
 ENDS = 56 + 20 + 22  # bytes of the records at the end of a ZIP archive: two of 64 bits, which may lack, and the last
+ALLOCATES = b"bytearray\n"
+"""The name, on a line of its own, of the one thing that torch builds for a pickle at any size that it asks for."""
 DEEPEST = 8  # wrappings of a training state, one in another
 INNER = (("state_dict",), ("app", "model"), ("module",), ("model",), ("generator",))
 """Where training code and BigVGAN put the weights inside what they save."""
@@ -55,7 +57,7 @@ def read_torch(path: str, device: str = "cpu", mapped: bool = True) -> dict[str,
                 found = torch.load(file, map_location=device, weights_only=True)  # type: ignore[arg-type]
     except pickle.UnpicklingError as error:
         raise HoldsCode(str(error)) from error
-    return _checked(_opened(found), device)
+    return _checked(_opened(found), device, os.path.getsize(path))
 
 
 def _check_archive(path: str) -> None:
@@ -66,7 +68,11 @@ def _check_archive(path: str) -> None:
     size = os.path.getsize(path)
     _check_directory(path)
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
+        _check_entries(archive, size)
+
+
+def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    entries = archive.infolist()
     pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
     if not pickles:
         raise PackedArchive
@@ -80,6 +86,8 @@ def _check_archive(path: str) -> None:
     longest = max(entry.file_size for entry in pickles)
     if longest > most:
         raise ValueError(f"its pickle has {longest:,} bytes for {tensors} tensors, where {most:,} are the limit")
+    if any(ALLOCATES in archive.read(entry) for entry in pickles):
+        raise HoldsCode
 
 
 def _check_directory(path: str) -> None:
@@ -114,6 +122,8 @@ class _Pickle(io.BufferedReader):
 
     def _counted(self, piece: bytes) -> bytes:
         self.unread -= len(piece)
+        if piece == ALLOCATES:
+            raise HoldsCode
         if self.unread < 0:
             raise ValueError(f"its pickle is longer than {LONGEST_PICKLE:,} bytes")
         return piece
@@ -137,8 +147,12 @@ def _at(found: Any, way: tuple[str, ...]) -> Any:
     return found
 
 
-def _checked(found: Mapping[Any, Any], device: str) -> dict[str, torch.Tensor]:
-    """The plain tensors of ``found``; raises ValueError for a name that is no text and a tensor that is not plain."""
+def _checked(found: Mapping[Any, Any], device: str, size: int) -> dict[str, torch.Tensor]:
+    """The plain tensors in a file of ``size`` bytes.
+
+    Raises:
+        ValueError: a name that is no text, a tensor that is not plain, or tensors of more bytes than the file has.
+    """
     tensors = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
     for key, value in tensors.items():
         if not isinstance(key, str):
@@ -149,4 +163,7 @@ def _checked(found: Mapping[Any, Any], device: str) -> dict[str, torch.Tensor]:
         # A tensor can repeat a few stored values in any shape, and only using it takes the memory.
         if device != "meta" and value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"its '{key}' claims more values than are stored")
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    if device != "meta" and sum(storages.values()) > size:
+        raise ValueError(f"its tensors claim {sum(storages.values()):,} bytes in a file of {size:,}")
     return {key: value.detach() for key, value in tensors.items()}

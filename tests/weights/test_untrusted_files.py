@@ -246,6 +246,25 @@ def test_a_bare_pickle_is_read_no_further_than_a_pickle_may_be_long(tmp_path):
     refused(tmp_path / "m.pth", run=read)
 
 
+ALLOCATES = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 1 << 28) + b"\x85R."
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_pickle_that_asks_for_memory_alone_is_refused_unread(bare, tmp_path):
+    path = tmp_path / "m.pth"
+    zipped(path, ALLOCATES)
+    if bare:
+        magic = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+        path.write_bytes(magic + ALLOCATES)
+    with resource_use.memory_below(32 << 20):
+        refused(path, "a pickle that holds code")
+
+
+def test_a_tensor_that_is_in_no_file_is_refused(tmp_path):
+    made = b"\x80\x02}X\x01\x00\x00\x00actorch\nTensor\nJ" + struct.pack("<i", 1 << 30) + b"\x85Rs."
+    refused(zipped(tmp_path / "m.pth", made), "'m.pth'")
+
+
 def test_a_bare_pickle_with_large_tensors_still_loads(tmp_path):
     weights = {"a": torch.arange(3_000_000.0), "b": torch.ones(2, dtype=torch.bfloat16)}
     torch.save({"state_dict": weights}, tmp_path / "m.pth", _use_new_zipfile_serialization=False)
