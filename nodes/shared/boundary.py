@@ -1,7 +1,8 @@
 """Values that reach a node, checked against its schema.
 
 ComfyUI checks what is typed into a widget. A value that comes from another node reaches ``execute`` unchecked: a choice
-that is not in the list, a number beyond the limits, NaN, any type.
+that is not in the list, a number beyond the limits, NaN, any type. Links are checked for their shape alone; what is in
+a latent, an image or a model is checked where it is used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...ovi_core.errors import OviError
+from ...ovi_core.sampling.guidance import GuidanceOptions
 
 LONGEST_TEXT = 1_000_000  # characters
 LISTED = 12  # choices that an error names
@@ -47,17 +49,19 @@ def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutpu
 
 
 def check(slot: io.Input, value: Any) -> Any:
-    """``value`` as the widget of ``slot`` would give it; what is no widget's passes unchanged.
+    """``value`` as the widget of ``slot`` would give it, or as it came through a link.
 
     Raises:
         OviError: the value has another type, is not finite, is out of range, or is not among the choices.
     """
-    checks = {"INT": _whole, "FLOAT": _number, "STRING": _text, "BOOLEAN": _switch, "COMBO": _choice}
-    if slot.get_io_type() not in checks:
-        return value
+    kind = slot.get_io_type()
     if value is None and slot.optional:
-        return slot.default
-    return checks[slot.get_io_type()](slot, _scalar(value))
+        return getattr(slot, "default", None)
+    if kind in WIDGETS:
+        return WIDGETS[kind](slot, _scalar(value))
+    if kind in LINKS and not LINKS[kind](value):
+        raise _refused(slot, _describe(value), f"a {kind}", f"Connect a node that gives a {kind}.")
+    return value
 
 
 def _list(slot: io.Input, values: Any) -> list:
@@ -118,6 +122,30 @@ def _choice(slot: Any, value: Any) -> str:
                 return option
     remedy = "Choose a value in the list. A file has to be in its folder first."
     raise _refused(slot, _describe(value), _listed(options), remedy)
+
+
+def _is_latent(value: Any) -> bool:
+    return isinstance(value, dict) and "samples" in value
+
+
+def _is_conditioning(value: Any) -> bool:
+    entries = value if isinstance(value, (list, tuple)) else []
+    pairs = [isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in entries]
+    return bool(pairs) and all(pairs)
+
+
+def _is_video(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in ("get_dimensions", "save_to"))
+
+
+WIDGETS = {"INT": _whole, "FLOAT": _number, "STRING": _text, "BOOLEAN": _switch, "COMBO": _choice}
+LINKS: dict[str, Callable[[Any], bool]] = {
+    "MODEL": lambda value: all(hasattr(value, name) for name in ("model", "model_options", "clone")),
+    "LATENT": _is_latent,
+    "CONDITIONING": _is_conditioning,
+    "VIDEO": _is_video,
+    "OVI_GUIDANCE_OPTIONS": lambda value: isinstance(value, GuidanceOptions),
+}
 
 
 def _listed(options: Iterable[str]) -> str:

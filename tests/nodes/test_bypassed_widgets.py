@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import folder_paths
@@ -70,7 +71,7 @@ def good(slot: Any) -> Any:
     """A value that the widget takes."""
     kind = slot.get_io_type()
     if kind not in WIDGETS:
-        return object()
+        return None if slot.optional else SAMPLES.get(kind, object())
     return slot.options[0] if kind == "COMBO" else slot.default
 
 
@@ -122,6 +123,36 @@ def test_what_the_widget_offers_is_taken(node, name):
         values += [slot.min, slot.max]
     for value in values:
         assert boundary.check(slot, value) == value
+
+
+LINKS: dict[str, list[Any]] = {
+    "MODEL": [None, 5, "text", {}, object(), torch.nn.Linear(1, 1)],
+    "LATENT": [None, 5, "text", [], {}, {"sample": 1}, torch.zeros(1, 48, 3, 4, 4), object()],
+    "CONDITIONING": [None, 5, "text", [], {}, [5], [[torch.zeros(1, 4, 8)]], [[torch.zeros(1), None]], torch.zeros(2)],
+    "VIDEO": [None, 5, "clip.mp4", torch.zeros(1, 8, 8, 3), object()],
+    "OVI_GUIDANCE_OPTIONS": [5, "text", (), {}, object()],
+}
+SAMPLES = {
+    "MODEL": SimpleNamespace(model=None, model_options={}, clone=None),
+    "LATENT": {"samples": None},
+    "CONDITIONING": [[None, {}]],
+    "VIDEO": SimpleNamespace(get_dimensions=lambda: (64, 64), save_to=lambda *_: None),
+}
+LINKED = [(node, slot.id) for node in NODES for slot in node.define_schema().inputs if slot.get_io_type() in LINKS]
+
+
+@pytest.mark.parametrize(
+    ("node", "name"), LINKED, ids=[f"{node.define_schema().node_id}.{name}" for node, name in LINKED]
+)
+def test_a_link_that_brings_something_else_is_refused(node, name):
+    slot = slot_of(node, name)
+    for value in LINKS[slot.get_io_type()]:
+        if value is None and slot.optional:
+            continue
+        error = executed(node, slot, value)
+        assert error is not None, value
+        assert (error.node, error.input) == (node.define_schema().display_name, name), value
+        assert str(error).isprintable()
 
 
 WHOLE = io.Int.Input("n", default=5, min=0, max=10)
