@@ -90,6 +90,44 @@ USES = [
     ),
     Use("comfy.sd.load_text_encoder_state_dicts", "ovi_core/text/umt5.py", keywords=("disable_dynamic",)),
     Use("comfy.sd.CLIP", "ovi_core/text/umt5.py", kind="class", keywords=("tokenizer_data", "state_dict")),
+    # -- vae
+    Use(
+        "comfy.sd.VAE",
+        "ovi_core/vae/sized_vae.py",
+        kind="class",
+        mentions=("first_stage_model", "vae_dtype", "memory_used_encode", "memory_used_decode", "self.patcher", "size"),
+    ),
+    Use("comfy.sd.VAE.model_size", "ovi_core/vae/sized_vae.py"),
+    Use("comfy.model_management.archive_model_dtypes", "ovi_core/vae/sized_vae.py", positional=("model",)),
+    Use("comfy.sd.VAE.vae_encode_crop_pixels", "ovi_core/vae/audio_vae.py", positional=("pixels",)),
+    Use("comfy.sd.VAE.encode_tiled_1d", "ovi_core/vae/audio_vae.py", positional=("samples",)),
+    Use(
+        "comfy.ldm.mmaudio.vae.autoencoder.MelConverter",
+        "ovi_core/vae/audio_vae.py",
+        keywords=("sampling_rate", "n_fft", "num_mels", "hop_size", "win_size", "fmin", "fmax", "norm_fn"),
+        mentions=("mel_basis", "hann_window"),
+    ),
+    Use("comfy.ldm.mmaudio.vae.autoencoder.AudioAutoencoder", "ovi_core/vae/audio_vae.py", keywords=("mode",)),
+    Use("comfy.ldm.mmaudio.vae.bigvgan.BigVGANVocoder", "ovi_core/vae/audio_vae.py", positional=("h",)),
+    Use(
+        "comfy.ldm.mmaudio.vae.vae.VAE",
+        "ovi_core/vae/audio_vae.py",
+        keywords=("data_dim", "embed_dim", "hidden_dim"),
+    ),
+    Use(
+        "comfy.ldm.wan.vae2_2.WanVAE",
+        "ovi_core/vae/video_vae.py",
+        keywords=("dim", "dec_dim", "z_dim", "dim_mult", "num_res_blocks", "temperal_downsample"),
+    ),
+    # -- decoding
+    Use("comfy.model_management.get_total_memory", "ovi_core/decoding/towers.py", positional=("dev",)),
+    Use("comfy.sd.VAE", "ovi_core/decoding/towers.py", kind="class", mentions=("memory_used_decode", "vae_dtype")),
+    Use(
+        "comfy.sd.VAE.decode_tiled",
+        "ovi_core/decoding/towers.py",
+        positional=("samples",),
+        keywords=("tile_x", "tile_y", "overlap", "tile_t", "overlap_t"),
+    ),
     # -- loading
     Use(
         "comfy.model_management.unet_dtype",

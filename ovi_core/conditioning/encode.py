@@ -18,7 +18,7 @@ from ..media.images import checked_images, fit
 from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, latent_frames_to_show
 from ..vae.checks import check_audio_vae, check_video_vae
 from ..vae.encode_audio import as_vae_input, encode_mono
-from .latent_input import towers_of
+from .latent_input import check_length, towers_of
 
 NOTABLE_SILENCE = 0.1  # s
 NOTABLE_CROP = 0.1  # share of the image
@@ -87,6 +87,8 @@ def encode_video(
     rate = checked_frame_rate(frame_rate)
     images = _checked_clip(images)
     length = latent["samples"].unbind()[0].shape[2]
+    if whole:
+        check_length("images", float(images.shape[0] / rate))
     needed = latent_frames_to_show(images.shape[0] / rate)
     clip = layout.clip_of(latent["samples"].unbind()[0], needed if whole else min(needed, length))
     latent = resize.of_length(latent, clip)

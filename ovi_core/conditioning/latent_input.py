@@ -6,10 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..latents.source_media import check_without_lead
 
 INPUT = "latent"
+LONGEST = 600  # s, of a LATENT that a node makes as long as what it is given
 
 
 def parts_of(latent: Any, *, lead: bool = False) -> tuple[Tensor | None, Tensor | None]:
@@ -31,6 +33,17 @@ def towers_of(latent: Any, *, lead: bool = False) -> tuple[Tensor, Tensor]:
     towers = joint.split(joint.samples_of(latent, INPUT), INPUT)
     _check_rest(latent, lead)
     return towers
+
+
+def check_length(input: str, seconds: float) -> None:
+    """Raise OviError where a LATENT as long as a given clip or audio would be longer than 10 minutes."""
+    if seconds > LONGEST:
+        raise OviError(
+            input=input,
+            found=f"{seconds:.0f} s, with length set to all of it",
+            accepted=f"{LONGEST} s at most",
+            remedy="Cut it, or set length to the latent's.",
+        )
 
 
 def _check_rest(latent: dict, lead: bool) -> None:

@@ -15,7 +15,7 @@ from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT, SHORTEST_TRAINED, ClipShape,
 from ..vae.checks import check_audio_vae
 from ..vae.encode_audio import MIN_AUDIO_FRAMES
 from . import encode
-from .latent_input import towers_of
+from .latent_input import check_length, towers_of
 
 MODES = {"follow the noise": denoise_mask.FOLLOWING, "clean": denoise_mask.CLEAN}
 """How the model sees what is masked."""
@@ -77,6 +77,7 @@ def lock_audio(
     waveform = _from(waveform, rate, start_seconds)
     clip = layout.clip_of(video, video.shape[2])
     if length == WHOLE_SOUND:
+        check_length("audio", waveform.shape[-1] / rate)
         clip = layout.clip_of(video, latent_frames_to_show(Fraction(waveform.shape[-1], rate)))
         latent = resize.of_length(latent, clip)
     latent = encode.encode_audio(audio_vae, latent, waveform, rate)

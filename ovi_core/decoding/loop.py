@@ -59,6 +59,6 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
 
 
 def stretched(waveform: Tensor, samples: int) -> Tensor:
-    """One period [..., S] of a periodic signal as one of ``samples``: its Fourier series, sampled anew."""
+    """One period [..., S] of a periodic signal as one of ``samples``: its Fourier series, sampled again."""
     spectrum = torch.fft.rfft(waveform.float())
     return torch.fft.irfft(spectrum, n=samples) * (samples / waveform.shape[-1])

@@ -72,7 +72,7 @@ def audio_weights(
             vae_weights,
             input=INPUT,
             accepted="MMAudio's 16 kHz VAE (v1-16.pth), alone or in one file with its vocoder",
-            remedy="Pick v1-16.pth here; pictures' VAEs and MMAudio's 44.1 kHz VAE cannot make Ovi's sound.",
+            remedy="Pick v1-16.pth here; image VAEs and MMAudio's 44.1 kHz VAE do not fit Ovi's audio latents.",
         )
     vocoder = {key: value.float() for key, value in fold_weight_norm(vocoder).items()}
     first = vocoder.get("conv_pre.weight")

@@ -53,5 +53,5 @@ class SizedVAE(comfy.sd.VAE):
 
 
 def _is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
-    """Whether ComfyUI pages weights in from the file (dynamic VRAM); hosts before it have no such question."""
+    """Whether ComfyUI pages weights in from the file (dynamic VRAM); older versions have no such question."""
     return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()

@@ -73,7 +73,7 @@ def _read_sizes(weights: Mapping[str, torch.Tensor]) -> dict:
     nested = any(key.startswith("decoder.upsamples.0.upsamples.") for key in weights)
     last = weights.get("conv2.weight")
     if not nested or last is None or last.shape[:1] != (VIDEO_CHANNELS,):
-        remedy = "Pick wan2.2_vae.safetensors: Ovi's pictures live in the latents of Wan 2.2 5B."
+        remedy = "Pick wan2.2_vae.safetensors: Ovi's video latents are those of Wan 2.2 5B."
         raise wrong_file(weights, input=INPUT, accepted=ACCEPTED, remedy=remedy)
 
     def width(key: str) -> int:

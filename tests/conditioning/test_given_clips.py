@@ -308,6 +308,15 @@ def test_a_start_outside_the_sound_is_refused(vaes, start):
     refusal(OviLockAudio.execute, *given, node="Ovi Lock Audio", **expected)
 
 
+def test_what_is_endless_is_refused_where_the_latent_would_be_as_long(vaes):
+    expected = {"node": "Ovi Lock Audio", "input": "audio", "found": "3600 s", "remedy": "Cut it"}
+    long = {"waveform": torch.zeros(1, 1, 1).expand(1, 1, 3600 * 8000), "sample_rate": 8000}
+    refusal(OviLockAudio.execute, vaes[1], tiny.empty_latent(), long, 0.0, "clean", "the whole sound", **expected)
+    expected |= {"node": "Ovi Lock Video", "input": "images", "found": "900 s"}
+    slow = torch.zeros(1, 32, 48, 3).expand(900, -1, -1, -1)
+    refusal(OviLockVideo.execute, vaes[0], tiny.empty_latent(), slow, 1.0, "clean", "the whole clip", **expected)
+
+
 ONE_PART = {"samples": torch.zeros(1, 48, 3, 4, 4)}
 WRONG_MASK = {**tiny.empty_latent(), "noise_mask": joint.join(torch.ones(1, 1, 3, 4, 6), torch.ones(1, 10))}
 
