@@ -86,7 +86,6 @@ class Writer:
             frame = frame.reformat(
                 format=self.kind.pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
-            frame.color_primaries = frame.color_trc = self.kind.color
         self.file.mux(self.video.encode(frame))
 
     def add_audio(self, waveform: Tensor) -> None:

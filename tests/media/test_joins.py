@@ -229,3 +229,44 @@ def test_black_pictures_and_silence_are_not_amplified(correct):
     images, audio = join(torch.zeros(48, 32, 64, 3), None, noise.clamp(0, 1), quiet, correct=correct)
     assert float(images.max()) < 1e-4
     assert float(audio["waveform"].abs().max()) < 1e-4
+
+
+# -- clips without a shared part ------------------------------------------------------------------------------------
+
+WARNING = "show different"
+
+
+def moving(first, frames, speed=3):
+    """A bright square on grey that moves ``speed`` px per frame, from frame ``first`` of its way on."""
+    images = torch.full((frames, 64, 96, 3), 0.4)
+    for i in range(frames):
+        left = (first + i) * speed % 80
+        images[i, 24:40, left : left + 16] = 0.9
+    return images
+
+
+def rendered(images):
+    """As a VAE and a grade give them back: blurred, noisy, darker and of less contrast."""
+    blurred = torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 3, 1, 1).movedim(1, -1)
+    return (0.85 * blurred + 0.02 + 0.02 * drawn(*images.shape)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.5, 1.0])
+def test_an_overlap_that_shows_the_same_is_not_warned_of(seconds, caplog):
+    overlap = {0.04: 1, 0.5: 13, 1.0: 25}[seconds]
+    join(moving(0, 48), None, rendered(moving(48 - overlap, 48)), None, seconds)
+    still = torch.full((48, 64, 96, 3), 0.5)
+    join(still, None, still * 0.95, None, seconds)
+    assert WARNING not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "second", [moving(48, 48), clip(48, 7, 64, 96), moving(10, 48).flip(2), torch.zeros(48, 64, 96, 3)]
+)
+def test_an_overlap_that_shows_something_else_is_warned_of(second, caplog):
+    images, _ = join(moving(0, 48), None, second, None, 0.5)
+    assert len(images) == 83
+    assert WARNING in caplog.text
+    caplog.clear()
+    join(moving(0, 48), None, second, None, 0.0)
+    assert WARNING not in caplog.text
