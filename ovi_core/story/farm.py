@@ -161,7 +161,7 @@ def _worker_class() -> type:
             import pickle
 
             try:
-                self.module = self.pack(places, *pickle.loads(started_as))
+                self.module = self.pack(places, started_as)
             except Exception as error:
                 import json
 
@@ -171,15 +171,17 @@ def _worker_class() -> type:
                 return b"-" + json.dumps(parts).encode()
             return self.module.answer(lambda: self.load(*pickle.loads(work)))
 
-        def pack(self, places: list[str], arguments: dict, folders: dict) -> Any:
+        def pack(self, places: list[str], started_as: bytes) -> Any:
             """The pack's module of a worker, once ComfyUI is started as on the first machine."""
             import importlib.util
+            import pickle
             import sys
 
             comfyui, folder, name = places
             sys.path.insert(0, comfyui)
             import comfy.cli_args
 
+            arguments, folders = pickle.loads(started_as)
             vars(comfy.cli_args.args).update(arguments)
             import folder_paths
 
