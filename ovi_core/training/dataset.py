@@ -21,7 +21,7 @@ from ..latents import joint
 from ..media import resampling
 from ..media.audio import checked_audio
 from ..media.images import checked_images, fit
-from ..spec import FPS, FRAMES_PER_LATENT, MIN_LATENT_FRAMES, SAMPLE_RATE, ClipShape, Variant
+from ..spec import FPS, MIN_LATENT_FRAMES, SAMPLE_RATE, ClipShape, Variant, latent_frames_within
 from ..text import encode
 from ..vae.checks import check_audio_vae, check_video_vae
 from .clip_folder import CAPTION, Item, refusal
@@ -76,7 +76,7 @@ class Encoder:
     def _shape_of(self, start: ClipStart) -> ClipShape:
         """The wanted shape, or that of as many latent frames as the clip fills."""
         frames = resampling.frames_within(start.length, Fraction(FPS))
-        latent_frames = min(self.wanted.latent_frames, 1 + (frames - 1) // FRAMES_PER_LATENT)
+        latent_frames = min(self.wanted.latent_frames, latent_frames_within(frames))
         if latent_frames < MIN_LATENT_FRAMES:
             least = ClipShape(self.wanted.width, self.wanted.height, MIN_LATENT_FRAMES)
             raise refusal(

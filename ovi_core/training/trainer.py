@@ -8,6 +8,7 @@ image to video. The model's weights stay as they are; the adapters of :mod:`.ada
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -129,11 +130,19 @@ def train(
             try:
                 training.run(done)
             except BaseException:
-                if training.steps:
-                    keep(adapters.weights(torch.float32), done + training.steps)
+                _keep(training, adapters, done, keep)
                 raise
     dtype = DTYPES[settings.lora_dtype] or torch.float32
     return Trained(adapters.weights(dtype), training.losses, done + training.steps)
+
+
+def _keep(training: Training, adapters: Adapters, done: int, keep: Callable[[Weights, int], None]) -> None:
+    """Hand out what has been learned; what goes wrong with that does not replace the reason why training ends."""
+    if training.steps:
+        try:
+            keep(adapters.weights(torch.float32), done + training.steps)
+        except Exception:
+            logging.exception("What training has learned could not be saved.")
 
 
 class Training:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management
@@ -13,20 +12,16 @@ from comfy_extras.nodes_train import LoraModelLoader, SaveLoRA
 from native_cases import TINY, drawn, error, forward, loaded, text, write_tiny
 from ovi_native.nodes.conditioning import OviDualConditioning
 from ovi_native.nodes.loading.lora import OviLoraLoader
-from ovi_native.nodes.training import OviTrainLora
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.training import trainer
 from refusals import refusal
 from safetensors.torch import load_file
+from training_cases import QUICK, clip, stop_after, train
 
 from tools.convert import convert
 
 NODE = "Train Ovi LoRA"
-DEFAULTS = {
-    input.id: input.default for input in OviTrainLora.GET_SCHEMA().inputs if getattr(input, "default", None) is not None
-}
-QUICK = {"steps": 4, "learning_rate": 0.02, "rank": 4, "training_dtype": "fp32", "lora_dtype": "fp32", "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +37,6 @@ def output(tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path / "loras")], {".safetensors"}))
     folder_paths.filename_list_cache.clear()
     return tmp_path / "loras"
-
-
-def clip(seed: int = 0, frames: int = 2, steps: int = 10, batch: int = 1) -> dict:
-    """A joint LATENT as VAEs give it."""
-    video, audio = drawn(batch, 48, frames, 4, 4, seed=seed), drawn(batch, 20, steps, seed=seed + 50)
-    return {"samples": joint.join(video, audio)}
-
-
-def train(model, data=None, positive=None, **settings):
-    """The node's outputs: LoRA, losses, steps."""
-    given = DEFAULTS | QUICK | settings
-    inputs = {name: [value] for name, value in given.items()}
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        data, positive = data or [clip()], positive or [text(1)]
-        return OviTrainLora.execute([model], data, positive, **inputs).result
 
 
 def asked(model, lora=None, strength: float = 1.0, data=None, positive=None, **settings) -> list[float]:
@@ -296,19 +276,6 @@ def test_what_cannot_be_continued_is_refused(model, output):
 
 
 # -- ending early ----------------------------------------------------------------------
-
-
-def stop_after(monkeypatch, steps: int, what: Callable) -> None:
-    """Let ``what`` happen in the step after so many."""
-    original, taken = trainer.Training._errors, []
-
-    def errors(self, source):
-        taken.append(source)
-        if len(taken) > steps:
-            what()
-        return original(self, source)
-
-    monkeypatch.setattr(trainer.Training, "_errors", errors)
 
 
 def saved(folder: Path) -> dict[str, torch.Tensor]:
