@@ -203,7 +203,7 @@ class Ovi(comfy.model_base.BaseModel):
         return super().load_model_weights(sd, unet_prefix, assign=assign)
 
     def map_context_window_to_modalities(self, primary_indices: list, latent_shapes: list, dim: int) -> list:
-        """For ComfyUI's context windows: audio steps that sound while the given video latent frames show."""
+        """For ComfyUI's context windows: the audio frames of the given video latent frames."""
         if len(latent_shapes) < 2:
             return [primary_indices]
         frames, steps = latent_shapes[0][dim], latent_shapes[1][-1]

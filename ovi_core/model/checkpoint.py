@@ -82,17 +82,17 @@ def both_towers(model: Weights, audio: Weights | None) -> Weights:
     weights = named_by_tower(model)
     if audio is None:
         return _require_both(weights, "model_name")
-    sound = named_by_tower(audio)
-    if not any(key.startswith(AUDIO) for key in (*sound, *weights)) or not is_of_ovi(sound):
+    second = named_by_tower(audio)
+    if not any(key.startswith(AUDIO) for key in (*second, *weights)) or not is_of_ovi(second):
         raise OviError(
             input="audio_model_name",
             found=describe_weights(audio),
             accepted="Ovi's audio tower (keys 'audio_model.…')",
             remedy="Pick the audio file that belongs to the video file, or 'in the same file'.",
         )
-    heard = _completed(of_tower(sound, audio=True), of_tower(weights, audio=True))
-    seen = _completed(of_tower(weights, audio=False), of_tower(sound, audio=False))
-    return _require_both({**seen, **heard}, "model_name")
+    audio_tower = _completed(of_tower(second, audio=True), of_tower(weights, audio=True))
+    video_tower = _completed(of_tower(weights, audio=False), of_tower(second, audio=False))
+    return _require_both({**video_tower, **audio_tower}, "model_name")
 
 
 def named_by_tower(weights: Weights) -> Weights:
@@ -145,7 +145,7 @@ def _require_both(weights: Weights, input: str) -> Weights:
 
 
 def refuse_foreign_quantization(weights: Weights, input: str) -> None:
-    """Raise OviError for weights quantised in a way that nothing here computes with."""
+    """Raise OviError for weights that are quantized in a way that ComfyUI does not compute with."""
     foreign = quantized_elsewhere(weights)
     if foreign:
         raise OviError(
@@ -194,7 +194,7 @@ def fit_shapes(weights: Weights) -> Weights:
 def check_complete(weights: Mapping[str, torch.Tensor], config: OviConfig, towers: str = "both") -> None:
     """Raise OviError unless ``weights`` (module names) are exactly those of a transformer of this ``config``.
 
-    A quantised layer may pack its weight in another shape and brings scales with it; both are ComfyUI's business.
+    A quantized layer may pack its weight in another shape and has scales beside it; ComfyUI handles both.
 
     Args:
         towers: both, or video or audio for a file that holds one of them.

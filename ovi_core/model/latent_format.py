@@ -1,9 +1,9 @@
-"""ComfyUI's picture preview while a run goes on, with what the audio tower makes as a strip under it.
+"""ComfyUI's image preview during a run, with a strip under it that shows the audio latent.
 
 ComfyUI previews the video part of a joint latent and nothing more. Its ``latent2rgb`` method asks the latent format to
 reshape that part first, which is where the strip is put in: as latent cells that the method's own map turns into the
 strip's colours. So every sampler of ComfyUI shows it, and packs that take this preview's map for their own find it as
-it was. A small decoder (``taesd``) has no such place and shows the picture alone.
+it was. A small decoder (``taesd``) has no such place and shows the image alone.
 
 A row of the strip is a channel of the audio latent, a column a stretch of time, brightness the channel's size there.
 That is no spectrum and no loudness, which take the audio VAE, but it shows when something sounds, and that it changes.
@@ -31,7 +31,7 @@ DARK, BRIGHT = (-0.95, -0.95, -0.85), (1.0, 0.7, -0.3)
 
 
 class OviLatentFormat(comfy.latent_formats.Wan22):
-    """Wan 2.2's latents, with a preview that shows the sound beside them.
+    """Wan 2.2's latents, with a preview that shows the audio latent under the image.
 
     Attributes:
         sampling_run: the run that is previewed, which has the audio of its last step; None outside of one.
@@ -53,7 +53,7 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
         return joint.join(latent, latent.new_zeros(audio))
 
     def latent_rgb_factors_reshape(self, x0: Tensor) -> Tensor:
-        """The first frame of a video latent [B, 48, T, H, W] and, where something was heard, the strip under it.
+        """The first frame of a video latent [B, 48, T, H, W] and, where there is an audio latent, the strip under it.
 
         Called by ComfyUI's ``latent2rgb`` preview.
 
@@ -86,12 +86,12 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
         return (colours @ to_latent).movedim(-1, 0)[None]
 
 
-def brightness(sound: Tensor, width: int) -> Tensor:
+def brightness(audio: Tensor, width: int) -> Tensor:
     """The strip of an audio latent [20, L], from 0 to 1, as [20 n, width]: n pixels for a channel, time to the right.
 
     Silence of zeros is dark; the rest counts in three times its root mean square, so that few loud steps stand out.
     """
-    size = sound.abs().float()
+    size = audio.abs().float()
     columns = interpolate(size[None], size=width, mode="area" if width < size.shape[-1] else "nearest")[0]
     full = 3 * size.square().mean().sqrt().clamp(min=1 / 3)
     rows = max(1, round(width / WIDTH))

@@ -4,7 +4,7 @@ Wan keeps a block's modulation as a bare parameter ``blocks.0.modulation``; here
 ComfyUI patches, merges and offloads only those. LoRAs find it under both names by ComfyUI's own table of keys. But a
 merge hands over the other model's names as they are, and what ComfyUI does not find it leaves out without a word.
 
-And a quantised model may be what is merged into another: see :class:`GivesWeights`.
+A quantized model may be merged into another one, too: see :class:`GivesWeights`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TakesWanNames:
 class GivesWeights:
     """Mixed into a patcher class of ComfyUI: a merge takes weights from it, whatever else its layers save.
 
-    Of every name that is saved ComfyUI wants the attribute, but scales and marks of quantised layers are none. Nor are
+    ComfyUI looks up every saved name as an attribute, but scales and marks of quantized layers are none. Nor are
     they weights to be merged: a weight is handed over as the values it stands for.
     """
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 
 import comfy.model_patcher
 import torch
-from comfy.weight_adapter.base import WeightAdapterTrainBase
 from torch import Tensor
 
 from ..errors import OviError
@@ -19,6 +18,7 @@ from ..model.lora_keys import ROOT, layers
 from ..network.transformer import OviConfig
 from ..weights.files import Weights
 from . import comfyui
+from .comfyui import WeightAdapterTrainBase
 
 ALGORITHMS = tuple(comfyui.KINDS)
 

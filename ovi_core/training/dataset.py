@@ -90,7 +90,7 @@ class Encoder:
         """The clip's audio [1, samples] at 16 kHz; silence where it has none."""
         if start.audio is None:
             self.notes.append(
-                f"{video.name} has no sound: it teaches silence. To learn images alone, set audio_loss to 0."
+                f"{video.name} has no audio: it teaches silence. To learn images alone, set audio_loss to 0."
             )
             return start.images.new_zeros(1, samples)
         mono = resampling.mono_at(*checked_audio(start.audio, 1, "folder"), SAMPLE_RATE, samples)

@@ -129,7 +129,7 @@ def test_a_shorter_clip_stays_shorter_and_a_silent_one_is_reported(clip, folder,
     assert [part.shape[2] for part in short] == [2, ClipShape(WIDTH, HEIGHT, 2).audio_frames]
     assert silent[1].isfinite().all()
     assert len(notes) == 1
-    assert notes[0].startswith("b.mp4 has no sound")
+    assert notes[0].startswith("b.mp4 has no audio")
 
 
 class Counting:
