@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
-from ..spec import AUDIO_PER_LATENT_FRAME, FPS, FRAMES_PER_LATENT, audio_frames_for
+from ..spec import AUDIO_PER_LATENT_FRAME, FPS, FRAMES_PER_LATENT, audio_frames_for, latent_frames_lasting
 from ..stable_names import stable_name
 from .comfyui import (
     ContextFuseMethod,
@@ -44,7 +44,7 @@ def with_context_windows(patcher: Any, latent_frames: int, overlap_seconds: floa
         OviError: an overlap of more than half a window, or a ComfyUI with other context windows.
     """
     check_context_windows()
-    overlap = max(1, round(overlap_seconds * FPS / FRAMES_PER_LATENT))
+    overlap = max(1, latent_frames_lasting(overlap_seconds))
     if overlap > latent_frames // 2:
         raise OviError(
             input="overlap_seconds",

@@ -114,6 +114,11 @@ class Guidance:
         return video, audio
 
 
+def is_layer(word: str, num_layers: int) -> bool:
+    """Whether ``word`` is the number of one of the model's block pairs, counted from 0."""
+    return word.isdecimal() and len(word) < 10 and int(word) < num_layers  # int() refuses thousands of digits
+
+
 def parse_skip_layers(text: str, num_layers: int) -> tuple[int, ...]:
     """Numbers of block pairs from a text such as ``"11"`` or ``"10, 11"``; "" and "0" skip none.
 
@@ -125,7 +130,7 @@ def parse_skip_layers(text: str, num_layers: int) -> tuple[int, ...]:
     parts = [part for part in text.replace(";", ",").replace(" ", ",").split(",") if part]
     accepted = f"block pairs 1 to {num_layers - 1}, as in '11' or '10, 11'; '0' or nothing for none"
     for part in parts:
-        if not (part.isdecimal() and len(part) < 10 and int(part) < num_layers):  # int() refuses thousands of digits
+        if not is_layer(part, num_layers):
             raise OviError(
                 input="skip_layers", found=f"'{part}'", accepted=accepted, remedy="Correct the list of block pairs."
             )

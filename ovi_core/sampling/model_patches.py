@@ -12,6 +12,7 @@ from ..network import circular_shift, cross_modal
 from ..network.layers import CHUNK_TOKENS
 from ..stable_names import stable_name
 from .comfyui import WrappersMP
+from .guidance import is_layer
 from .schedules import WHOLE_RUN, Interval
 
 
@@ -64,7 +65,7 @@ def parse_layers(text: str, num_layers: int) -> tuple[int, ...] | None:
     layers: set[int] = set()
     for part in parts:
         ends = part.split("-")
-        if len(ends) > 2 or not all(end.isdecimal() and len(end) < 10 and int(end) < num_layers for end in ends):
+        if len(ends) > 2 or not all(is_layer(end, num_layers) for end in ends) or int(ends[0]) > int(ends[-1]):
             raise _wrong_layers(f"'{part}'", num_layers)
         layers.update(range(int(ends[0]), int(ends[-1]) + 1))
     if not layers:

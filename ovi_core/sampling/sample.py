@@ -15,6 +15,10 @@ from .comfyui import prepare_noise, step_callback
 from .guidance import Guidance
 from .guider import OviGuider
 
+MOST_STEPS = 10_000
+MOST_SHIFT = 10_000
+LEAST_DENOISE = 0.001  # the schedule is computed for steps / denoise
+
 
 def sigmas_for(solver: str, steps: int, shift: float, denoise: float) -> Tensor:
     """Noise levels [steps + 1] of a run over the last ``denoise`` share of the solver's schedule.
@@ -23,14 +27,28 @@ def sigmas_for(solver: str, steps: int, shift: float, denoise: float) -> Tensor:
     there is nothing to do and the result is empty.
 
     Raises:
-        OviError: less than one step.
+        OviError: less than one step or too many, or a shift or ``denoise`` that gives no schedule.
     """
-    if steps < 1:
+    if not 1 <= steps <= MOST_STEPS:
         raise OviError(
             input="steps",
-            found=str(steps),
-            accepted="1 step or more",
+            found=f"{steps:,}" if abs(steps) < 10**12 else "a number of more than 12 digits",
+            accepted=f"1 step or more, up to {MOST_STEPS:,}",
             remedy="Set steps to 50, the reference's choice.",
+        )
+    if not 0 < shift <= MOST_SHIFT:
+        raise OviError(
+            input="shift",
+            found=f"{shift:g}",
+            accepted=f"a number above 0, up to {MOST_SHIFT:,}",
+            remedy="Set shift to 5, the reference's choice.",
+        )
+    if not denoise <= 1 or 0 < denoise < LEAST_DENOISE:
+        raise OviError(
+            input="denoise",
+            found=f"{denoise:g}",
+            accepted=f"0 to do nothing, or {LEAST_DENOISE:g} to 1",
+            remedy="Set denoise to 1 for a new clip.",
         )
     if denoise <= 0:
         return solvers.schedule(solver, steps, shift)[0][:0]

@@ -16,6 +16,7 @@ from ..stable_names import stable_name
 
 ROUNDING = 1 + 1e-4  # a step that begins at the end of an interval is in it, wherever float32 put it
 KINDS = ("constant", "linear", "cosine", "points")
+MOST_POINTS = 1000  # as many as a run may have steps
 
 
 @stable_name("schedules.Interval", fields=("start", "end"))
@@ -89,7 +90,7 @@ def parse_points(text: str, lowest: float = 0.0, highest: float = 30.0) -> tuple
     """Points from a text such as ``"0:4, 0.5:3, 1:1"``: share of the run, colon, strength.
 
     Raises:
-        OviError: nothing, no numbers, shares outside 0 to 1 or not in order, strengths out of range.
+        OviError: nothing, no numbers, shares outside 0 to 1 or not in order, strengths out of range, too many points.
     """
 
     def wrong(found: str) -> OviError:
@@ -113,6 +114,8 @@ def parse_points(text: str, lowest: float = 0.0, highest: float = 30.0) -> tuple
             raise wrong(f"'{part.strip()}'")
         if points and share <= points[-1][0]:
             raise wrong(f"{share:g} after {points[-1][0]:g}")
+        if len(points) == MOST_POINTS:
+            raise wrong(f"more than {MOST_POINTS:,} points")
         points.append((share, strength))
     if not points:
         raise wrong("no points")

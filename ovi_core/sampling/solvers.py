@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
+from ..errors import OviError
 from .comfyui import KSAMPLER
 
 SOLVERS = ("unipc", "dpm++", "euler")
@@ -71,12 +73,32 @@ def _starts_from_noise(sigma: float) -> bool:
     return sigma >= 0.9989
 
 
+def _check_sigmas(sigmas: list[float], falling: bool) -> None:
+    """Raise OviError unless noise levels, which any node may give, are those of a run."""
+    usable = all(math.isfinite(sigma) and sigma > 0 for sigma in sigmas[:-1]) and all(
+        0 <= s < math.inf for s in sigmas[-1:]
+    )
+    falls = all(now > new for now, new in pairwise(sigmas))
+    if not usable or (falling and not falls):
+        shown = ", ".join(f"{sigma:g}" for sigma in sigmas[:8]) + (", …" if len(sigmas) > 8 else "")
+        raise OviError(
+            input="sigmas",
+            found=f"the noise levels {shown}",
+            accepted="numbers above 0, of which the last may be 0"
+            + (", each lower than the one before" if falling else ""),
+            remedy="Use Ovi Scheduler with the same solver.",
+        )
+
+
 class _Steps:
     """What the three loops share: the model's calls, whole timesteps, progress, the run's first state."""
 
-    def __init__(self, model: Any, x: Tensor, sigmas: Tensor, extra_args: dict | None, callback: Any, whole: bool):
+    def __init__(
+        self, model: Any, x: Tensor, sigmas: Tensor, extra_args: dict | None, callback: Any, whole: bool, falling: bool
+    ):
         self.model, self.callback, self.device_sigmas = model, callback, sigmas
         self.sigmas: list[float] = sigmas.tolist()
+        _check_sigmas(self.sigmas, falling)
         self.rows = x.new_ones([x.shape[0]])
         self.extra_args = dict(extra_args or {})
         if whole:
@@ -101,14 +123,20 @@ def _solve(
     step: Callable[[Tensor, list[Tensor], list[float], int], Tensor],
     correct: Callable[[Tensor, list[Tensor], list[float], int], Tensor] | None,
     whole: bool,
+    falling: bool,
 ) -> Callable[..., Tensor]:
-    """A sampler function from one ``step`` (and a corrector): both take the state, past predictions, sigmas, index."""
+    """A sampler function from one ``step`` (and a corrector): both take the state, past predictions, sigmas, index.
+
+    Args:
+        whole: cut timesteps to whole numbers.
+        falling: the step needs noise levels that fall.
+    """
 
     @torch.no_grad()
     def sample(
         model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None
     ) -> Tensor:
-        steps = _Steps(model, x, sigmas, extra_args, callback, whole)
+        steps = _Steps(model, x, sigmas, extra_args, callback, whole, falling)
         x = before = steps.start(x)
         predictions: list[Tensor] = []
         for i in trange(len(sigmas) - 1, disable=disable):
@@ -177,6 +205,6 @@ def _unipc_correct(before: Tensor, predictions: list[Tensor], sigmas: list[float
     return _unipc_move(before, data, change, sigmas, i - 1)
 
 
-sample_unipc = _solve(_unipc_step, _unipc_correct, whole=True)
-sample_dpmpp = _solve(_dpmpp_step, None, whole=True)
-sample_euler = _solve(_euler_step, None, whole=False)
+sample_unipc = _solve(_unipc_step, _unipc_correct, whole=True, falling=True)
+sample_dpmpp = _solve(_dpmpp_step, None, whole=True, falling=True)
+sample_euler = _solve(_euler_step, None, whole=False, falling=False)
