@@ -64,7 +64,7 @@ def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
     """
     audio = read_model_file(audio_path, "audio_model_name") if audio_path else None
     model = read_model_file(model_path)
-    weights = checkpoint.both_towers(model.weights, audio and audio.weights)
+    weights = checkpoint.both_towers(model.weights, audio.weights if audio else None)
     if any(file and file.kind == GGUF for file in (model, audio)):
         return checkpoint.fit_shapes(weights)
     return weights

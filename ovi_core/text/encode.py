@@ -82,7 +82,15 @@ def _refuse(errors: list[Problem]) -> None:
 
 def _token_ids(spiece: Any, text: str) -> tuple[list[int], str]:
     """Ids of ``text``, its end and the padding, 512 in all; and the end of the text for which there was no room."""
-    pieces = spiece.encode(text, add_bos=False, add_eos=False)
+    try:
+        pieces = spiece.encode(text, add_bos=False, add_eos=False)
+    except RuntimeError as error:  # a damaged table of characters, which is noticed only by some texts
+        raise OviError(
+            input="clip",
+            found=f"a tokenizer that cannot read this prompt ({error})",
+            accepted="umt5-xxl with its own tokenizer",
+            remedy="Fetch the text encoder's file again.",
+        ) from error
     kept, unread = pieces[: TEXT_LENGTH - 1], pieces[TEXT_LENGTH - 1 :]
     ids = [*kept, EOS]
     return ids + [PAD] * (TEXT_LENGTH - len(ids)), spiece.decode(unread)

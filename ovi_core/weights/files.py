@@ -24,6 +24,7 @@ from .torch_file import HoldsCode, PackedArchive, read_torch
 
 Weights = dict[str, torch.Tensor]
 
+LARGEST_READ = 2 << 30  # bytes; a LoRA of more is another file taken for one
 SAFETENSORS, GGUF, TORCH = "safetensors", "gguf", "torch"
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
@@ -62,13 +63,15 @@ def read_file(path: str, *, input: str, accepted: str, packed: bool = False, map
     Args:
         packed: leave GGUF's quantized weights as they are (``gguf_tensors``), else they come as values.
         mapped: leave the bytes in the file, so that loading takes its size in memory once. What is changed or deleted
-            while it is mapped takes the process with it, so small files, as a LoRA's, are read instead.
+            while it is mapped takes the process with it, so small files, as a LoRA's, are read instead. What is too
+            large for that is mapped all the same.
 
     Raises:
         OviError: the file is missing, empty, cut short, damaged, or no weight file.
     """
     with reading(path, input=input, accepted=accepted):
         kind = _kind(path)
+        mapped = mapped or os.path.getsize(path) > LARGEST_READ
         if kind == SAFETENSORS:
             header = read_safetensors_header(path)
             return WeightFile(read_safetensors(path, mapped), header.metadata, kind)

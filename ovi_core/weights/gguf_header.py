@@ -26,7 +26,7 @@ MOST_TENSORS = 1 << 17
 MOST_TEXTS = 1 << 20  # in all arrays; the largest tokenizers have a quarter
 MOST_AXES = 8
 STRING, ARRAY = 8, 9
-SCALARS = {
+SCALARS: dict[int, np.dtype] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
     2: np.dtype("<u2"),

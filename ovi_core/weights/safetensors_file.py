@@ -19,7 +19,7 @@ import torch
 from . import comfyui
 
 ENDINGS = (".safetensors", ".sft")  # by these ComfyUI knows them
-LONGEST = 16 << 20  # bytes of a header whose end is looked for; published ones have half a million
+LONGEST = 16 << 20  # bytes of a header; published ones have half a million, metadata of training some millions
 SMALL = 4096  # bytes; a weight of this size may be a mark, whose content belongs to the header
 DTYPES = {
     "BOOL": torch.bool,
@@ -71,9 +71,10 @@ def read_safetensors_header(path: str) -> SafetensorsHeader:
     """The header of a file, checked against the file.
 
     Raises:
-        ValueError: the file is cut short; with both figures.
+        ValueError: the file is cut short, with both figures; its header is far too long.
         Exception: whatever the library raises for a damaged header.
     """
+    length = _header_length(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             shapes, marks = {}, {}
@@ -85,7 +86,7 @@ def read_safetensors_header(path: str) -> SafetensorsHeader:
                     marks[key] = file.get_tensor(key)
             return SafetensorsHeader(shapes, file.metadata() or {}, marks)
     except safetensors.SafetensorError as error:
-        _check_length(path, error)
+        _check_end(path, length, error)
         raise
 
 
@@ -105,15 +106,23 @@ def _dtype(key: str, name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _check_length(path: str, error: Exception) -> None:
-    """Raise ValueError, with both figures, for a file that is shorter than its header says."""
+def _header_length(path: str) -> int:
+    """Bytes of a file's header; raises ValueError where the file or the limit is shorter."""
+    there = os.path.getsize(path)
     with open(path, "rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
-        there = os.path.getsize(path)
-        if length > there - 8:
-            raise ValueError(f"cut short in its first bytes: {there:,} of {length + 8:,} or more are there") from error
-        if length > LONGEST:
-            return
+    if length > there - 8:
+        raise ValueError(f"cut short in its first bytes: {there:,} of {length + 8:,} or more are there")
+    if length > LONGEST:
+        raise ValueError(f"its header has {length:,} bytes, where {LONGEST:,} are the limit")
+    return length
+
+
+def _check_end(path: str, length: int, error: Exception) -> None:
+    """Raise ValueError, with both figures, for a file that is shorter than its header, of so many bytes, says."""
+    there = os.path.getsize(path)
+    with open(path, "rb") as file:
+        file.seek(8)
         content = file.read(length)
     try:
         header: dict[str, Any] = json.loads(content)

@@ -54,7 +54,7 @@ def read_torch(path: str, device: str = "cpu", mapped: bool = True) -> dict[str,
             found = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
         else:
             with _Pickle(path) as file:
-                found = torch.load(file, map_location=device, weights_only=True)  # type: ignore[arg-type]
+                found = torch.load(file, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise HoldsCode(str(error)) from error
     return _checked(_opened(found), device, os.path.getsize(path))
