@@ -1,4 +1,7 @@
-"""Variants of Ovi, and the arithmetic of frames, seconds, latent steps, samples and sizes."""
+"""Variants of Ovi, and the arithmetic of frames, seconds, latent frames, audio frames, samples and sizes.
+
+A latent frame is an index of the video latent along time, an audio frame one of the audio latent.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from typing import Literal
 from .errors import OviError
 
 FPS = 24
-FRAMES_PER_LATENT = 4  # frames that one video latent step stands for, after the first step's single frame
+FRAMES_PER_LATENT = 4  # frames that one latent frame stands for, after the first one's single frame
 SAMPLE_RATE = 16000  # Hz
-SAMPLES_PER_LATENT = 512  # audio samples that one audio latent step stands for
+SAMPLES_PER_LATENT = 512  # samples that one audio frame stands for
 AUDIO_PER_LATENT_FRAME = Fraction(FRAMES_PER_LATENT * SAMPLE_RATE, FPS * SAMPLES_PER_LATENT)  # 125 / 24, in real time
 VIDEO_CHANNELS = 48
 AUDIO_CHANNELS = 20
-SPATIAL = 16  # pixels along each side of one video latent cell
+SPATIAL = 16  # pixels along each side of one cell of the video latent
 SIZE_GRID = 32  # pixels: two latent cells, since the transformer reads them in patches of 2x2
 TEXT_LENGTH = 512  # text positions, end of sentence and padding included
-MIN_LATENT_FRAMES = 2  # one step alone is a picture and has no sound
+MIN_LATENT_FRAMES = 2  # one alone is an image and has no audio
 
 CaptionStyle = Literal["<AUDCAP>", "Audio:"]
 
@@ -31,9 +34,9 @@ class Variant:
     Attributes:
         name: as the nodes show it.
         file: name of the checkpoint file.
-        area: trained picture area in square pixels.
+        area: trained area in square pixels.
         seconds: trained length in seconds.
-        caption: how the caption of the sound is written: ``<AUDCAP>...<ENDAUDCAP>``, or ``Audio: ...`` at the end.
+        caption: how the audio caption is written: ``<AUDCAP>...<ENDAUDCAP>``, or ``Audio: ...`` at the end.
     """
 
     name: str
@@ -44,12 +47,12 @@ class Variant:
 
     @property
     def latent_frames(self) -> int:
-        """T, latent steps of the video at the trained length."""
+        """T, latent frames at the trained length."""
         return nearest_latent_frames(self.seconds)
 
 
 def nearest_latent_frames(seconds: float) -> int:
-    """T, latent steps of the video whose frames last nearest to ``seconds``."""
+    """T, latent frames of the clip that lasts nearest to ``seconds``."""
     return 1 + round((seconds * FPS - 1) / FRAMES_PER_LATENT)
 
 
@@ -63,16 +66,16 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 TRAINED = sorted(variant.latent_frames for variant in VARIANTS.values())
-SHORTEST_TRAINED, LONGEST_TRAINED = TRAINED[0], TRAINED[-1]  # latent steps of the video
+SHORTEST_TRAINED, LONGEST_TRAINED = TRAINED[0], TRAINED[-1]  # latent frames
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """Size and length of one clip with its sound, counted in every unit.
+    """Size and length of one clip with its audio, counted in every unit.
 
     Attributes:
         width, height: pixels.
-        latent_frames: T, latent steps of the video along time (31 for 5 s, 61 for 10 s).
+        latent_frames: T, length of the video latent (31 for 5 s, 61 for 10 s).
     """
 
     width: int
@@ -98,7 +101,7 @@ class ClipShape:
 
     @property
     def frames(self) -> int:
-        """Pictures of the video, at 24 a second."""
+        """Frames of the video, at 24 per second."""
         return frames_for(self.latent_frames)
 
     @property
@@ -108,13 +111,13 @@ class ClipShape:
 
     @property
     def audio_frames(self) -> int:
-        """L, latent steps of the sound (157 for 5 s, 314 for 10 s)."""
+        """L, length of the audio latent (157 for 5 s, 314 for 10 s)."""
         return audio_frames_for(self.latent_frames)
 
     @property
     def samples(self) -> int:
-        """Samples of the decoded sound, at 16 kHz; within one frame as long as the video from 5 s on."""
-        return self.audio_frames * SAMPLES_PER_LATENT
+        """Samples of the decoded audio, at 16 kHz; within one frame as long as the video from 5 s on."""
+        return samples_of(self.audio_frames)
 
     def video_shape(self, batch: int = 1) -> tuple[int, int, int, int, int]:
         """Video latent shape ``[batch, 48, T, height / 16, width / 16]``."""
@@ -126,15 +129,15 @@ class ClipShape:
 
 
 def frames_for(latent_frames: int) -> int:
-    """Pictures that ``latent_frames`` latent steps of the video stand for."""
+    """Frames that so many latent frames stand for, the first of a clip among them."""
     return FRAMES_PER_LATENT * (latent_frames - 1) + 1
 
 
 def audio_frames_for(latent_frames: int) -> int:
-    """L, latent steps of the sound to T latent steps of the video.
+    """L, audio frames of a clip of T latent frames.
 
-    Up to the longest trained length the reference's ratio, 31.4 a second. The sound itself has 31.25, and the two
-    drift apart, by 0.4 s in two minutes: what is longer has the steps that fill its frames.
+    Up to the longest trained length the reference's ratio, 31.4 per second. Real time has 31.25, and the two drift
+    apart, by 0.4 s in two minutes: a longer clip has the audio frames that fill its frames.
     """
     if latent_frames > LONGEST_TRAINED:
         return math.ceil(frames_for(latent_frames) * AUDIO_PER_LATENT_FRAME / FRAMES_PER_LATENT)
@@ -194,17 +197,17 @@ def _neighbours(pixels: int) -> str:
 
 
 def latent_frame_at(seconds: float) -> int:
-    """The video latent step of the frame nearest to ``seconds``."""
+    """The latent frame of the frame nearest to ``seconds``."""
     return math.ceil(round(seconds * FPS) / FRAMES_PER_LATENT)
 
 
-def frames_of(step: int) -> tuple[int, int]:
-    """First frame of a video latent step, and the first after it: 0 and 1, 1 and 5, 5 and 9 ..."""
-    return max(0, FRAMES_PER_LATENT * (step - 1) + 1), FRAMES_PER_LATENT * step + 1
+def frames_of(latent_frame: int) -> tuple[int, int]:
+    """First frame of a latent frame, and the first after it: 0 and 1, 1 and 5, 5 and 9 ..."""
+    return max(0, frames_for(latent_frame)), frames_for(latent_frame + 1)
 
 
 def latent_frames_to_show(seconds: Fraction) -> int:
-    """Latent steps T of the shortest clip that lasts ``seconds`` or longer."""
+    """T of the shortest clip that lasts ``seconds`` or longer."""
     return max(MIN_LATENT_FRAMES, 1 + math.ceil((seconds * FPS - 1) / FRAMES_PER_LATENT))
 
 
@@ -212,9 +215,34 @@ METADATA_KEY = "ovi_variant"
 """Under this key a file's own header may tell."""
 
 
-def circular_audio_frames(frames: int, steps: int) -> int:
-    """Audio steps of the circle of a latent of ``frames`` video and ``steps`` audio steps."""
-    return min(steps, round((frames - 1) * AUDIO_PER_LATENT_FRAME))
+def latent_frames_within(frames: int) -> int:
+    """T of the longest clip of no more than ``frames``."""
+    return 1 + (frames - 1) // FRAMES_PER_LATENT
+
+
+def latent_frames_lasting(seconds: float) -> int:
+    """Latent frames after a clip's first that last nearest to ``seconds``."""
+    return round(seconds * FPS / FRAMES_PER_LATENT)
+
+
+def samples_of(audio_frames: int) -> int:
+    """Samples at 16 kHz that audio frames decode to."""
+    return audio_frames * SAMPLES_PER_LATENT
+
+
+def audio_frames_within(samples: int) -> int:
+    """Whole audio frames of so many samples at 16 kHz."""
+    return samples // SAMPLES_PER_LATENT
+
+
+def audio_seconds(audio_frames: int) -> float:
+    """How long audio frames last."""
+    return samples_of(audio_frames) / SAMPLE_RATE
+
+
+def circular_audio_frames(latent_frames: int, audio_frames: int) -> int:
+    """Audio frames of the circle that a loop of these lengths runs through."""
+    return min(audio_frames, round((latent_frames - 1) * AUDIO_PER_LATENT_FRAME))
 
 
 @dataclass(frozen=True)

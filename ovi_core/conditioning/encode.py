@@ -15,7 +15,7 @@ from ..media import resampling
 from ..media.audio import checked_audio
 from ..media.frame_rate import checked_frame_rate
 from ..media.images import checked_images, fit
-from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, latent_frames_to_show
+from ..spec import FPS, SAMPLE_RATE, ClipShape, audio_frames_within, latent_frames_to_show, samples_of
 from ..vae.checks import check_audio_vae, check_video_vae
 from ..vae.encode_audio import as_vae_input, encode_mono
 from .latent_input import check_length, towers_of
@@ -56,7 +56,7 @@ def encode_clip(
     latent = {key: value for key, value in latent.items() if key != "noise_mask"}
     latent, notes = encode_video(vae, latent, images, frame_rate)
     audio_frames = latent["samples"].unbind()[1].shape[-1]
-    missing = Fraction(audio_frames * SAMPLES_PER_LATENT, SAMPLE_RATE) - Fraction(waveform.shape[-1], rate)
+    missing = Fraction(samples_of(audio_frames), SAMPLE_RATE) - Fraction(waveform.shape[-1], rate)
     if missing > NOTABLE_SILENCE:
         notes.append(f"The sound ends {float(missing):.2f} s before the frames: the rest is silence.")
     return encode_audio(audio_vae, latent, waveform, rate, audio_frames), notes
@@ -116,7 +116,7 @@ def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audi
     batch, _, length = old.shape
     mono = as_vae_input(waveform, rate, length)
     if audio_frames is None:
-        audio_frames = mono.shape[-1] // SAMPLES_PER_LATENT
+        audio_frames = audio_frames_within(mono.shape[-1])
         audio_frames = length if length - audio_frames <= SHORT_TAIL else audio_frames
     encoded = encode_mono(audio_vae, mono, audio_frames).to(old)
     filled = torch.cat((encoded.expand(batch, -1, -1), old[..., audio_frames:]), dim=-1)

@@ -16,7 +16,7 @@ from ..media.frame_rate import checked_frame_rate, notes_of_rate, shown_at
 from ..media.images import checked_images, fit
 from ..media.overlap import check_overlap
 from ..media.resampling import samples_before
-from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, ClipShape, Overlap, snap_size
+from ..spec import AUDIO_CHANNELS, FPS, SAMPLE_RATE, ClipShape, Overlap, audio_frames_within, samples_of, snap_size
 from ..vae.checks import check_audio_vae, check_video_vae
 from ..vae.encode_audio import MIN_AUDIO_FRAMES, as_vae_input, encode_mono
 
@@ -108,12 +108,12 @@ def _tail_of_audio(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int
     if waveform.shape[-1] <= begin:
         return nothing
     mono = as_vae_input(waveform[..., begin:], rate, overlap.audio_frames)
-    audio_frames = mono.shape[-1] // SAMPLES_PER_LATENT
+    audio_frames = audio_frames_within(mono.shape[-1])
     if not audio_frames:
         return nothing
-    mono = mono[..., : audio_frames * SAMPLES_PER_LATENT]
+    mono = mono[..., : samples_of(audio_frames)]
     if audio_frames < MIN_AUDIO_FRAMES:  # the encoder reads two at least: let it read what is before, too
-        more = (MIN_AUDIO_FRAMES - audio_frames) * SAMPLES_PER_LATENT
+        more = samples_of(MIN_AUDIO_FRAMES - audio_frames)
         before = resampling.resampled(waveform[..., :begin].float().mean(dim=1), rate, SAMPLE_RATE)[..., -more:]
         mono = torch.nn.functional.pad(torch.cat((before, mono), dim=-1), (more - before.shape[-1], 0))
-    return encode_mono(audio_vae, mono, mono.shape[-1] // SAMPLES_PER_LATENT)[..., -audio_frames:]
+    return encode_mono(audio_vae, mono, audio_frames_within(mono.shape[-1]))[..., -audio_frames:]

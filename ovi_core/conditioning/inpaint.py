@@ -15,7 +15,7 @@ from ..errors import OviError
 from ..latents import denoise_mask, joint
 from ..latents.source_media import AUDIO, VIDEO, with_lock
 from ..media.images import checked_mask
-from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL, frames_of
+from ..spec import FPS, FRAMES_PER_LATENT, SPATIAL, audio_seconds, frames_of
 from .latent_input import parts_of
 
 ACTIONS = ("redo", "keep")
@@ -137,7 +137,7 @@ def _parsed_span(part: str, input: str, seconds: float) -> Span:
 
 
 def _audio_seconds(index: int) -> Span:
-    return index * SAMPLES_PER_LATENT / SAMPLE_RATE, (index + 1) * SAMPLES_PER_LATENT / SAMPLE_RATE
+    return audio_seconds(index), audio_seconds(index + 1)
 
 
 def _video_seconds(index: int) -> Span:

@@ -12,7 +12,7 @@ from ..latents import denoise_mask
 from ..latents.joint import free_video
 from ..latents.source_media import VIDEO, with_lock
 from ..media.images import checked_images, fit
-from ..spec import FPS, FRAMES_PER_LATENT, SPATIAL, frames_of, latent_frame_at
+from ..spec import FPS, FRAMES_PER_LATENT, SPATIAL, frames_for, frames_of, latent_frame_at
 from ..vae.checks import check_video_vae
 from .latent_input import parts_of
 
@@ -44,7 +44,7 @@ def with_keyframe(vae: Any, latent: dict, image: Tensor, how: str, seconds: floa
         OviError: also for a time past the last frame, and one whose frames are masked already.
     """
     video, audio = _video_and_audio(latent)
-    last = (video.shape[2] - 1) * FRAMES_PER_LATENT
+    last = frames_for(video.shape[2]) - 1
     if not 0 <= seconds * FPS < last + 0.5:
         raise OviError(
             input="seconds",
@@ -140,5 +140,5 @@ def _still(vae: Any, image: Tensor, index: int) -> Tensor:
     """
     if index == 0:
         return vae.encode(image[None])[:, :, :1]
-    frames = FRAMES_PER_LATENT * SETTLED + 1
+    frames = frames_for(SETTLED + 1)
     return vae.encode(image.expand(frames, -1, -1, -1))[:, :, SETTLED:]

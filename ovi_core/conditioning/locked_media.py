@@ -11,7 +11,7 @@ from ..errors import OviError
 from ..latents import denoise_mask, layout, resize
 from ..latents.source_media import AUDIO, VIDEO, with_lock
 from ..media.audio import checked_audio
-from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT, SHORTEST_TRAINED, ClipShape, latent_frames_to_show
+from ..spec import SHORTEST_TRAINED, ClipShape, audio_seconds, latent_frames_to_show
 from ..vae.checks import check_audio_vae
 from ..vae.encode_audio import MIN_AUDIO_FRAMES
 from . import encode
@@ -97,13 +97,13 @@ def _note_of_windows(clip: ClipShape, length: str) -> list[str]:
 
 
 def _rest_is_generated(locked: int, audio_frames: int) -> str:
-    given, in_all = (count * SAMPLES_PER_LATENT / SAMPLE_RATE for count in (locked, audio_frames))
+    given, in_all = map(audio_seconds, (locked, audio_frames))
     return f"The sound fills {given:.2f} s of {in_all:.2f} s; Ovi generates the rest."
 
 
 def _from(waveform: Tensor, rate: int, start_seconds: float) -> Tensor:
     """What is left of audio [B, C, S] at ``rate`` Hz from ``start_seconds`` on."""
-    seconds, least = waveform.shape[-1] / rate, MIN_AUDIO_FRAMES * SAMPLES_PER_LATENT / SAMPLE_RATE
+    seconds, least = waveform.shape[-1] / rate, audio_seconds(MIN_AUDIO_FRAMES)
     if seconds < least:
         raise OviError(
             input="audio",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..latents.source_media import KeptAudio
 from ..media import crossfade, resampling
-from ..spec import FPS, SAMPLE_RATE, SAMPLES_PER_LATENT, frames_for
+from ..spec import FPS, SAMPLE_RATE, frames_for, samples_of
 from ..vae.checks import check_audio_vae, check_video_vae
 from .given import Given
 from .output import Decoded, decoded
@@ -63,7 +63,7 @@ def _audio(audio_vae: Any, audio: Tensor, given: Given) -> tuple[Tensor, int]:
     """Audio [B, C, S] and its rate in Hz, decoded from [B, 20, L] or given, without what stands before."""
     if given.lead is None:
         return _given_or_decoded(audio_vae, audio, given.audio)
-    samples = (audio.shape[-1] - given.lead.audio_frames) * SAMPLES_PER_LATENT
+    samples = samples_of(audio.shape[-1] - given.lead.audio_frames)
     waveform, rate = _given_or_decoded(audio_vae, audio[..., given.lead.unheard :], given.audio)
     cut = waveform[..., given.lead.samples : given.lead.samples + samples]
     return crossfade.risen(cut, SAMPLE_RATE), rate
@@ -76,7 +76,7 @@ def _given_or_decoded(audio_vae: Any, audio: Tensor, given: KeptAudio | None) ->
     whole = given.waveform.expand(audio.shape[0], -1, -1)
     if given.latent.shape[-1] >= audio.shape[-1]:
         return whole, given.rate
-    end = given.latent.shape[-1] * SAMPLES_PER_LATENT * given.rate // SAMPLE_RATE
+    end = samples_of(given.latent.shape[-1]) * given.rate // SAMPLE_RATE
     generated = resampling.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
     generated = generated.expand(-1, whole.shape[1], -1)
     return crossfade.crossfaded_audio(whole[..., :end], generated, CROSSFADE, given.rate), given.rate

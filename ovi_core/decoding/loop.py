@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..media import resampling
-from ..spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_LATENT, circular_audio_frames
+from ..spec import FPS, SAMPLE_RATE, circular_audio_frames, frames_for, samples_of
 from ..vae.checks import check_audio_vae, check_video_vae
 from .given import Given
 from .output import Decoded, decoded
@@ -49,11 +49,11 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
     lead = min(VIDEO_LEAD, circle.shape[2])
     frames = decode_video(vae, torch.cat((circle[:, :, -lead:], circle), dim=2), tiled)
     # the last frame of the loop is the one it starts with
-    frames = frames[:, 1 + FRAMES_PER_LATENT * (lead - 1) :].roll(1, dims=1)
+    frames = frames[:, frames_for(lead) :].roll(1, dims=1)
     audio_frames = circular_audio_frames(video.shape[2], audio.shape[2])
     circle, lead = audio[:, :, :audio_frames], min(AUDIO_LEAD, audio_frames)
     waveform = decode_audio(audio_vae, torch.cat((circle[:, :, -lead:], circle, circle[:, :, :lead]), dim=2))
-    waveform = waveform[..., SAMPLES_PER_LATENT * lead : SAMPLES_PER_LATENT * (lead + audio_frames)]
+    waveform = waveform[..., samples_of(lead) : samples_of(lead + audio_frames)]
     waveform = stretched(waveform, resampling.samples_within(Fraction(frames.shape[1], FPS), SAMPLE_RATE))
     return decoded(frames, waveform, source=Given.of(latent).source)
 

@@ -12,10 +12,10 @@ from ..spec import (
     FRAMES_PER_LATENT,
     MIN_LATENT_FRAMES,
     SAMPLE_RATE,
-    SAMPLES_PER_LATENT,
     SPATIAL,
     VIDEO_CHANNELS,
     ClipShape,
+    samples_of,
 )
 
 __all__ = [
@@ -59,11 +59,6 @@ def empty_like(video: Tensor) -> Tensor:
 def frames_after_start(latent_frames: int) -> int:
     """Frames of that many latent frames, none of which is a clip's first."""
     return FRAMES_PER_LATENT * latent_frames
-
-
-def samples_of(audio_frames: int) -> int:
-    """Samples at 16 kHz that audio frames decode to."""
-    return audio_frames * SAMPLES_PER_LATENT
 
 
 def samples_at(frame: int) -> int:

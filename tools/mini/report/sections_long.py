@@ -13,7 +13,14 @@ import torch
 from ovi_native.ovi_core.conditioning import extend
 from ovi_native.ovi_core.media import concat, drift_correction
 from ovi_native.ovi_core.sampling import context_windows
-from ovi_native.ovi_core.spec import FPS, FRAMES_PER_LATENT, SAMPLE_RATE, Overlap, nearest_latent_frames
+from ovi_native.ovi_core.spec import (
+    FPS,
+    FRAMES_PER_LATENT,
+    SAMPLE_RATE,
+    Overlap,
+    latent_frames_lasting,
+    nearest_latent_frames,
+)
 
 from tools.mini.measure import seams
 
@@ -36,7 +43,7 @@ DRIFT = {"colour": 0.01, "contrast": 0.05, "loudness": 1.5}  # of a range of 1, 
 def overlaps() -> list[Span]:
     """Seconds in which two windows of a long clip go over into one another."""
     length, total = nearest_latent_frames(WINDOW), nearest_latent_frames(LONG)
-    starts = context_windows.starts(total, length, max(1, round(OVERLAP * FPS / FRAMES_PER_LATENT)))
+    starts = context_windows.starts(total, length, max(1, latent_frames_lasting(OVERLAP)))
     step = FRAMES_PER_LATENT / FPS
     return [(start * step, (before + length) * step) for before, start in pairwise(starts)]
 
