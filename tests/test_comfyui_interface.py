@@ -400,6 +400,34 @@ USES = [
         positional=("key", "models"),
     ),
     Use("latent_preview.prepare_callback", "ovi_core/sampling/comfyui.py", positional=("model", "steps")),
+    # -- media and latents
+    Use(
+        "comfy.utils.common_upscale",
+        "ovi_core/media/images.py",
+        positional=("samples", "width", "height", "upscale_method", "crop"),
+    ),
+    Use("comfy.utils.reshape_mask", "ovi_core/latents/denoise_mask.py", positional=("input_mask", "output_shape")),
+    Use("comfy.model_management.intermediate_device", "ovi_core/media/images.py"),
+    Use(
+        "comfy.nested_tensor.NestedTensor",
+        "ovi_core/latents/joint.py",
+        kind="class",
+        attributes=("unbind",),
+        mentions=("is_nested",),
+    ),
+    Use("comfy.latent_formats.Wan22", "ovi_core/latents/layout.py", kind="class", attributes=("process_out",)),
+    Use(
+        "comfy_api.latest.InputImpl.VideoFromComponents",
+        "ovi_core/media/provenance.py",
+        positional=("components", "bit_depth"),
+        attributes=("get_components", "get_bit_depth", "get_dimensions", "save_to"),
+    ),
+    Use(
+        "comfy_api.latest.InputImpl.VideoFromComponents.save_to",
+        "ovi_core/media/provenance.py",
+        positional=("path", "format", "codec", "metadata"),
+    ),
+    Use("folder_paths.get_system_user_directory", "ovi_core/media/content_credentials.py"),
 ]
 
 

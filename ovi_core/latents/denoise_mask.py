@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from . import layout
-from .joint import join, parts
+from .joint import join, unpacked
 
 FOLLOW = 2.0**-20
 HELD = 2.0**-18
@@ -156,14 +156,14 @@ def _masks(latent: dict) -> tuple[Tensor | None, Tensor | None]:
 
 
 def video_mask(latent: dict) -> Tensor:
-    """The video part [B, 1, T, H, W] of a LATENT's noise mask, at the latent's own size; free where there is none."""
-    video, _ = parts(latent["samples"], "latent")
+    """The video part [B, 1, T, H, W] of a checked LATENT's noise mask, at its own size; free where there is none."""
+    video, _ = unpacked(latent["samples"])
     return _fitted(_masks(latent)[0], video)
 
 
 def audio_mask(latent: dict) -> Tensor:
-    """The audio part [B, 1, L] of a LATENT's noise mask, at the latent's own length; free where there is none."""
-    _, audio = parts(latent["samples"], "latent")
+    """The audio part [B, 1, L] of a checked LATENT's noise mask, at its own length; free where there is none."""
+    _, audio = unpacked(latent["samples"])
     return _fitted(_masks(latent)[1], audio)
 
 

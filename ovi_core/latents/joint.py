@@ -54,7 +54,7 @@ def is_absent(shape: Sequence[int]) -> bool:
 
 def samples_of(latent: Any, input: str) -> Any:
     """The samples of a LATENT; raises OviError where ``latent`` is none."""
-    samples = latent.get("samples") if isinstance(latent, Mapping) else None
+    samples: Any = latent.get("samples") if isinstance(latent, Mapping) else None
     nested = getattr(samples, "is_nested", False)
     if not (nested or isinstance(samples, Tensor)) or not all(
         isinstance(part, Tensor) for part in (samples.unbind() if nested else ())
@@ -78,10 +78,18 @@ def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
     Raises:
         OviError: parts that are not Ovi's, or of unequal batch size.
     """
-    both = [*latent.unbind()] if getattr(latent, "is_nested", False) else [latent]
-    check_shapes([part.shape for part in both], input)
-    video, *audio = both
+    check_shapes([part.shape for part in _unbound(latent)], input)
+    return unpacked(latent)
+
+
+def unpacked(latent: Any) -> tuple[Tensor | None, Tensor | None]:
+    """As :func:`parts`, of samples that are checked already."""
+    video, *audio = _unbound(latent)
     return None if is_absent(video.shape) else video, audio[0] if audio else None
+
+
+def _unbound(latent: Any) -> list[Tensor]:
+    return [*latent.unbind()] if getattr(latent, "is_nested", False) else [latent]
 
 
 def split(latent: Any, input: str) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from . import denoise_mask, joint, layout
 
 def of_length(latent: dict, clip: layout.ClipShape) -> dict:
     """A LATENT as long as ``clip``: its end is cut off, or free frames are added; the same if it is as long."""
-    video, audio = joint.split(latent["samples"], "latent")
+    video, audio = latent["samples"].unbind()
     more = clip.latent_frames - layout.length(video)
     return padded(latent, (0, 0), (more, clip.audio_frames - layout.length(audio))) if more else latent
 
@@ -21,7 +21,7 @@ def padded(latent: dict, before: tuple[int, int], after: tuple[int, int]) -> dic
     Args:
         before, after: how many of the video and of the audio; as many are taken away where negative.
     """
-    parts = joint.split(latent["samples"], "latent")
+    parts = latent["samples"].unbind()
     video, audio = (_padded(*counted) for counted in zip(parts, before, after, strict=True))
     if latent.get("noise_mask") is None:
         return denoise_mask.with_parts(latent, video, audio)

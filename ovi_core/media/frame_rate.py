@@ -19,7 +19,7 @@ ALIKE = 0.005  # relative
 
 def checked_frame_rate(frame_rate: Any, input: str = "frame_rate") -> Fraction:
     """A frame rate as an exact fraction; raises OviError unless it is a number from 1 to 1000."""
-    if not isinstance(frame_rate, Real) or not 1 <= frame_rate <= MAX_FRAME_RATE:
+    if not isinstance(frame_rate, Real) or not 1 <= float(frame_rate) <= MAX_FRAME_RATE:
         raise OviError(
             input=input,
             found=f"{float(frame_rate):g}" if isinstance(frame_rate, Real) else type(frame_rate).__name__,
@@ -57,6 +57,6 @@ def notes_of_rate(images: Tensor, audio: tuple[Tensor, int] | None, frame_rate: 
     note = (
         f"{images.shape[0]} frames last {images.shape[0] / frame_rate:.2f} s at {frame_rate:g} a second, their sound "
         f"{waveform.shape[-1] / sample_rate:.2f} s: the clip seems to have {likely} frames a second. If so, set "
-        "frame_rate to that, or picture and sound drift apart."
+        "frame_rate to that, or frames and sound drift apart."
     )
     return [note]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -291,6 +292,31 @@ def test_a_clip_that_is_interrupted_while_it_is_written_leaves_no_file(monkeypat
     with pytest.raises(KeyboardInterrupt):
         saved()
     assert not [file for file in Path(folder_paths.get_output_directory()).rglob("*") if file.is_file()]
+
+
+def test_a_file_that_a_player_holds_open_is_not_lost(monkeypatch):
+    """Windows refuses to replace it; the next number is free, so this takes a name that is there already."""
+    real = os.replace
+
+    def replace(source, target):
+        if Path(target).suffix == ".mp4" and not Path(target).stem.endswith("_2"):
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    refusal(saved, node="Save Ovi Video", input="filename_prefix", found="cannot be replaced", remedy="_2.mp4")
+    (kept,) = Path(folder_paths.get_output_directory()).rglob("*.mp4")
+    assert plays(kept)
+    assert xmp_source(kept) == GENERATED
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next():
+    folder = saved().parent
+    (folder / "test_00002_.999999999-1f-0.part.mp4").write_bytes(b"half a file")
+    saved()
+    files = list(folder.iterdir())
+    assert len(files) == 2
+    assert all(map(plays, files))
 
 
 def test_credentials_state_the_name_of_the_file():
