@@ -1,13 +1,15 @@
-"""The script of a story: what is read from it, and that every mistake is told with its line."""
+"""The script of a storyboard: what is read from it, and that every mistake is reported with its line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.spec import VARIANTS
-from ovi_native.ovi_core.story.script import Shot, parse
+from ovi_native.ovi_core.story.script import HIGHEST_SEED, LONGEST_SHOT, MOST_SHOTS, Shot, parse
 from ovi_native.ovi_core.text.prompt_builder import build
 
 SCRIPT = """\ufeff# The lighthouse
@@ -118,3 +120,92 @@ def test_a_mistake_is_told_with_its_line(script, found, remedy):
     assert remedy in error.remedy
     assert error.accepted
     assert len(str(error)) < 500
+
+
+# -- bounds
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("shot 9999999999999 s\nscene: x", "a length of 1e+13 s in line 1"),
+        ("shot 60.1 s\nscene: x", "a length of 60.1 s in line 1"),
+        (f"shot {'9' * 5000} s\nscene: x", "a length of inf s in line 1"),
+        (f"shot 0.{'0' * 5000}1 s\nscene: x", "a length of 0 s in line 1"),
+        (f"shot\nscene: x\nseed: {'9' * 5000}", "the seed"),
+        (f"shot\nscene: x\nseed: 1{'0' * 20}", "the seed"),
+        (f"shot\nscene: x\nguidance: {'9' * 5000}, 1", "the guidance"),
+        ("shot\nscene: x\nguidance: 1e400, 1", "the guidance"),
+        ("shot\nscene: x\n" * (MOST_SHOTS + 1), "a shot number 1,001 in line 2001"),
+        (f"shot\nscene: {'x' * 5001}", "'scene:' of 5,001 characters in line 2"),
+        ("shot\nscene: x\nspeech:\n" + f" {'y' * 99}\n" * 60, "'speech:' of 5,940 characters in line 3"),
+        (f"shot\nscene: x\npicture: {'y' * 5001}", "'picture:' of 5,001 characters"),
+        ("\n" * 10_001 + "shot\nscene: x", "10,003 lines"),
+        ("x" * 500_001, "500,001 characters"),
+        ("shot\nscene: a\ud800b", "half of a character in line 2"),
+    ],
+)
+def test_numbers_and_sizes_have_upper_bounds(script, found):
+    with pytest.raises(OviError) as caught:
+        parse(script)
+    assert found in caught.value.found
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+
+
+def test_the_bounds_themselves_are_taken():
+    (shot,) = parse(f"shot {LONGEST_SHOT:g} s\nscene: {'x' * 5000}\nseed: {'0' * 5000}{HIGHEST_SEED}")
+    assert (shot.seconds, shot.seed, len(shot.scene)) == (60.0, HIGHEST_SEED, 5000)
+    assert len(parse("shot\nscene: x\n" * MOST_SHOTS)) == MOST_SHOTS
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "shot" + " " * 490_000 + "x",
+        "shot" + "7" * 490_000 + "x",
+        "shot " + "5" * 490_000,
+        "shot" + "," * 490_000,
+        "scene" + " " * 490_000 + "x",
+        "a" + " " * 490_000 + "x",
+        "shot\nscene: x\nseed: " + "0" * 490_000 + "x",
+        "shot\nscene: x\nguidance: " + "1 " * 240_000,
+        "\t" * 490_000,
+    ],
+)
+def test_a_long_row_is_read_at_once(row):
+    """In linear time: a quadratic pattern would take minutes here, and longer than CI waits."""
+    with pytest.raises(OviError):
+        parse(row)
+
+
+HEADINGS = ["shot", "shot 5 s", "shot 1 s, go on", "SHOT: 2, cut", "shot 3:", "# x", "", "  go on", "scene: A."]
+NAMES = ["scene", "speech", "sound", "seed", "guidance", "picture", "Sceen"]
+ROWS = st.one_of(
+    st.sampled_from(HEADINGS),
+    st.tuples(st.sampled_from(NAMES), st.text(max_size=20)).map(": ".join),
+    st.text(max_size=30),
+)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(ROWS, max_size=12).map("\n".join))
+@example("shot\x0bscene: x")
+@example("\ufeff" * 3 + "shot\nscene: x")
+@example("shot ٥ s\nscene: x\nseed: ٧")
+def test_any_text_is_a_script_or_an_error_in_one_line(text):
+    shots, problem = [], None
+    try:
+        shots = parse(text)
+    except OviError as error:
+        problem = error
+    assert (problem is None) == bool(shots)
+    if problem:
+        assert problem.input == "script"
+        assert "\n" not in str(problem)
+        return
+    assert not shots[0].goes_on
+    for shot in shots:
+        assert shot.scene
+        assert shot.seconds is None or 0 < shot.seconds <= LONGEST_SHOT
+        assert shot.seed is None or 0 <= shot.seed <= HIGHEST_SEED
