@@ -82,7 +82,7 @@ def _is_plain(layer: str, weight: Tensor, weights: Weights) -> bool:
 
 
 def _fine_type(weight: Tensor) -> torch.dtype:
-    """For what stays fine beside quantised matrices: its own type, bfloat16 for what is quantised itself."""
+    """For what stays fine beside quantized matrices: its own type, bfloat16 for what is quantized itself."""
     return weight.dtype if weight.dtype in FLOATS.values() and not format_of(weight) else torch.bfloat16
 
 
@@ -101,7 +101,7 @@ def _shape(layer: str, weights: Weights) -> tuple[int, ...]:
 
 
 def _values(key: str, layer: str, weights: Weights) -> Tensor:
-    """Values of a weight, whatever it is stored as; of a layer that ComfyUI quantises, by ComfyUI's own code."""
+    """Values of a weight, whatever it is stored as; of a layer that ComfyUI quantizes, by ComfyUI's own code."""
     weight = weights[key]
     if layer == key or f"{layer}.comfy_quant" not in weights:
         return unpacked(weight)
@@ -138,17 +138,17 @@ def in_scaled_fp8(values: Tensor) -> QuantizedTensor:
 
 def _scaled_fp8(layer: str, weights: Weights) -> Iterator[Entry]:
     @cache
-    def quantise() -> dict[str, Tensor]:
+    def quantize() -> dict[str, Tensor]:
         return in_scaled_fp8(_values(f"{layer}.weight", layer, weights).float()).state_dict("weight")
 
     def scale() -> Tensor:
-        found = quantise()["weight_scale"]
-        quantise.cache_clear()  # the scale is written after the weight, which is needed no more
+        found = quantize()["weight_scale"]
+        quantize.cache_clear()  # the scale is written after the weight, which is needed no more
         return found
 
     mark = torch.tensor(list(json.dumps(FP8_MARK).encode()), dtype=torch.uint8)
     shape = _shape(layer, weights)
-    yield Entry(f"{layer}.weight", shape, torch.float8_e4m3fn, lambda: quantise()["weight"])
+    yield Entry(f"{layer}.weight", shape, torch.float8_e4m3fn, lambda: quantize()["weight"])
     yield Entry(f"{layer}.weight_scale", (), torch.float32, scale)
     yield Entry(f"{layer}.comfy_quant", tuple(mark.shape), torch.uint8, lambda: mark)
 
