@@ -428,6 +428,37 @@ USES = [
         positional=("path", "format", "codec", "metadata"),
     ),
     Use("folder_paths.get_system_user_directory", "ovi_core/media/content_credentials.py"),
+    # -- story
+    Use(
+        "latent_preview.get_previewer",
+        "ovi_core/story/comfyui.py",
+        positional=("device", "latent_format"),
+    ),
+    Use(
+        "latent_preview.LatentPreviewer.decode_latent_to_preview_image",
+        "ovi_core/story/comfyui.py",
+        positional=("preview_format", "x0"),
+    ),
+    Use("comfy.cli_args.args", "ovi_core/story/comfyui.py", kind="value"),
+    Use("folder_paths.folder_names_and_paths", "ovi_core/story/comfyui.py", kind="value"),
+    Use("folder_paths.get_user_directory", "ovi_core/story/ray_cluster.py"),
+    Use("folder_paths.annotated_filepath", "nodes/shared/input_images.py", positional=("name",)),
+    Use("comfy.model_management.throw_exception_if_processing_interrupted", "ovi_core/story/comfyui.py"),
+    Use("comfy.model_management.unload_all_models", "ovi_core/story/farm.py"),
+    Use(
+        "comfy.model_patcher.ModelPatcher",
+        "ovi_core/story/model_fingerprint.py",
+        kind="class",
+        attributes=("get_model_object", "model_state_dict"),
+        mentions=("model_options", "object_patches", "wrappers", "callbacks", "injections", "backup", "patches"),
+    ),
+    Use("comfy.quant_ops.QuantizedTensor", "ovi_core/story/model_fingerprint.py", kind="class"),
+    Use("comfy.context_windows.ContextFuseMethod", "ovi_core/story/comfyui.py", kind="class"),
+    Use("comfy.context_windows.ContextSchedule", "ovi_core/story/comfyui.py", kind="class"),
+    Use("comfy.model_sampling.ModelSamplingDiscreteFlow", "ovi_core/story/comfyui.py", kind="class"),
+    Use("comfy.weight_adapter.base.WeightAdapterBase", "ovi_core/story/comfyui.py", kind="class"),
+    Use("comfy_extras.nodes_easycache.EasyCacheHolder", "ovi_core/story/comfyui.py", kind="class"),
+    Use("comfy_extras.nodes_easycache.LazyCacheHolder", "ovi_core/story/comfyui.py", kind="class"),
 ]
 
 
