@@ -10,8 +10,10 @@ from comfy.model_patcher import LowVramPatch, get_key_weight
 from comfy.ops import mixed_precision_ops
 from comfy.quant_ops import QuantizedLayout, QuantizedTensor, register_layout_class
 from comfy_kitchen.tensor.base import BaseLayoutParams
+from comfyui_version import __version__ as VERSION
 
 __all__ = [
+    "VERSION",
     "BaseLayoutParams",
     "LowVramPatch",
     "QuantizedLayout",

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import OviError
 from . import gguf_blocks
 from .comfyui import (
+    VERSION,
     BaseLayoutParams,
     LowVramPatch,
     QuantizedLayout,
@@ -105,7 +107,36 @@ class _ListsItsParameters:
 
 
 def operations(compute_dtype: torch.dtype | None) -> Any:
-    """ComfyUI's layers for quantized weights, where linear layers and embeddings may hold GGUF's."""
+    """ComfyUI's layers for quantized weights, where linear layers and embeddings may hold GGUF's.
+
+    Raises:
+        OviError: a ComfyUI whose layers compute in another way than these know.
+    """
+    problem: Exception | None = None
+    try:
+        found = _operations(compute_dtype)
+        if _computes(found):
+            return found
+    except Exception as error:  # whatever another version of ComfyUI raises when it is used as this one
+        problem = error
+    raise OviError(
+        input="model_name",
+        found=f"a GGUF file, and ComfyUI {VERSION}, whose layers do not compute with packed weights",
+        accepted="a file in bf16 or fp8, or a ComfyUI that this pack was tested with",
+        remedy="Update Ovi native; until then, use the bf16 or scaled fp8 file of the same model.",
+    ) from problem
+
+
+def _computes(operations: Any) -> bool:
+    """Whether a linear layer multiplies by the values of its packed weight: a block with the scale 1 and 0 to 31."""
+    block = torch.tensor([[0x00, 0x3C, *range(32)]], dtype=torch.uint8)
+    layer = operations.Linear(32, 1, bias=False)
+    layer.weight = torch.nn.Parameter(packed_tensor(block, "Q8_0", (1, 32)), requires_grad=False)
+    with torch.no_grad():
+        return layer(torch.ones(1, 32)).tolist() == [[sum(range(32))]]
+
+
+def _operations(compute_dtype: torch.dtype | None) -> Any:
     own: Any = mixed_precision_ops({}, compute_dtype, full_precision_mm=True)
 
     class PackedOperations(own):

@@ -11,10 +11,12 @@ import pytest
 import torch
 from native_cases import error, forward, loaded, tiny_weights, write_tiny
 from ovi_native.nodes.latents import EmptyOviLatent
+from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model.comfyui import known_options, patcher_options
 from ovi_native.ovi_core.model.latent_format import OviLatentFormat
 from ovi_native.ovi_core.model.patcher import _with_wan_names
+from ovi_native.ovi_core.weights import gguf_tensors
 
 
 class LaterPatcher(comfy.model_patcher.ModelPatcher):
@@ -121,3 +123,46 @@ def test_a_merge_asks_for_no_weight_that_has_none(tmp_path, monkeypatch):
     assert len(patches) == len(tiny_weights())
     other.add_patches(patches, 0.5, 0.5)
     assert all(part.isfinite().all() for part in forward(loaded(other)))
+
+
+# -- layers that compute in another way, as after a rework of Linear's forward ---------------
+
+
+def other_call(*_, **__):
+    raise TypeError("mixed_precision_ops() got an unexpected keyword argument 'full_precision_mm'")
+
+
+def other_layers(*_, **__):
+    """Layers without what ours are made of."""
+    return types.SimpleNamespace(Linear=torch.nn.Linear)
+
+
+def other_forward(original):
+    """Layers that no longer ask a weight for its values."""
+
+    def ops(*args, **kwargs):
+        class Later(original(*args, **kwargs)):
+            class Linear(original(*args, **kwargs).Linear):
+                def forward(self, input, prologue=None, epilogue=None):
+                    return torch.nn.functional.linear(input, self.weight._qdata[:, :32].float())
+
+        return Later
+
+    return ops
+
+
+@pytest.mark.parametrize(
+    "later",
+    [other_call, other_layers, other_forward(gguf_tensors.mixed_precision_ops)],
+    ids=["call", "layers", "forward"],
+)
+def test_packed_weights_end_with_a_message_where_layers_compute_in_another_way(monkeypatch, later):
+    monkeypatch.setattr(gguf_tensors, "mixed_precision_ops", later)
+    with pytest.raises(OviError, match=r"ComfyUI \d+\.\d+\.\d+, whose layers do not compute with packed") as caught:
+        gguf_tensors.operations(torch.float32)
+    assert "use the bf16 or scaled fp8 file" in caught.value.remedy
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_todays_layers_compute_with_packed_weights(dtype):
+    assert gguf_tensors.operations(dtype).Linear
