@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents import joint, layout, resize
-from ..latents.source_media import AUDIO, VIDEO, KeptAudio, KeptVideo
+from ..latents.source_media import AUDIO, VIDEO, SourceAudio, SourceVideo
 from ..media import resampling
 from ..media.audio import checked_audio
 from ..media.frame_rate import checked_frame_rate
@@ -78,7 +78,7 @@ def encode_video(
         whole: a longer clip lengthens the LATENT instead.
 
     Returns:
-        The LATENT, which carries the clip as :class:`KeptVideo`, and notes for the user.
+        The LATENT, which carries the clip as :class:`SourceVideo`, and notes for the user.
 
     Raises:
         OviError: images, frame rate or VAE that do not fit.
@@ -97,7 +97,7 @@ def encode_video(
     encoded = vae.encode(_fitted(images, shown, clip)).to(video)
     samples = joint.join(encoded.repeat(video.shape[0], 1, 1, 1, 1), audio)
     notes = _notes(images, rate, clip, shortened=clip.latent_frames < length)
-    return {**latent, "samples": samples, VIDEO: KeptVideo(images, rate, encoded)}, notes
+    return {**latent, "samples": samples, VIDEO: SourceVideo(images, rate, encoded)}, notes
 
 
 def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audio_frames: int | None = None) -> dict:
@@ -110,7 +110,7 @@ def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audi
             where it ends within :data:`SHORT_TAIL` of the clip's end. What follows stays as it is.
 
     Returns:
-        The LATENT, which carries the audio as :class:`KeptAudio`.
+        The LATENT, which carries the audio as :class:`SourceAudio`.
     """
     video, old = latent["samples"].unbind()
     batch, _, length = old.shape
@@ -121,7 +121,7 @@ def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audi
     encoded = encode_mono(audio_vae, mono, audio_frames).to(old)
     filled = torch.cat((encoded.expand(batch, -1, -1), old[..., audio_frames:]), dim=-1)
     samples = joint.join(joint.free_video(video), filled)
-    return {**latent, "samples": samples, AUDIO: KeptAudio(waveform, rate, encoded)}
+    return {**latent, "samples": samples, AUDIO: SourceAudio(waveform, rate, encoded)}
 
 
 def _fitted(images: Tensor, shown: list[int], clip: ClipShape) -> Tensor:

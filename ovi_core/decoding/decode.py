@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..latents.source_media import KeptAudio
+from ..latents.source_media import SourceAudio
 from ..media import crossfade, resampling
 from ..spec import FPS, SAMPLE_RATE, frames_for, samples_of
 from ..vae.checks import check_audio_vae, check_video_vae
@@ -69,7 +69,7 @@ def _audio(audio_vae: Any, audio: Tensor, given: Given) -> tuple[Tensor, int]:
     return crossfade.risen(cut, SAMPLE_RATE), rate
 
 
-def _given_or_decoded(audio_vae: Any, audio: Tensor, given: KeptAudio | None) -> tuple[Tensor, int]:
+def _given_or_decoded(audio_vae: Any, audio: Tensor, given: SourceAudio | None) -> tuple[Tensor, int]:
     """Audio [B, C, S] and its rate in Hz: what was given, decoded, or the one and then the other."""
     if given is None:
         return decode_audio(audio_vae, audio), SAMPLE_RATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..latents import source_media
-from ..latents.source_media import AUDIO, LEAD, VIDEO, KeptAudio, KeptVideo, Lead
+from ..latents.source_media import AUDIO, LEAD, VIDEO, Lead, SourceAudio, SourceVideo
 from ..media.provenance import COMPOSITE, GENERATED
 
 NODES = {VIDEO: ("video", "Ovi Lock Video"), AUDIO: ("sound", "Ovi Lock Audio")}
@@ -21,8 +21,8 @@ class Given:
         notes: for the user: locks that were lost.
     """
 
-    video: KeptVideo | None
-    audio: KeptAudio | None
+    video: SourceVideo | None
+    audio: SourceAudio | None
     lead: Lead | None
     notes: tuple[str, ...]
 

@@ -17,9 +17,9 @@ from ..errors import OviError
 from . import layout
 
 VIDEO = "ovi_kept_video"
-"""Key of a LATENT: the :class:`KeptVideo` its video part was encoded from."""
+"""Key of a LATENT: the :class:`SourceVideo` its video part was encoded from."""
 AUDIO = "ovi_kept_audio"
-"""Key of a LATENT: the :class:`KeptAudio` the start of its audio part was encoded from."""
+"""Key of a LATENT: the :class:`SourceAudio` the start of its audio part was encoded from."""
 LEAD = "ovi_lead"
 """Key of a LATENT: the :class:`Lead` before its clip."""
 
@@ -31,7 +31,7 @@ LATENT_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class KeptVideo:
+class SourceVideo:
     """A clip as it was given.
 
     Attributes:
@@ -48,7 +48,7 @@ class KeptVideo:
 
 
 @dataclass(frozen=True, eq=False)
-class KeptAudio:
+class SourceAudio:
     """Audio as it was given, from the clip's first moment on.
 
     Attributes:
@@ -105,10 +105,10 @@ def check_without_lead(latent: dict) -> None:
         )
 
 
-Kept = TypeVar("Kept", KeptVideo, KeptAudio)
+Source = TypeVar("Source", SourceVideo, SourceAudio)
 
 
-def video_of(latent: dict) -> KeptVideo | None:
+def video_of(latent: dict) -> SourceVideo | None:
     """The source clip, if the video part of a LATENT is unchanged; None where none was given or a node changed it."""
     video, lead = latent["samples"].unbind()[0], latent.get(LEAD)
     if lead is not None:
@@ -116,7 +116,7 @@ def video_of(latent: dict) -> KeptVideo | None:
     return _if_unchanged(latent.get(VIDEO), video)
 
 
-def audio_of(latent: dict) -> KeptAudio | None:
+def audio_of(latent: dict) -> SourceAudio | None:
     """The source audio, if the start of the audio part of a LATENT is unchanged; None as for :func:`video_of`."""
     return _if_unchanged(latent.get(AUDIO), latent["samples"].unbind()[1])
 
@@ -124,7 +124,7 @@ def audio_of(latent: dict) -> KeptAudio | None:
 def is_locked(latent: dict, key: str) -> bool:
     """Whether a LATENT carries under ``key`` what the sampler was to return unchanged."""
     given = latent.get(key)
-    return isinstance(given, (KeptVideo, KeptAudio)) and given.locked
+    return isinstance(given, (SourceVideo, SourceAudio)) and given.locked
 
 
 def with_lock(latent: dict, key: str, locked: bool) -> dict:
@@ -133,9 +133,9 @@ def with_lock(latent: dict, key: str, locked: bool) -> dict:
     return latent if given is None or given.locked == locked else {**latent, key: replace(given, locked=locked)}
 
 
-def _if_unchanged(given: Kept | None, now: Tensor) -> Kept | None:
+def _if_unchanged(given: Source | None, now: Tensor) -> Source | None:
     """``given`` if it is what ``now`` [B, C, T or L, ...] begins with."""
-    if not isinstance(given, (KeptVideo, KeptAudio)) or given.latent.shape[0] not in (1, now.shape[0]):
+    if not isinstance(given, (SourceVideo, SourceAudio)) or given.latent.shape[0] not in (1, now.shape[0]):
         return None
     shorter = min(layout.length(given.latent), layout.length(now))
     before, after = layout.span(given.latent, 0, shorter).to(now), layout.span(now, 0, shorter)

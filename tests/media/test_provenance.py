@@ -135,7 +135,7 @@ def test_a_given_half_makes_a_clip_partly_generated():
     latent = {"samples": NestedTensor((video, audio))}
     assert decode(*small_vaes(), latent, "off").source == GENERATED
     assert decode(*small_vaes(), {"samples": video}, "off").source == GENERATED
-    latent[source_media.AUDIO] = source_media.KeptAudio(torch.zeros(1, 1, 2560), 16_000, audio)
+    latent[source_media.AUDIO] = source_media.SourceAudio(torch.zeros(1, 1, 2560), 16_000, audio)
     assert decode(*small_vaes(), latent, "off").source == COMPOSITE
 
 
