@@ -11,7 +11,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LONGEST, LONGEST_FOUND = 600, 400  # characters of one part of a message, and of what was found
-BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # blanks, line breaks and control characters
+BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks and control characters
 INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")  # zero width, or changes the direction
 
 
@@ -41,7 +41,8 @@ class OviError(ValueError):
 
     def __str__(self) -> str:
         where = f"{self.node}, input '{self.input}'" if self.node else f"Input '{self.input}'"
-        return f"{where}: found {self.found}. Accepted: {self.accepted}. {self.remedy}"
+        text = f"{where}: found {self.found}. Accepted: {self.accepted}. {self.remedy}"
+        return one_line(text, 3 * LONGEST)  # a part may have been replaced on the way
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:

@@ -38,8 +38,14 @@ def test_a_file_name_that_is_no_utf_8_can_be_printed():
 
 
 def test_ordinary_text_stays_as_it_is():
-    text = "视频 “café” — 1 × 2, 100 %"
+    text = "视频 “café” — 1 × 2,  100 %"
     assert f"found {text}." in message(text)
+
+
+def test_what_is_replaced_on_the_way_is_flattened_too():
+    error = OviError(input="a", found="b", accepted="c", remedy="d.")
+    error.found, error.node = "line 1\nline 2", "Node\u2028name"
+    assert str(error) == "Node name, input 'a': found line 1 line 2. Accepted: c. d."
 
 
 def test_an_error_survives_being_sent_to_another_process():
