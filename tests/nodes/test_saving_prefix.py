@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import folder_paths
 import pytest
+import torch
+from comfy_api.latest import InputImpl, Types
 from ovi_native.nodes import saving
 from ovi_native.nodes.saving import OviSaveVideo, free_file
 from ovi_native.ovi_core import safe_write
@@ -29,7 +31,7 @@ def written(output: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return output
 
 
-VIDEO = SimpleNamespace(get_dimensions=lambda: (64, 48), save_to=None)
+VIDEO = InputImpl.VideoFromComponents(Types.VideoComponents(images=torch.zeros(1, 48, 64, 3), frame_rate=Fraction(24)))
 
 
 def save(prefix: str) -> None:
