@@ -1,12 +1,12 @@
-"""A clip as a circle: how a looped clip lies in a joint latent, and how the model is shown it.
+"""A clip as a circle: the layout of a looped clip in a joint latent, and its shift in every step.
 
-A video latent of T steps stands for one frame and then T - 1 times four, and a clip of that length ends with
-the frame it began with. So the circle has the last T - 1 steps, and the audio steps that sound as long; the first video
-step, and the last audio steps where there are more, repeat what the circle has there already.
+A video latent of T frames stands for one image and then T - 1 times four, and a clip of that length ends with the
+image it began with. So the circle has the last T - 1 latent frames, and the audio frames that last as long; the first
+latent frame, and the last audio frames where there are more, repeat what the circle has there already.
 
-While it samples, every step of the run shows the model the circle from another point on (as Mobius does,
-arXiv 2502.20307): the cut, over which the model cannot see, lies elsewhere each time, so no place is a seam. What the
-model sees is always a clip as it knows them, with positions from 0 and a step before its first four frames.
+Every step of the run shows the model the circle from another point on (as Mobius does, arXiv 2502.20307): the cut,
+across which the model cannot attend, lies elsewhere each time, so no place is a seam. What the model sees is always a
+clip as in training, with positions from 0 and a latent frame before its first four images.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .rope import AUDIO_START
 
 KEY = "ovi_loop"
 """Transformer option: the clip is a circle."""
-GOLDEN = (math.sqrt(5) - 1) / 2  # turns that are multiples of it come nowhere near each other for long
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it stay far apart for long
 
 
 @dataclass(frozen=True)
 class Turn:
-    """How a circle lies in one tower's latent in one step.
+    """The shift of one tower's latent in one step; its frames are latent frames or audio frames.
 
     Attributes:
-        shown: which step of the latent the model is shown at each position.
-        counts: positions whose answer counts.
-        copies: pairs of a step of the latent and the one of the circle that it repeats.
+        shown: which frame of the latent the model is shown at each position.
+        counts: positions whose prediction counts.
+        copies: pairs of a frame of the latent and the one of the circle that it repeats.
     """
 
     shown: list[int]
@@ -43,11 +43,11 @@ class Turn:
     copies: list[tuple[int, int]]
 
     def turned(self, x: Tensor) -> Tensor:
-        """x [B, C, steps, ...] as it is shown."""
+        """x [B, C, frames, ...] as it is shown."""
         return x[:, :, self.shown]
 
     def turned_back(self, velocity: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """The answer [B, C, steps, ...] in the order of ``x``, at noise level ``sigma`` [B].
+        """The prediction [B, C, frames, ...] in the order of ``x``, at noise level ``sigma`` [B].
 
         A copy gets the velocity that leads to the same clean latent as its original's.
         """
@@ -60,7 +60,7 @@ class Turn:
 
 
 def video_turn(frames: int, by: int, shows_first: bool) -> Turn:
-    """The video's, ``by`` steps on; with ``shows_first`` the first step is shown itself, not what it repeats."""
+    """The video's, by ``by`` latent frames; with ``shows_first`` the first one is shown itself, not what it repeats."""
     circle = frames - 1
     if shows_first and by == 0:
         return Turn([*range(frames)], [*range(frames)], [])
@@ -68,7 +68,7 @@ def video_turn(frames: int, by: int, shows_first: bool) -> Turn:
 
 
 def audio_turn(steps: int, circle: int, turn: float) -> tuple[Turn, float]:
-    """The sound's, ``turn`` of a whole turn on, and how many steps after the first picture its first step sounds."""
+    """The audio's, by ``turn`` of a whole turn, and how many audio frames after the first image it begins."""
     exact = turn * circle
     first = math.ceil(exact - 1e-6)
     shown = [(first + i) % circle for i in range(steps)]
@@ -81,17 +81,17 @@ def _step_of(options: dict) -> int:
 
 
 def _turns(given: list[Tensor], step: int, keeps: bool) -> tuple[list[Turn], float]:
-    """How the latents lie in a step of the run, and how many audio steps after the first picture their sound begins.
+    """The shifts of the latents in a step of the run, and how many audio frames after the first image the audio begins.
 
-    keeps: something of the video is kept clean, as a first picture is: every other step shows it, at the beginning.
+    keeps: something of the video is masked, as a start image is: every other step shows it, at the beginning.
     """
     lengths = {part.ndim: part.shape[2] for part in given}
     frames = lengths.get(5) or 1 + max(1, round(lengths[3] / AUDIO_PER_LATENT_FRAME))
     circle = frames - 1
     by = 0 if keeps and step % 2 == 0 else round(step * GOLDEN % 1 * circle) % circle
     steps = lengths.get(3, 0)
-    sound, start = audio_turn(steps, max(1, circular_audio_frames(frames, steps)), by / circle)
-    return [video_turn(frames, by, keeps) if part.ndim == 5 else sound for part in given], start
+    audio, start = audio_turn(steps, max(1, circular_audio_frames(frames, steps)), by / circle)
+    return [video_turn(frames, by, keeps) if part.ndim == 5 else audio for part in given], start
 
 
 def around(forward: Callable[..., Any]) -> Callable[..., Any]:

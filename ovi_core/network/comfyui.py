@@ -45,9 +45,10 @@ PREFETCH = "prefetch_dynamic_vbars"
 
 def takes(function: Any, *names: str) -> bool:
     """Whether ``function`` is there and has parameters of these names."""
-    if not callable(function):
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
         return False
-    parameters = inspect.signature(function).parameters
     return all(name in parameters for name in names)
 
 

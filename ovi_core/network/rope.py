@@ -15,7 +15,7 @@ from torch import Tensor
 from ..spec import AUDIO_PER_LATENT_FRAME
 
 AUDIO_START = "ovi_audio_start"
-"""Transformer option: how many audio steps after the first picture the first sound begins; 0 where it is not there."""
+"""Transformer option: how many audio frames after the first image the audio begins; 0 without it."""
 THETA = 10000.0
 AUDIO_TIME_SCALE = 0.19676
 """Audio steps in units of video latent frames: 157 steps and 31 frames span the same 5 s (reference configuration)."""
@@ -63,7 +63,7 @@ def audio_table(
 ) -> Tensor:
     """Table of ``steps`` audio latent steps: the time dimensions turn, the others pass through (angle 0).
 
-    start: how many steps after the first latent frame the first audio step sounds.
+    start: how many audio frames after the first latent frame the audio begins.
     after: positions, in audio steps, of further ones that follow.
     scale: audio steps in units of latent frames.
     """
@@ -74,9 +74,9 @@ def audio_table(
 
 
 def window_start(window: Any) -> float:
-    """Audio steps, in real time, from the first picture of one of ComfyUI's context windows to its first sound.
+    """Audio frames, in real time, from the first latent frame of one of ComfyUI's context windows to its audio.
 
-    A window may begin with a picture from before it, which is dropped afterwards, and for which there is no sound.
+    A window may begin with a latent frame from before it, which is dropped afterwards and has no audio.
     """
     if not window.modality_windows:
         return 0.0

@@ -40,7 +40,7 @@ class Waves(NamedTuple):
 class TimestepShares:
     """How much of the sampler's timestep each of ``n`` equal stretches of a tower's tokens has.
 
-    A kept latent (noise mask 0: the first frame of image-to-video) is clean and has timestep 0; a free one has the
+    A masked latent (noise mask 0: the first frame of image-to-video) is clean and has timestep 0; a free one has the
     whole. Few distinct shares occur, so the time embedding is computed for these alone.
 
     values: [K] float32 in [0, 1], the distinct shares.

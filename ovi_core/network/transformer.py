@@ -85,7 +85,7 @@ class Tower(nn.Module):
 
 
 class AudioTower(Tower):
-    """The tower of audio latents [B, 20, L]: one token a step."""
+    """The tower of audio latents [B, 20, L]: one token per audio frame."""
 
     def __init__(self, config: OviConfig, layers: Layers):
         super().__init__(config, config.audio_channels, layers)
@@ -162,7 +162,7 @@ class OviTransformer(Tower):
         """Velocity of both latents.
 
         Args:
-            x: video latent [B, 48, T, H, W] and audio latent [B, 20, L]; or the video alone; or sound alone, beside
+            x: video latent [B, 48, T, H, W] and audio latent [B, 20, L]; or the video alone; or the audio alone, beside
                 the single video cell that stands for no video (``latents.is_absent``).
             timestep: [B] in 0..1000.
             context: text for the video tower [B, S, text_dim]; ``audio_context`` the same for the audio tower.

@@ -32,11 +32,11 @@ class WeightPrefetch:
     def advance(self) -> None:
         """Let go of the last pair and fetch the next: before each pair, also one that is skipped, and after all."""
         if self._queue is not None:
-            self._pop()
+            self._pop(self._queue)
 
     @torch.compiler.disable
-    def _pop(self) -> None:
-        prefetch_next(self._queue, self.device)
+    def _pop(self, queue: list) -> None:
+        prefetch_next(queue, self.device)
 
 
 def leaves(module: nn.Module, without: Iterable[nn.Module] = ()) -> Iterator[nn.Module]:

@@ -256,11 +256,11 @@ def _skip_negative(inner: Any, towers: list[bool]) -> Any:
             return {**args, "img": img}
         if not others:
             return args
-        kept = tuple(
+        rest = tuple(
             _rows(replace(stream, tokens=t), others, len(roles))
             for stream, t in zip(args["streams"], args["img"], strict=True)
         )
-        done = run({**args, "img": tuple(stream.tokens for stream in kept), "streams": kept})["img"]
+        done = run({**args, "img": tuple(stream.tokens for stream in rest), "streams": rest})["img"]
         img = tuple(put(old, new, others, len(roles)) for old, new in zip(args["img"], done, strict=True))
         return {**args, "img": img}
 

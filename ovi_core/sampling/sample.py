@@ -72,7 +72,7 @@ def sample(
         positive, negative: CONDITIONING of ComfyUI, plain or dual.
         latent: joint latent with, optionally, ``noise_mask`` and ``batch_index``.
         sigmas: noise levels, from :func:`sigmas_for` with the same ``solver``.
-        seed: of the noise, drawn on the CPU as ComfyUI draws it: the videos of a batch first, then the sounds.
+        seed: of the noise, drawn on the CPU as ComfyUI draws it: the videos of a batch first, then the audio.
 
     Raises:
         OviError: a latent that is not Ovi's, or text of the wrong encoder.

@@ -57,7 +57,7 @@ def _shifted(levels: Any, shift: Any) -> Any:
 
 
 def sampler(solver: str) -> KSAMPLER:
-    """The solver as a host sampler, for any node that takes a SAMPLER."""
+    """The solver as a sampler of ComfyUI, for any node that takes a SAMPLER."""
     return KSAMPLER({"unipc": sample_unipc, "dpm++": sample_dpmpp, "euler": sample_euler}[solver])
 
 
