@@ -27,7 +27,7 @@ def patcher_options(patcher: type, weights: Mapping[str, Tensor]) -> dict[str, A
         options = {"fast_disk": storage.state_dict_fast_disk(weights)}
     except Exception:  # other versions have no such module, or ask it in another way; it is only about speed
         return {}
-    return known_options(patcher.__init__, options)
+    return known_options(patcher, options)
 
 
 def lora_patches(weights: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Any]:

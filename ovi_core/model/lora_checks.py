@@ -97,10 +97,10 @@ def kind_of(parts: Parts) -> str | None:
     """
     marks = [whole for whole in WHOLE if whole in parts]
     found = {}
-    for name, kind in KINDS.items():
+    for kind_name, kind in KINDS.items():
         first = next((part for part in kind.parts if part in parts), None)
-        if first is not None and name != "boft":  # which has the parts of oft
-            found[name] = first
+        if first is not None and kind_name != "boft":  # which has the parts of oft
+            found[kind_name] = first
     if len(found) + len(marks) > 1:
         raise parts.broken([*found.values(), *marks][0], "stands beside a change of another kind to the same layer")
     name = next(iter(found), None)
