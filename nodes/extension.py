@@ -19,6 +19,7 @@ from . import (
 )
 from .loading import loaders, lora
 from .sampling import audio_preview, context_windows, guidance, sampler
+from .shared import console
 
 GROUPS = (
     loaders,
@@ -41,6 +42,7 @@ GROUPS = (
 
 class OviExtension(ComfyExtension):
     async def on_load(self) -> None:
+        console.escape_what_it_lacks()
         offer_mini()
         sharing.offer(node.define_schema().node_id for node in await self.get_node_list())
 

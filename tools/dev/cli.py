@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -30,6 +31,9 @@ environment variables:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
@@ -62,7 +66,7 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
         return _in_checkout(installation, ["-m", "tools.mini.report", *forwarded])
     if arguments.command == "convert":
         # In the folder it was called from, for the files are named from there.
-        environment = {**os.environ, "COMFYUI_PATH": str(installation.comfyui), "PYTHONPATH": str(ROOT)}
+        environment = {**_environment(installation), "PYTHONPATH": str(ROOT)}
         command = [str(installation.python), "-m", "tools.pack", "tools.convert", *forwarded]
         return subprocess.run(command, env=environment, check=False).returncode
     if arguments.command == "inspect":
@@ -105,8 +109,18 @@ BY_FILES = ("--dist", "loadfile", "--no-loadscope-reorder", "--numprocesses", "a
 
 
 def _in_checkout(installation: Installation, command: list[str]) -> int:
-    environment = {**os.environ, "COMFYUI_PATH": str(installation.comfyui)}
+    environment = _environment(installation)
     return subprocess.run([str(installation.python), *command], cwd=ROOT, env=environment, check=False).returncode
+
+
+def _environment(installation: Installation) -> dict[str, str]:
+    """Of the programs behind the sub-commands. What a console cannot show, it shows as an escape, and nothing stops."""
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
+    return {
+        **os.environ,
+        "COMFYUI_PATH": str(installation.comfyui),
+        "PYTHONIOENCODING": f"{encoding}:backslashreplace",
+    }
 
 
 def _restart(installation: Installation, command: list[str]) -> int:

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from ..dev.setup import ROOT, say
 from .targets import TARGETS
 from .worker import COUNTS, CURRENT, FINDINGS, SHRINK_SECONDS, STATE
@@ -91,16 +93,16 @@ def _watched(arguments: list[str], work: Path, start: int) -> str:
     log = (work / "log").open("w+b")
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
-        last, since = start, time.monotonic()
+        last, began = start, Clock(process.pid)
         while process.poll() is None:
             time.sleep(0.2)
             begun = STATE.unpack((work / COUNTS).read_bytes())[0]
             if begun > last:
-                last, since = begun, time.monotonic()
+                last, began = begun, Clock(process.pid)
             patience = (
                 LIMIT_SECONDS + SHRINK_SECONDS if last > start else START_SECONDS
             )  # shortening a finding takes seconds, too
-            if time.monotonic() - since > patience:
+            if began.elapsed() > patience:
                 return f"hangs: one input takes more than {LIMIT_SECONDS:g} s"
     finally:
         process.kill()
@@ -109,6 +111,24 @@ def _watched(arguments: list[str], work: Path, start: int) -> str:
         said = log.read().decode("utf-8", "replace")[-1500:]
         log.close()
     return "" if process.returncode == 0 else f"the process died ({process.returncode}): {said.strip()[-300:]}"
+
+
+class Clock:
+    """Time that a process has been busy since now; asleep it counts a tenth, for a busy machine makes it wait, too."""
+
+    def __init__(self, pid: int):
+        self._pid, self._began = pid, time.monotonic()
+        self._busy = self._used()
+
+    def _used(self) -> float:
+        try:
+            return sum(psutil.Process(self._pid).cpu_times()[:2])
+        except psutil.Error:  # it has ended
+            return 0.0
+
+    def elapsed(self) -> float:
+        """Seconds."""
+        return max(self._used() - self._busy, (time.monotonic() - self._began) / 10)
 
 
 def _collect(result: Result, work: Path, output: Path) -> None:
