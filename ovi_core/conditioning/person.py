@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import joint
 from ..media import resampling
 from ..media.audio import checked_audio
 from ..media.images import checked_images
 from ..network.references import KEY, MOST_PEOPLE
 from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
 from ..vae.checks import check_audio_vae, check_video_vae
+from .latent_input import parts_of
 
 VOICE_SECONDS = 1.0  # of speech, which is what the weights were trained on
 SILENT = 1e-3  # rms, 60 dB below full scale
@@ -64,7 +64,7 @@ def with_person(
             accepted="a face, a voice, or both",
             remedy="Connect Load Image to face and Load Audio to voice.",
         )
-    video, audio = joint.parts(latent["samples"], "latent")
+    video, audio = parts_of(latent, lead=True)
     batch = (video if video is not None else audio).shape[0]  # type: ignore[union-attr]
     person: dict[str, Tensor | None] = {"face": None, "voice": None}
     if face is not None:
@@ -107,7 +107,7 @@ def _with_people(conditioning: Conditioning, people: list[dict]) -> Conditioning
 
 
 def fitted_face(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A face [h, w, 3] uint8 inside ``width`` x ``height`` px, enlarged too, in the middle of white: [H, W, 3] uint8."""
+    """A face [h, w, 3] uint8 inside ``width`` x ``height`` px, enlarged too, centred on white: [H, W, 3] uint8."""
     own_height, own_width = image.shape[:2]
     shape = own_width / own_height
     size = (width, max(1, int(width / shape))) if shape > width / height else (max(1, int(height * shape)), height)
