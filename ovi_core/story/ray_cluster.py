@@ -176,11 +176,12 @@ class Cluster:
         """
         from ray._private.worker import global_worker
 
-        get = global_worker.core_worker.get_objects
+        process: Any = global_worker
+        get = process.core_worker.get_objects
         try:
             (found,) = get([result], -1)
         except TypeError:  # before Ray 2.45 or so
-            (found,) = get([result], global_worker.current_task_id, -1)
+            (found,) = get([result], process.current_task_id, -1)
         data, metadata = found[0], bytes(found[1] or b"")
         kind = metadata.partition(b",")[0]
         if kind == RAW:
@@ -195,6 +196,7 @@ class Cluster:
         )
 
     def _is_exception(self, kind: bytes) -> bool:
-        from ray.core.generated.common_pb2 import ErrorType
+        import ray.core.generated.common_pb2 as messages
 
-        return int(kind) == ErrorType.Value("TASK_EXECUTION_EXCEPTION")
+        kinds: Any = messages
+        return int(kind) == kinds.ErrorType.Value("TASK_EXECUTION_EXCEPTION")

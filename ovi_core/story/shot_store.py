@@ -76,7 +76,7 @@ class Store:
             self.put(plan, _unsaved[path])
         state = _state(path)
         if state is State.WHOLE and _recorded(path) is None:
-            if not decodes(path, plan):
+            if not decodes(str(path), plan):
                 return State.DAMAGED
             with contextlib.suppress(OviError):  # a folder that is read-only
                 _record(path, _digest(path))
@@ -138,15 +138,12 @@ class Store:
             yield part
 
 
-def decodes(source: Path | io.BytesIO, plan: Plan) -> bool:
+def decodes(source: str | io.BytesIO, plan: Plan) -> bool:
     """Whether a shot's file can be read from end to end and has the plan's frames."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)  # libav shows a frame whose checksum is wrong, and says so in its log alone
     try:
-        with (
-            av.logging.Capture() as errors,
-            av.open(source if isinstance(source, io.BytesIO) else str(source)) as file,
-        ):
+        with av.logging.Capture() as errors, av.open(source, "r") as file:
             file.streams.video[0].codec_context.thread_count = 1  # this one, whose log is captured
             frames = sum(1 for _ in file.decode(video=0))
             file.seek(0)
