@@ -294,7 +294,7 @@ def test_a_mask_that_is_none_is_refused(mask, found):
 
 @pytest.mark.parametrize("latent", [None, {}, "latent", {"samples": None}, {"samples": [1]}], ids=str)
 def test_a_latent_that_is_none_is_refused(latent):
-    expected = {"node": NODE, "input": "latent", "found": "", "remedy": "Empty Ovi Latent"}
+    expected = {"node": NODE, "input": "latent", "found": "", "remedy": "Connect"}
     refusal(OviKeepSpan.execute, latent, "redo", "0-end", "", **expected)
 
 

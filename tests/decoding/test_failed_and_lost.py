@@ -93,7 +93,7 @@ SHOWN = ("latent_channels", "latent_dim", "audio_sample_rate", "vae_dtype", "fir
 
 @pytest.mark.parametrize("latent", [None, {}, "latent", {"samples": None}, {"samples": "x"}], ids=str)
 def test_what_is_no_latent_is_refused(vaes, latent):
-    refusal(OviDecode.execute, latent, *vaes, node=NODE, input="samples", found="", remedy="Empty Ovi Latent")
+    refusal(OviDecode.execute, latent, *vaes, node=NODE, input="samples", found="", remedy="Connect")
 
 
 # -- locks ----------------------------------------------------------------------------------------------------------
