@@ -28,6 +28,63 @@ def _interval(start: float, end: float) -> Interval:
     )
 
 
+def _option_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input("tower", options=list(TOWERS), default="both", tooltip="The tower this applies to."),
+        *interval_inputs("guidance of this tower"),
+        io.Combo.Input(
+            "schedule",
+            options=list(schedules.KINDS),
+            default="constant",
+            tooltip="How the strength changes from start to end. linear and cosine: from the guider's strength "
+            "down to 1. points: as listed below.",
+        ),
+        io.String.Input(
+            "points",
+            default="0:4, 0.5:3, 1:1",
+            tooltip="For the schedule points: share of the run, colon, strength, with straight lines between "
+            "the points. They replace the guider's strength.",
+        ),
+        io.Float.Input(
+            "modality_guidance",
+            default=0.0,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            tooltip="How strongly to follow the other tower: lips the voice, sounds the visible events. Above "
+            "0 a step takes half as long again.",
+        ),
+        io.Float.Input(
+            "rescale",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How far to bring the spread of the guided prediction back to that of the unguided one, "
+            "against burnt colours and distorted sound at high strengths.",
+        ),
+        io.String.Input(
+            "skip_layers",
+            default=AS_THE_GUIDER,
+            tooltip="Block pairs that this tower's negative pass skips, such as 11 or 10, 11. 0: none.",
+        ),
+        GuidanceOptionsType.Input(
+            "options", optional=True, tooltip="Another Ovi Guidance Options. Its other tower is not changed."
+        ),
+        io.Float.Input(
+            "reference_guidance",
+            default=0.0,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            optional=True,
+            tooltip="How strongly to follow the faces (video tower) and voices (audio tower) of Ovi Person. "
+            "DreamID-Omni's own: 1.5 for the video, 2 for the audio. Above 0 a step takes half as long again "
+            "for each tower.",
+        ),
+    ]
+
+
 class OviGuidanceOptions(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -38,60 +95,7 @@ class OviGuidanceOptions(io.ComfyNode):
             description="Guidance over time for the video tower, the audio tower or both, for Ovi Guider and Ovi "
             "Dual-Tower Sampler. Where the towers differ, use one node for each, chained through options.",
             search_aliases=["cfg schedule", "guidance interval", "rescale cfg", "modality guidance", "skip layers"],
-            inputs=[
-                io.Combo.Input("tower", options=list(TOWERS), default="both", tooltip="The tower this applies to."),
-                *interval_inputs("guidance of this tower"),
-                io.Combo.Input(
-                    "schedule",
-                    options=list(schedules.KINDS),
-                    default="constant",
-                    tooltip="How the strength changes from start to end. linear and cosine: from the guider's strength "
-                    "down to 1. points: as listed below.",
-                ),
-                io.String.Input(
-                    "points",
-                    default="0:4, 0.5:3, 1:1",
-                    tooltip="For the schedule points: share of the run, colon, strength, with straight lines between "
-                    "the points. They replace the guider's strength.",
-                ),
-                io.Float.Input(
-                    "modality_guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    tooltip="How strongly to follow the other tower: lips the voice, sounds the visible events. Above "
-                    "0 a step takes half as long again.",
-                ),
-                io.Float.Input(
-                    "rescale",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How far to bring the spread of the guided prediction back to that of the unguided one, "
-                    "against burnt colours and distorted sound at high strengths.",
-                ),
-                io.String.Input(
-                    "skip_layers",
-                    default=AS_THE_GUIDER,
-                    tooltip="Block pairs that this tower's negative pass skips, such as 11 or 10, 11. 0: none.",
-                ),
-                GuidanceOptionsType.Input(
-                    "options", optional=True, tooltip="Another Ovi Guidance Options. Its other tower is not changed."
-                ),
-                io.Float.Input(
-                    "reference_guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="How strongly to follow the faces (video tower) and voices (audio tower) of Ovi Person. "
-                    "DreamID-Omni's own: 1.5 for the video, 2 for the audio. Above 0 a step takes half as long again "
-                    "for each tower.",
-                ),
-            ],
+            inputs=_option_inputs(),
             outputs=[GuidanceOptionsType.Output(display_name="options")],
         )
 
