@@ -26,6 +26,7 @@ from .watch import State, state
 
 INTERRUPTED = "The run was interrupted on the server."
 BROKEN_LORA = "broken.safetensors"
+START_SECONDS = 30.0  # in which a prompt that is to be interrupted has to begin
 
 
 @dataclass
@@ -106,13 +107,15 @@ def _failed(order: Order, said: str, report: Report) -> str:
 
 
 def _interrupt(url: str) -> None:
-    """Interrupt the prompt that runs now, and no later one."""
+    """Interrupt the prompt that runs now, once one does, and no later one."""
+    until = time.monotonic() + START_SECONDS
     with contextlib.suppress(OSError):
-        with urllib.request.urlopen(f"{url}/queue") as answer:
-            running = json.load(answer)["queue_running"]
-        for entry in running:
-            body = json.dumps({"prompt_id": entry[1]}).encode()
-            request = urllib.request.Request(
-                f"{url}/interrupt", body, headers={"Content-Type": "application/json"}, method="POST"
-            )
-            urllib.request.urlopen(request).close()
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{url}/queue") as answer:
+                running = json.load(answer)["queue_running"]
+            for entry in running:
+                body = json.dumps({"prompt_id": entry[1]}).encode()
+                request = urllib.request.Request(f"{url}/interrupt", body, {"Content-Type": "application/json"})
+                urllib.request.urlopen(request).close()
+                return
+            time.sleep(0.05)
