@@ -85,7 +85,8 @@ def lock_audio(
     locked, audio_frames = latent[AUDIO].latent.shape[-1], mask.shape[-1]
     mask = denoise_mask.with_span(mask, 0, locked, MODES[mode])
     notes = [] if locked == audio_frames else [_rest_is_generated(locked, audio_frames)]
-    latent = denoise_mask.with_parts(latent, *latent["samples"].unbind(), audio_mask=mask)
+    video, filled = latent["samples"].unbind()
+    latent = denoise_mask.with_parts(latent, video, filled, audio_mask=mask)
     return with_lock(latent, AUDIO, locked=True), [*notes, *_note_of_windows(clip, length)]
 
 

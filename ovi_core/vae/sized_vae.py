@@ -25,6 +25,7 @@ class SizedVAE(comfy.sd.VAE):
     """
 
     patcher: comfy.model_patcher.ModelPatcher
+    vae_dtype: torch.dtype
     memory_used_encode: Callable[[tuple[int, ...], torch.dtype], float]  # bytes
     memory_used_decode: Callable[[tuple[int, ...], torch.dtype], float]
 
