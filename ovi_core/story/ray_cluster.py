@@ -128,7 +128,7 @@ def _this_machine_only(ray: Any) -> Iterator[None]:
 
 
 def _check_unreachable() -> None:
-    """Raise OviError if a process that was started here listens to other machines, whatever Ray was told."""
+    """Raise OviError if a process that was started here listens to other machines, whatever its settings."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             for connection in process.net_connections("inet"):

@@ -18,6 +18,8 @@ LONGEST_SHOT = 60.0
 """Seconds, as Empty Ovi Latent takes them."""
 LONGEST_SCRIPT, LONGEST_TEXT = 500_000, 5_000
 """Characters of a script, and of one field; a prompt has room for about 2,500."""
+LONGEST_TEXTS = 1_000_000
+"""Characters of scenes, speech and sounds of all shots, those above the first shot counted for each."""
 MOST_LINES, MOST_SHOTS = 10_000, 1_000
 
 _HEADING = re.compile(r"shot\b(?:\s*(?:\d+\s*)?:)?(?P<terms>.*)", re.IGNORECASE)
@@ -65,7 +67,15 @@ def parse(script: str) -> list[Shot]:
     if len(shots) > MOST_SHOTS:
         found, accepted = f"a shot number {MOST_SHOTS + 1:,}", f"at most {MOST_SHOTS:,} shots"
         raise error(shots[MOST_SHOTS].line, found, accepted, "Make several films and join them with Ovi Join Clips.")
-    return [_shot(shot, common, first=shot is shots[0]) for shot in shots]
+    read, length = [], 0
+    for section in shots:
+        shot = _shot(section, common, first=section is shots[0])
+        length += len(shot.scene) + len(shot.speech) - shot.speech.count("\n") + len(shot.sound)
+        if length > LONGEST_TEXTS:
+            found, accepted = "too much text", f"texts of {LONGEST_TEXTS:,} characters in all shots together"
+            raise error(shot.line, found, accepted, "Shorten the texts, those above the first shot above all.")
+        read.append(shot)
+    return read
 
 
 def _check_size(script: str) -> None:

@@ -140,6 +140,7 @@ def test_a_mistake_is_told_with_its_line(script, found, remedy):
         (f"shot\nscene: {'x' * 5001}", "'scene:' of 5,001 characters in line 2"),
         ("shot\nscene: x\nspeech:\n" + f" {'y' * 99}\n" * 60, "'speech:' of 5,940 characters in line 3"),
         (f"shot\nscene: x\npicture: {'y' * 5001}", "'picture:' of 5,001 characters"),
+        (f"scene: {'x' * 5000}\n" + "shot\n" * 201, "too much text in line 202"),
         ("\n" * 10_001 + "shot\nscene: x", "10,003 lines"),
         ("x" * 500_001, "500,001 characters"),
         ("shot\nscene: a\ud800b", "half of a character in line 2"),
