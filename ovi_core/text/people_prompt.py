@@ -86,7 +86,8 @@ def build(people: str, scene: str, looks: str, actions: str, speech: str) -> str
 
 def check_tags(prompt: str, input: str) -> None:
     """Raise OviError unless the tags of people are whole, counted from 1, and each is introduced before it is used."""
-    faces, people, introduced = [], [], set()
+    faces: list[str] = []
+    introduced: set[str] = set()
     for match in _PERSON_TAG.finditer(prompt):
         kind, number = match[1].lower(), match[2]
         whole = f"<{kind}{number}>"
@@ -100,7 +101,6 @@ def check_tags(prompt: str, input: str) -> None:
                 problem = f"'{whole}' in the place of '<img{len(faces) + 1}>'"
             faces.append(whole)
         else:
-            people.append((whole, match))
             if prompt[: match.start()].rstrip().endswith("identified as"):
                 if int(number) != len(faces):
                     problem = f"'{whole}' for the face '<img{len(faces)}>'"
