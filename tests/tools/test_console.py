@@ -59,9 +59,9 @@ def test_dev_py_prints_names_that_the_console_lacks(tmp_path: Path, encoding: st
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_note_reaches_the_log_of_such_a_console(encoding: str):
-    command = [sys.executable, "-c", NOTE.format(root=str(ROOT))]
-    done = subprocess.run(command, capture_output=True, check=False, env=environment(encoding))
+def test_a_note_reaches_the_log_of_such_a_console(tmp_path: Path, encoding: str):
+    command = [sys.executable, "-c", NOTE.format(root=str(ROOT))]  # in a folder for the log file that ComfyUI writes
+    done = subprocess.run(command, capture_output=True, check=False, env=environment(encoding), cwd=tmp_path)
     said = done.stdout + done.stderr
     assert b"UnicodeEncodeError" not in said
     assert done.returncode == 0, said.decode("latin-1")

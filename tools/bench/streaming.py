@@ -73,8 +73,8 @@ class Paged:
 def report(case: Case) -> dict[str, Any]:
     """Seconds a step of each way, whether the results are the same, and what the copies alone would take."""
     import comfy.model_prefetch
-    from ovi_native.ovi_core.network.layers import CHUNK_TOKENS
     from ovi_native.ovi_core.network.comfyui import PREFETCH
+    from ovi_native.ovi_core.network.layers import CHUNK_TOKENS
 
     paged = Paged(case)
 
