@@ -37,7 +37,7 @@ def run(data: bytes, folder: Path) -> None:
     patched, _ = lora.with_lora(_model(), str(path), 1.0, 0.5)
     weights = patched.model.state_dict()
     complaints: list[str] = []
-    logged, logging.error = logging.error, lambda *said: complaints.append(" ".join(map(str, said)))  # type: ignore
+    logged, logging.error = logging.error, lambda *said: complaints.append(" ".join(map(str, said)))
     try:
         for key, patches in patched.patches.items():
             result = comfy.lora.calculate_weight(patches, weights[key].float(), key)
