@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 
 import comfy.model_management
+import comfy.model_patcher
 import pytest
 import tiny_ovi as tiny
 import torch
@@ -318,11 +319,9 @@ def test_an_overlap_of_more_than_half_a_window_is_refused(model):
 
 
 def test_another_model_is_refused():
-    class Other:
-        model = torch.nn.Identity()
-
+    other = comfy.model_patcher.ModelPatcher(torch.nn.Identity(), torch.device("cpu"), torch.device("cpu"))
     refusal(
-        OviContextWindows.execute, Other(), "mini", node="Ovi Context Windows", input="model", found="Identity",
+        OviContextWindows.execute, other, "mini", node="Ovi Context Windows", input="model", found="Identity",
         remedy="Load Ovi Model",
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import comfy.model_patcher
 import native_cases as cases
 import pytest
 import tiny_ovi as tiny
@@ -187,5 +188,5 @@ def test_a_stretched_period_stays_the_same_tone():
 
 
 def test_a_model_of_another_family_is_refused():
-    other = SimpleNamespace(model=SimpleNamespace())
-    refusal(OviLoop.execute, other, node="Ovi Loop", input="model", found="SimpleNamespace", remedy="Load Ovi")
+    other = comfy.model_patcher.ModelPatcher(torch.nn.Identity(), torch.device("cpu"), torch.device("cpu"))
+    refusal(OviLoop.execute, other, node="Ovi Loop", input="model", found="Identity", remedy="Load Ovi")
