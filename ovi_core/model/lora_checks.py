@@ -221,6 +221,8 @@ def _lokr(parts: Parts, weight: Shape) -> Shape | None:
                 raise parts.broken(f"lokr_w{i}", f"has the shape {list(factor)} where a matrix is needed")
             sizes.append(matrix_of(factor))
         elif i == 2 and "lokr_t2" in parts:
+            if len(weight) < 4:  # ComfyUI logs an error and changes nothing
+                raise parts.broken("lokr_t2", "is the core of a change to a convolution, which this layer is not")
             core = _plain(parts, "lokr_t2", 4)
             (rank_a, rows), (rank_b, columns) = _plain(parts, "lokr_w2_a"), _plain(parts, "lokr_w2_b")
             if core[:2] != (rank_a, rank_b):

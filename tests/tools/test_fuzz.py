@@ -10,6 +10,8 @@ from random import Random
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from ovi_native.ovi_core.errors import OviError
@@ -133,3 +135,12 @@ def test_every_target_draws_with_the_numbers_it_is_given_alone():
         assert module.SUFFIX.startswith(".")
         assert module.make(Random(3)) == module.make(Random(3)), target
     assert "tools.fuzz.targets.spans" in sys.modules
+
+
+def test_the_core_of_a_convolution_for_a_layer_without_one_is_refused(tmp_path: Path):
+    """Found by the fuzzer: ComfyUI logs an error when it applies such a LoKr, and changes nothing."""
+    shapes = {"lokr_w1": (8, 8), "lokr_w2_a": (4, 16), "lokr_w2_b": (4, 16), "lokr_t2": (4, 4, 1, 1)}
+    weights = {f"blocks.0.self_attn.v.{part}": torch.full(shape, 0.01) for part, shape in shapes.items()}
+    module = importlib.import_module("tools.fuzz.targets.lora")
+    with pytest.raises(OviError, match=r"lokr_t2' is the core of a change to a convolution"):
+        module.run(safetensors.torch.save(weights), tmp_path)
