@@ -86,7 +86,7 @@ class OviExtend(io.ComfyNode):
             category=CATEGORY,
             description="Continues a clip: the new clip starts with the last frames of the old one and their sound, "
             "unchanged, and the model generates the rest. Put both together with Ovi Join Clips.",
-            search_aliases=["continue video", "longer video", "extend", "next shot", "last frame"],
+            search_aliases=["continue video", "longer video", "extend", "next shot", "last frame", "extend video"],
             inputs=[
                 video_vae_input(),
                 audio_vae_input(),
@@ -111,7 +111,12 @@ class OviExtend(io.ComfyNode):
                     "Frames per second of images, as Get Video Components gives it. The new clip has 24.", optional=True
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="A latent that begins with the end of the first clip, for the sampler.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -164,7 +169,10 @@ class OviJoin(io.ComfyNode):
                     optional=True,
                 ),
             ],
-            outputs=[io.Image.Output(display_name="images"), io.Audio.Output(display_name="audio")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames of both clips, 24 per second."),
+                io.Audio.Output(display_name="audio", tooltip="The sound of both clips."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

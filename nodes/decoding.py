@@ -41,9 +41,11 @@ class OviDecode(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images"),
-                io.Audio.Output(display_name="audio"),
-                io.Video.Output(display_name="video"),
+                io.Image.Output(display_name="images", tooltip="The frames, 24 per second."),
+                io.Audio.Output(display_name="audio", tooltip="The sound of the clip."),
+                io.Video.Output(
+                    display_name="video", tooltip="Frames and sound together, for Save Ovi Video or Save Video."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

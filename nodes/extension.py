@@ -11,6 +11,7 @@ from . import (
     decoding,
     latents,
     locked_media,
+    person,
     remix,
     saving,
     sharing,
@@ -37,6 +38,7 @@ GROUPS = (
     storyboard,
     lora,
     training,
+    person,
 )
 
 

@@ -49,7 +49,12 @@ class EmptyOviLatent(io.ComfyNode):
                     "attend to the other: video without regard to sound, or sound from the text alone.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="A joint latent, for the sampler or for a node that puts images or sound into it.",
+                )
+            ],
         )
 
     @classmethod
@@ -82,7 +87,15 @@ class OviImageToVideo(io.ComfyNode):
             category=CATEGORY,
             description="Starts the clip with an image, ends it with one, or both: each becomes the first or the last "
             "frame and stays as it is. For images in between, add Ovi Keyframe.",
-            search_aliases=["i2v", "first frame", "last frame", "end image", "talking photo", "animate picture"],
+            search_aliases=[
+                "i2v",
+                "first frame",
+                "last frame",
+                "end image",
+                "talking photo",
+                "animate picture",
+                "image to video",
+            ],
             inputs=[
                 video_vae_input(),
                 io.Latent.Input("latent", tooltip="From Empty Ovi Latent. Its size is the clip's size."),
@@ -97,7 +110,7 @@ class OviImageToVideo(io.ComfyNode):
                 _strength("start_strength", optional=True),
                 _strength("end_strength", optional=True),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with its start and end image.")],
         )
 
     @classmethod
@@ -145,7 +158,7 @@ class OviKeyframe(io.ComfyNode):
                 _strength("strength"),
                 fit_input(),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with one image more.")],
         )
 
     @classmethod
@@ -178,7 +191,11 @@ class OviEncodeClip(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="Its sound, at any sample rate, with any channels."),
                 frame_rate_input("Frames per second of the clip, as Get Video Components gives it."),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="The clip as a latent, for Ovi Keep Span, Ovi Remix or the sampler."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -233,7 +250,7 @@ class OviKeepSpan(io.ComfyNode):
                     "Switch it off to redo another span of a clip after a first one.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with a mask of what is regenerated.")],
             hidden=[io.Hidden.unique_id],
         )
 

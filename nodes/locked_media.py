@@ -47,7 +47,7 @@ class OviLockVideo(io.ComfyNode):
                 mode_input(FOR_SHORT_EVENTS),
                 _length(locked_media.WHOLE_CLIP, "the clip"),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with its video locked.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -96,7 +96,7 @@ class OviLockAudio(io.ComfyNode):
                 mode_input(FOR_SHORT_EVENTS),
                 _length(locked_media.WHOLE_SOUND, "the sound"),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with its audio locked.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -126,7 +126,7 @@ class OviVoice(io.ComfyNode):
             description="Lets the clip speak with a voice of your own: a few seconds of it precede the clip, the model "
             "continues from them, and Ovi AV Decode cuts them off. Connect it last, before the sampler. It helps to "
             "write what the voice says, in its own <S> and <E>, before the speech in the prompt.",
-            search_aliases=["voice cloning", "own voice", "reference voice", "speaker", "text to speech"],
+            search_aliases=["voice cloning", "own voice", "reference voice", "speaker", "text to speech", "voice"],
             inputs=[
                 audio_vae_input(),
                 io.Latent.Input(
@@ -149,7 +149,7 @@ class OviVoice(io.ComfyNode):
                 ),
                 mode_input(FOR_SHORT_EVENTS),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent with the voice before the clip.")],
             hidden=[io.Hidden.unique_id],
         )
 

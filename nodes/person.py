@@ -20,9 +20,19 @@ class OviPerson(io.ComfyNode):
             display_name="Ovi Person",
             category=CATEGORY,
             description="Gives a clip the face and the voice of a person. Chain two for two people. For weights "
-            "trained on references (DreamID-Omni); Ovi's own weights never saw any. Ask the people whose face or voice "
-            "you use.",
-            search_aliases=["ovi reference", "face", "identity", "voice clone", "character", "dreamid"],
+            "trained on references (DreamID-Omni); Ovi's own weights never saw any. A face or a voice belongs to "
+            "somebody: use it only with that person's consent, and say that the clip is generated. Evidence: reference "
+            "numbers only; no clip was made with the published weights yet.",
+            search_aliases=[
+                "ovi reference",
+                "face",
+                "identity",
+                "voice clone",
+                "character",
+                "dreamid",
+                "voice",
+                "reference voice",
+            ],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt, or the positive of another Ovi Person."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt, or that of another Ovi Person."),

@@ -32,7 +32,10 @@ class OviRemix(io.ComfyNode):
                 ),
                 io.Float.Input("audio_denoise", default=0.6, tooltip="The same for the sound.", **share),
             ],
-            outputs=[io.Latent.Output(display_name="latent"), io.Float.Output(display_name="denoise")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The clip, for the sampler."),
+                io.Float.Output(display_name="denoise", tooltip="For the sampler's denoise: the higher of the two."),
+            ],
         )
 
     @classmethod
@@ -51,7 +54,7 @@ class OviLoop(io.ComfyNode):
             description="Clips whose end meets their start, in video and sound. Also switch on loop in Ovi AV Decode.",
             search_aliases=["seamless loop", "cinemagraph", "endless", "circular"],
             inputs=[model_input()],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, which makes loops.")],
         )
 
     @classmethod

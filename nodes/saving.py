@@ -68,7 +68,7 @@ class OviSaveVideo(io.ComfyNode):
                     "docs/provenance.md.",
                 ),
             ],
-            outputs=[io.Video.Output(display_name="video")],
+            outputs=[io.Video.Output(display_name="video", tooltip="The same video, with the mark.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )

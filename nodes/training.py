@@ -63,8 +63,14 @@ class OviLoadDataset(io.ComfyNode):
                 seconds_input(5.0, "Longer clips are cut to this length from their start. Shorter clips stay shorter."),
             ],
             outputs=[
-                io.Latent.Output(display_name="latents", is_output_list=True),
-                io.Conditioning.Output(display_name="positive", is_output_list=True),
+                io.Latent.Output(
+                    display_name="latents", tooltip="A latent for each clip, for Train Ovi LoRA.", is_output_list=True
+                ),
+                io.Conditioning.Output(
+                    display_name="positive",
+                    tooltip="An encoded caption for each clip, for Train Ovi LoRA.",
+                    is_output_list=True,
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -103,9 +109,11 @@ class OviTrainLora(io.ComfyNode):
             is_input_list=True,
             inputs=[*_data(), *_schedule(), *_method(), *_objective()],
             outputs=[
-                io.Custom("LORA_MODEL").Output(display_name="lora"),
-                io.Custom("LOSS_MAP").Output(display_name="loss_map"),
-                io.Int.Output(display_name="steps"),
+                io.Custom("LORA_MODEL").Output(
+                    display_name="lora", tooltip="For Save LoRA Weights or Load LoRA Model."
+                ),
+                io.Custom("LOSS_MAP").Output(display_name="loss_map", tooltip="The loss at each step."),
+                io.Int.Output(display_name="steps", tooltip="The steps the LoRA was trained for."),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -37,7 +37,7 @@ class OviLoraLoader(io.ComfyNode):
                     "audio_strength", "Strength in the audio tower. 0: none. A LoRA for Wan has nothing for this tower."
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with the LoRA.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -42,7 +42,7 @@ class OviPreviewSound(io.ComfyNode):
                     "audioUI", display_name="sound", optional=True, tooltip="The player. Connect nothing to it."
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with sound previews.")],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,  # the page fills the players of output nodes only
         )

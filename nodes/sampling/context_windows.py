@@ -40,7 +40,7 @@ class OviContextWindows(io.ComfyNode):
                     "before the window. Faces stay the same, but motion may restart.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, which works in windows.")],
         )
 
     @classmethod

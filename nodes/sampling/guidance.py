@@ -96,7 +96,12 @@ class OviGuidanceOptions(io.ComfyNode):
             "Dual-Tower Sampler. Where the towers differ, use one node for each, chained through options.",
             search_aliases=["cfg schedule", "guidance interval", "rescale cfg", "modality guidance", "skip layers"],
             inputs=_option_inputs(),
-            outputs=[GuidanceOptionsType.Output(display_name="options")],
+            outputs=[
+                GuidanceOptionsType.Output(
+                    display_name="options",
+                    tooltip="For Ovi Dual-Tower Sampler, Ovi Guider, or another Ovi Guidance Options.",
+                )
+            ],
         )
 
     @classmethod
@@ -157,7 +162,7 @@ class OviCoupling(io.ComfyNode):
                     tooltip="Block pairs this applies to, counted from 0, such as 0-9, 20; the full model has 30.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with these strengths.")],
         )
 
     @classmethod
