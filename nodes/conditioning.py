@@ -7,7 +7,8 @@ from comfy_api.latest import io
 
 from ..ovi_core.errors import OviError
 from ..ovi_core.model.base_model import AUDIO_TEXT
-from ..ovi_core.spec import VARIANTS
+from ..ovi_core.sampling.variant_settings import AUTO
+from ..ovi_core.spec import METADATA_KEY, VARIANTS
 from ..ovi_core.text import encode
 from .shared import notify
 from .shared.boundary import checked
@@ -25,7 +26,7 @@ class OviTextEncode(io.ComfyNode):
             category=CATEGORY,
             description="Encodes a prompt word for word. <S>speech<E> is spoken; 'Audio: …' at the end describes the "
             "sound. Parentheses are text here, not weights.",
-            search_aliases=["ovi prompt", "speech", "dialogue", "talking"],
+            search_aliases=["ovi prompt", "speech", "dialogue", "talking", "text to video"],
             inputs=[
                 text_encoder_input(),
                 io.String.Input(
@@ -35,18 +36,30 @@ class OviTextEncode(io.ComfyNode):
                     default="",
                     tooltip="The scene in plain words, speech as <S>…<E>, the sound as 'Audio: …' at the end.",
                 ),
-                variant_input("The weights that will read the prompt. They differ in the form of the audio caption."),
+                variant_input(
+                    "The weights that will read the prompt. They differ in the form of the audio caption, and "
+                    "dreamid_omni reads the captions of Ovi People Prompt. auto: those that the CLIP was loaded for, "
+                    "by Load Ovi (all in one); from another loader, as 960x960_10s.",
+                    auto=True,
+                ),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    tooltip="The encoded prompt, for the sampler or for Ovi Dual Conditioning.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @checked
-    def execute(cls, clip, prompt: str, variant: str) -> io.NodeOutput:
-        conditioning, notes = encode.encode(clip, prompt, VARIANTS[variant])
-        notify.warn(cls, notes)
-        return io.NodeOutput(conditioning)
+    def execute(cls, clip, prompt: str, variant: str = AUTO) -> io.NodeOutput:
+        chosen, doubts = encode.variant_for(clip, prompt, None if variant == AUTO else VARIANTS[variant])
+        conditioning, notes = encode.encode(clip, prompt, chosen)
+        notify.warn(cls, [*doubts, *notes])
+        # with which the sampler compares its model
+        return io.NodeOutput(node_helpers.conditioning_set_values(conditioning, {METADATA_KEY: chosen.name}))
 
 
 class OviDualConditioning(io.ComfyNode):
@@ -64,7 +77,11 @@ class OviDualConditioning(io.ComfyNode):
                 io.Conditioning.Input("video", tooltip="Prompt for the video tower."),
                 io.Conditioning.Input("audio", tooltip="Prompt for the audio tower."),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="One conditioning with a prompt for each tower."
+                )
+            ],
         )
 
     @classmethod

@@ -24,7 +24,24 @@ SIZE_GRID = 32  # pixels: two latent cells, since the transformer reads them in 
 TEXT_LENGTH = 512  # text positions, end of sentence and padding included
 MIN_LATENT_FRAMES = 2  # one alone is an image and has no audio
 
-CaptionStyle = Literal["<AUDCAP>", "Audio:"]
+CaptionStyle = Literal["<AUDCAP>", "Audio:", "none"]
+
+
+@dataclass(frozen=True)
+class VariantSampling:
+    """How a variant is sampled by those who trained it.
+
+    Attributes:
+        video_cfg, audio_cfg: strength of the guidance of each tower.
+        skip_layers: block pairs that the negative pass leaves out.
+        video_reference, audio_reference: strength of the guidance by faces and by voices; 0 where it knows neither.
+    """
+
+    video_cfg: float = 4.0
+    audio_cfg: float = 3.0
+    skip_layers: tuple[int, ...] = (11,)
+    video_reference: float = 0.0
+    audio_reference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,11 @@ class Variant:
         file: name of the checkpoint file.
         area: trained area in square pixels.
         seconds: trained length in seconds.
-        caption: how the audio caption is written: ``<AUDCAP>...<ENDAUDCAP>``, or ``Audio: ...`` at the end.
+        caption: how the audio caption is written: ``<AUDCAP>...<ENDAUDCAP>``, or ``Audio: ...`` at the end; none for
+            weights that read a structured caption of reference people (``text/people_prompt.py``).
+        sampling: the trainers' own settings.
+        sizes: widths and heights in pixels it was trained at, where it was not any shape of that area.
+        people: whether it was trained on the faces and voices of reference people.
     """
 
     name: str
@@ -44,6 +65,9 @@ class Variant:
     area: int
     seconds: float
     caption: CaptionStyle
+    sampling: VariantSampling = VariantSampling()
+    sizes: tuple[tuple[int, int], ...] = ()
+    people: bool = False
 
     @property
     def latent_frames(self) -> int:
@@ -62,9 +86,20 @@ VARIANTS: dict[str, Variant] = {
         Variant("960x960_10s", "model_960x960_10s.safetensors", 960 * 960, 10.0, "Audio:"),
         Variant("960x960_5s", "model_960x960.safetensors", 960 * 960, 5.0, "Audio:"),
         Variant("720x720_5s", "model.safetensors", 720 * 720, 5.0, "<AUDCAP>"),
-        Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:"),
+        Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:", VariantSampling(2.0, 3.0, (2,))),
+        Variant(
+            "dreamid_omni",
+            "dreamid_omni.safetensors",
+            704 * 1280,
+            5.0,
+            "none",
+            VariantSampling(3.0, 4.0, (), 1.5, 2.0),
+            sizes=((1280, 704), (992, 512)),
+            people=True,
+        ),
     )
 }
+DEFAULT_VARIANT = VARIANTS["960x960_10s"]
 TRAINED = sorted(variant.latent_frames for variant in VARIANTS.values())
 SHORTEST_TRAINED, LONGEST_TRAINED = TRAINED[0], TRAINED[-1]  # latent frames
 

@@ -19,6 +19,7 @@ from ...ovi_core.spec import VARIANTS
 from ...ovi_core.text.umt5 import read_text_encoder
 from ...ovi_core.vae.audio_vae import read_audio_vae
 from ...ovi_core.vae.video_vae import read_video_vae
+from ...ovi_core.weights.variant_note import note_variant, noted_variant
 from ..shared.boundary import checked
 from ..shared.widgets import model_input, variant_input
 
@@ -68,7 +69,9 @@ class OviModelLoader(io.ComfyNode):
                     "of bf16 and loses some quality; norms, modulation and time embedding keep full precision.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Ovi's model, for Ovi Dual-Tower Sampler or Ovi Guider.")
+            ],
         )
 
     @classmethod
@@ -99,7 +102,7 @@ class OviAudioVAELoader(io.ComfyNode):
                     tooltip="best_netG.pt, or 'in the same file' if the VAE's file has it.",
                 ),
             ],
-            outputs=[io.Vae.Output(display_name="audio_vae")],
+            outputs=[io.Vae.Output(display_name="audio_vae", tooltip="Encodes and decodes the audio.")],
         )
 
     @classmethod
@@ -119,7 +122,10 @@ class OviPipelineLoader(io.ComfyNode):
             description="Finds and loads everything a variant of Ovi needs: model, text encoder and both VAEs.",
             search_aliases=["ovi", "talking video", "video with sound", "lip sync"],
             inputs=[
-                variant_input("The weights, named by frame area and length in training. mini: small, for a first try."),
+                variant_input(
+                    "The weights, named by frame area and length in training. mini: small, for a first try. "
+                    "dreamid_omni: for the faces and voices of Ovi Person."
+                ),
                 io.Combo.Input(
                     "precision",
                     options=["bf16", "fp8"],
@@ -135,10 +141,10 @@ class OviPipelineLoader(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model"),
-                io.Clip.Output(display_name="clip"),
-                io.Vae.Output(display_name="vae"),
-                io.Vae.Output(display_name="audio_vae"),
+                io.Model.Output(display_name="model", tooltip="Ovi's model, for Ovi Dual-Tower Sampler or Ovi Guider."),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder, for Ovi Text Encode."),
+                io.Vae.Output(display_name="vae", tooltip="Encodes and decodes the frames."),
+                io.Vae.Output(display_name="audio_vae", tooltip="Encodes and decodes the audio."),
             ],
         )
 
@@ -153,6 +159,8 @@ class OviPipelineLoader(io.ComfyNode):
             model = load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default")
         with manifest.found_for(chosen, text_encoder=files.text_encoder):
             clip = read_text_encoder(files.text_encoder)
+        for patcher in (model, clip.patcher):
+            note_variant(patcher, noted_variant(model) or chosen)
         with manifest.found_for(chosen, vae_name=files.video_vae):
             vae = read_video_vae(files.video_vae)
         with manifest.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
@@ -182,7 +190,7 @@ class OviLowMemory(io.ComfyNode):
                     "54,900. Fewer need less memory, and more time where ComfyUI streams the weights.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, which needs less memory.")],
         )
 
     @classmethod

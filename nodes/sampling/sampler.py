@@ -6,9 +6,11 @@ from comfy_api.latest import io
 
 from ...ovi_core.model import base_model
 from ...ovi_core.sampling import sample, solvers
-from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions, parse_skip_layers
+from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions
 from ...ovi_core.sampling.guider import OviGuider as Guider
 from ...ovi_core.sampling.schedules import Interval
+from ...ovi_core.sampling.variant_settings import AUTO, notes_for, skip_layers_for
+from ..shared import notify
 from ..shared.boundary import checked
 from ..shared.widgets import (
     denoise_input,
@@ -45,7 +47,8 @@ class OviGuider(io.ComfyNode):
                 *interval_inputs("guidance", advanced=True),
                 guidance_options_input(),
             ],
-            outputs=[io.Guider.Output(display_name="guider")],
+            outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -57,14 +60,17 @@ class OviGuider(io.ComfyNode):
         negative,
         video_cfg: float,
         audio_cfg: float,
-        skip_layers: str = "11",
+        skip_layers: str = AUTO,
         start_percent: float = 0.0,
         end_percent: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers)
+        base_model.require_ovi(model)
+        layers = skip_layers_for(skip_layers, model)
         interval, options = Interval(start_percent, end_percent), guidance_options or GuidanceOptions()
-        guider = Guider(model, Guidance(video_cfg, audio_cfg, layers, interval, options))
+        guidance = Guidance(video_cfg, audio_cfg, layers, interval, options)
+        notify.warn(cls, notes_for(model, positive, guidance))
+        guider = Guider(model, guidance)
         guider.set_conds(positive, negative)
         return io.NodeOutput(guider)
 
@@ -79,7 +85,9 @@ class OviScheduler(io.ComfyNode):
             description="The noise schedule of one of the reference's solvers.",
             search_aliases=["ovi sigmas", "ovi steps"],
             inputs=[solver_input(), steps_input(), shift_input(), denoise_input()],
-            outputs=[io.Sigmas.Output(display_name="sigmas")],
+            outputs=[
+                io.Sigmas.Output(display_name="sigmas", tooltip="Noise levels of the steps, for SamplerCustomAdvanced.")
+            ],
         )
 
     @classmethod
@@ -99,7 +107,7 @@ class OviSamplerSelect(io.ComfyNode):
             "schedules.",
             search_aliases=["ovi solver", "unipc", "dpm++"],
             inputs=[solver_input()],
-            outputs=[io.Sampler.Output(display_name="sampler")],
+            outputs=[io.Sampler.Output(display_name="sampler", tooltip="The solver, for SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -117,7 +125,7 @@ class OviSampler(io.ComfyNode):
             category=CATEGORY,
             description="Generates a clip and its sound together, with the reference's solvers, schedules and "
             "guidance.",
-            search_aliases=["ovi ksampler", "video with sound", "talking video", "lip sync"],
+            search_aliases=["ovi ksampler", "video with sound", "talking video", "lip sync", "text to video", "t2v"],
             inputs=[
                 model_input(),
                 *prompt_inputs(),
@@ -135,7 +143,10 @@ class OviSampler(io.ComfyNode):
                 denoise_input(),
                 guidance_options_input(),
             ],
-            outputs=[io.Latent.Output(display_name="latent")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The finished clip as a latent, for Ovi AV Decode.")
+            ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -152,13 +163,15 @@ class OviSampler(io.ComfyNode):
         audio_cfg: float,
         shift: float,
         solver: str,
-        skip_layers: str = "11",
+        skip_layers: str = AUTO,
         denoise: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        layers = parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers)
+        base_model.require_ovi(model)
+        layers = skip_layers_for(skip_layers, model)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)
+        notify.warn(cls, notes_for(model, positive, guidance))
         return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 

@@ -11,7 +11,8 @@ from ...ovi_core.decoding.towers import TILED
 from ...ovi_core.media import drift_correction
 from ...ovi_core.media.images import FITS
 from ...ovi_core.sampling import solvers
-from ...ovi_core.spec import SIZE_GRID, VARIANTS
+from ...ovi_core.sampling.variant_settings import AUTO
+from ...ovi_core.spec import DEFAULT_VARIANT, SIZE_GRID, VARIANTS
 
 MAX_SIDE = 4096
 GuidanceOptionsType = io.Custom("OVI_GUIDANCE_OPTIONS")
@@ -54,8 +55,10 @@ def guidance_options_input() -> io.Input:
 # -- the clip ------------------------------------------------------------------------------------------------------
 
 
-def variant_input(tooltip: str) -> io.Combo.Input:
-    return io.Combo.Input("variant", options=list(VARIANTS), default="960x960_10s", tooltip=tooltip)
+def variant_input(tooltip: str, auto: bool = False) -> io.Combo.Input:
+    """A variant of the weights; with ``auto``, the default, the node takes what its model or text encoder is of."""
+    options = [*VARIANTS, AUTO] if auto else list(VARIANTS)
+    return io.Combo.Input("variant", options=options, default=AUTO if auto else DEFAULT_VARIANT.name, tooltip=tooltip)
 
 
 def size_inputs(
@@ -125,9 +128,10 @@ def strength_input(name: str, default: float, tower: str) -> io.Float.Input:
 def skip_layers_input() -> io.String.Input:
     return io.String.Input(
         "skip_layers",
-        default="11",
+        default=AUTO,
         advanced=True,
-        tooltip="Block pairs that the negative pass skips, counted from 0; the full model has 30. 0 or empty: none.",
+        tooltip="Block pairs that the negative pass skips, counted from 0, such as 11 or 10, 11; the full model has "
+        "30. auto: what the model's variant is sampled with. 0 or empty: none.",
     )
 
 

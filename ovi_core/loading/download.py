@@ -34,10 +34,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Source:
-    """A file on Hugging Face: its repository and its path there."""
+    """A file on Hugging Face: its repository and its path there.
+
+    Attributes:
+        size: bytes, where it is known without asking; else 0.
+    """
 
     repo: str
     path: str
+    size: int = 0
 
     @property
     def url(self) -> str:

@@ -16,7 +16,9 @@ from ..model.patcher import patcher_class
 from ..sampling.run_hook import sample_hook
 from ..weights import gguf_tensors, quantization
 from ..weights.files import GGUF, WeightFile, Weights, read_file, read_header
+from ..weights.variant_note import note_variant
 from . import comfyui
+from .variant_detection import variant_of
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -30,7 +32,7 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 def load_model(
     model_path: str, audio_path: str | None = None, weight_dtype: str = "default", disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """Load the twin transformer.
+    """Load the twin transformer. Where its file shows which variant of Ovi it is, that is noted on the patcher.
 
     Args:
         model_path: file with both towers, or with the video tower.
@@ -41,7 +43,7 @@ def load_model(
     Raises:
         OviError: a file that cannot be read, is no Ovi file, or lacks, adds or misshapes weights.
     """
-    weights = read_transformer(model_path, audio_path)
+    weights, metadata = _read_towers(model_path, audio_path)
     config = _model_config(weights, WEIGHT_DTYPES[weight_dtype])
     model = config.get_model(weights)
     device, offload_device = comfyui.devices()
@@ -54,6 +56,7 @@ def load_model(
     model.load_model_weights(weights, assign=patcher.is_dynamic())
     patcher.add_wrapper_with_key(comfyui.WrappersMP.OUTER_SAMPLE, "ovi", sample_hook)
     patcher.cached_patcher_init = (load_model, (model_path, audio_path, weight_dtype))
+    note_variant(patcher, variant_of(model_path, metadata)[0])
     return patcher
 
 
@@ -62,12 +65,17 @@ def read_transformer(model_path: str, audio_path: str | None = None) -> Weights:
 
     Raises OviError for a file that cannot be read or is no Ovi file.
     """
+    return _read_towers(model_path, audio_path)[0]
+
+
+def _read_towers(model_path: str, audio_path: str | None) -> tuple[Weights, dict[str, str]]:
+    """:func:`read_transformer`, and the metadata of the file with the video tower."""
     audio = read_model_file(audio_path, "audio_model_name") if audio_path else None
     model = read_model_file(model_path)
     weights = checkpoint.both_towers(model.weights, audio.weights if audio else None)
     if any(file and file.kind == GGUF for file in (model, audio)):
-        return checkpoint.fit_shapes(weights)
-    return weights
+        weights = checkpoint.fit_shapes(weights)
+    return weights, model.metadata
 
 
 def read_model_file(path: str, input: str = "model_name", header_only: bool = False) -> WeightFile:

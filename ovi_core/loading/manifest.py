@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from ..errors import OviError
 from ..spec import Variant
 from .download import Progress, Source, fetch
-from .variant_detection import OVI
+from .variant_detection import DREAMID, DREAMID_SMALLER, OVI
 
 MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER = "diffusion_models", "text_encoders", "vae"
 
@@ -25,6 +25,7 @@ class Part:
         file: the published file.
         names: accepted file names, the preferred first; compared without folder, extension and case.
         source: where to get ``file``; None if it is not published.
+        others: where files are published that can stand in for it, the next best first.
     """
 
     what: str
@@ -32,6 +33,7 @@ class Part:
     file: str
     names: tuple[str, ...]
     source: Source | None = None
+    others: tuple[Source, ...] = ()
 
     @property
     def saved_as(self) -> str:
@@ -88,7 +90,22 @@ OTHER_MODEL_NAMES = {
     "720x720_5s": ("ovi-11b-bf16", "model_fp8_e4m3fn", "ovi-11b-fp8"),
     "960x960_5s": ("wan2_2-5b-ovi_960x960_fp8_e4m3fn_scaled_kj",),
     "960x960_10s": ("wan2_2-5b-ovi_960x960_10s_fp8_e4m3fn_scaled_kj",),
+    "dreamid_omni": tuple(
+        f"dreamid_omni{mark}{kind}" for kind in ("bf16", "fp8_e4m3fn_scaled", "fp8_e4m3fn") for mark in "._-"
+    ),
 }
+KIJAI = "Kijai/WanVideo_comfy_fp8_scaled"
+OTHER_SOURCES = {
+    "960x960_5s": (Source(KIJAI, "TI2V/Ovi/Wan2_2-5B-Ovi_960x960_fp8_e4m3fn_scaled_KJ.safetensors", 12_400_000_000),),
+    "960x960_10s": (
+        Source(KIJAI, "TI2V/Ovi/Wan2_2-5B-Ovi_960x960_10s_fp8_e4m3fn_scaled_KJ.safetensors", 12_341_119_544),
+    ),
+    "dreamid_omni": (
+        Source(DREAMID_SMALLER, "dreamid_omni.bf16.safetensors", 23_300_000_000),
+        Source(DREAMID_SMALLER, "dreamid_omni.fp8_e4m3fn.safetensors", 11_700_000_000),
+    ),
+}
+"""Where a variant is published a second time, with sizes in bytes."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +124,9 @@ def model_part(variant: Variant) -> Part:
     # The published name comes last: one of them is plain model.safetensors, which may be anything.
     others = OTHER_MODEL_NAMES.get(variant.name, ())
     names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
-    source = None if variant.name == "mini" else Source(OVI, variant.file)
-    return Part("model", MODEL_FOLDER, variant.file, names, source)
+    repository = {"mini": None, "dreamid_omni": DREAMID}.get(variant.name, OVI)
+    source = repository and Source(repository, variant.file)
+    return Part("model", MODEL_FOLDER, variant.file, names, source or None, OTHER_SOURCES.get(variant.name, ()))
 
 
 def parts_of(variant: Variant) -> tuple[Part, ...]:

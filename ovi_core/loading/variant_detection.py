@@ -9,11 +9,13 @@ from pathlib import Path, PurePath
 from ..spec import METADATA_KEY, VARIANTS, Variant
 from . import fingerprints
 
-OVI = "chetwinlow1/Ovi"
-"""The repository on Hugging Face where Ovi is published."""
-
+OVI, DREAMID = "chetwinlow1/Ovi", "XuGuo699/DreamID-Omni"
+"""The repositories on Hugging Face where Ovi and DreamID-Omni are published."""
+DREAMID_SMALLER = "benjiaiplayground/DreamID-Omni-bf16-FP8"
+"""Where others publish DreamID-Omni in bf16 and fp8."""
 
 NAMES = (
+    (r"dream[-_. ]?id", "dreamid_omni"),
     (r"ovi[-_. ]?mini", "mini"),
     (r"960x960[-_. ]?10s|ovi[-_. ]?1[-_.]1[-_.]10s", "960x960_10s"),
     (r"960x960|ovi[-_. ]?1[-_.]1", "960x960_5s"),
@@ -21,6 +23,7 @@ NAMES = (
     (r"^model$", "720x720_5s"),
 )
 """What the names that files are published under have in them; the first that is found counts."""
+BY_CONTENT = "by its content, which is that of the published file"
 
 
 def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, str]:
@@ -35,9 +38,11 @@ def variant_of(name: str, metadata: Mapping[str, str]) -> tuple[Variant | None, 
     if named:
         return named, "its header says so"
     source = fingerprints.recall(Path(name))
+    if source.startswith((f"{DREAMID}/", f"{DREAMID_SMALLER}/")):
+        return VARIANTS["dreamid_omni"], BY_CONTENT
     for variant in VARIANTS.values():
         if source == f"{OVI}/{variant.file}":
-            return variant, "by its content, which is that of the published file"
+            return variant, BY_CONTENT
     stem = PurePath(name.replace("\\", "/")).stem.lower()
     for pattern, known in NAMES:
         if re.search(pattern, stem):

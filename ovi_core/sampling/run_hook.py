@@ -19,6 +19,7 @@ from ..stable_names import stable_name
 from .comfyui import pack_latents, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
+from .variant_settings import note_people
 
 
 @stable_name("model.sample_hook", defaults=(None, None, False, None, ()))
@@ -47,6 +48,7 @@ def sample_hook(
     guider, shapes = executor.class_obj, latent_shapes or [latent_image.shape]
     if not isinstance(guider, OviGuider):  # which has looked at it, before ComfyUI packed it
         joint.check_shapes(shapes, "latent_image")
+        note_people(guider.model_patcher, getattr(guider, "conds", None))
     model = guider.model_patcher.model
     run = _run_of(guider.model_options, denoise_mask, shapes)
     noise = _whole_noise(noise, latent_image, run, seed)

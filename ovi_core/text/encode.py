@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OviError
-from ..spec import TEXT_LENGTH, Variant
-from . import comfyui
+from ..spec import DEFAULT_VARIANT, TEXT_LENGTH, Variant
+from ..weights.variant_note import noted_variant
+from . import comfyui, people_prompt
 from .prompt import Problem, checked_text, clean, format_for, problems
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 PAD, EOS = 0, 1  # umt5's ids of padding and of the end of a text
+MATTERS = re.compile(r"<(?:AUD|ENDAUD)CAP>|<(?:img|sub)\d>|\[[A-Z_]+_START\]", re.IGNORECASE)
+"""What variants read differently."""
 ERRORS_REPORTED = 3  # a user repairs a few at a time
 
 
@@ -21,7 +25,8 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
 
     Cleaning, the caption of the audio as ``variant`` reads it, tokens, at most 511 of them and the end of the text,
     padding to 512. The reference cleans after it looks for the caption, so that it misses one with a full-width colon;
-    the result is the same for every other text.
+    the result is the same for every other text. Weights that were trained on reference people read a caption file of
+    DreamID-Omni, or a prompt of its form.
 
     Args:
         clip: umt5-xxl, as CLIPLoader of type ``wan`` gives it.
@@ -34,10 +39,13 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
 
     Raises:
         OviError: ``clip`` is no umt5, the prompt is no text or far too long, or a tag of it is misspelt, nested or
-            unbalanced.
+            unbalanced, or a person's tag misnumbered.
     """
     spiece = umt5_sentencepiece(clip)
-    found = problems(checked_text(prompt, "prompt"), variant)
+    prompt = checked_text(prompt, "prompt")
+    if variant.people:
+        prompt = people_prompt.read_prompt(prompt)
+    found = problems(prompt, variant)
     _refuse([problem for problem in found if problem.severity == "error"])
     ids, unread = _token_ids(spiece, " ".join(format_for(clean(prompt), variant).split()))
     # ComfyUI's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
@@ -46,6 +54,30 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     if unread:
         warnings.append(_unread_warning(unread))
     return clip.encode_from_tokens_scheduled(tokens), warnings
+
+
+def variant_for(clip: CLIP, prompt: str, chosen: Variant | None) -> tuple[Variant, list[str]]:
+    """The weights that a prompt is written for, and notes for the user.
+
+    Args:
+        chosen: by the user; None for those that ``clip`` was loaded for, or Ovi's first where that is not known.
+    """
+    noted = noted_variant(getattr(clip, "patcher", None))
+    if chosen is None:
+        unsure = noted is None and isinstance(prompt, str) and MATTERS.search(prompt)
+        doubt = (
+            f"variant is auto, and the CLIP does not show what it was loaded for: '{unsure[0]}' is read as "
+            f"{DEFAULT_VARIANT.name} reads it. Set variant for other weights."
+            if unsure
+            else ""
+        )
+        return noted or DEFAULT_VARIANT, [doubt] if doubt else []
+    if noted is not None and noted.caption != chosen.caption:
+        other = (
+            f"variant is {chosen.name}, but the CLIP was loaded for {noted.name}, which reads prompts of another form."
+        )
+        return chosen, [f"{other} Set variant to auto."]
+    return chosen, []
 
 
 def umt5_sentencepiece(clip: CLIP) -> Any:

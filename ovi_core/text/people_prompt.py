@@ -24,19 +24,22 @@ _PERSON_TAG = re.compile(r"<\s*(sub|img)\s*(\d{0,9})\s*>", re.IGNORECASE)
 _SPEAKER = re.compile(r"(?:<sub(?P<tag>\d)>|(?P<number>\d))(?: \((?P<manner>[^()]*)\))?:\s*(?P<words>.+)")
 
 
-def read_caption(text: str) -> str:
+def read_caption(text: str, input: str = "caption") -> str:
     """The prompt of a caption file: a JSON file of one string with sections in brackets, or that string itself.
 
+    Args:
+        input: name of the node's input, for errors.
+
     Raises:
-        OviError: JSON of another kind, a text that is too long, or tags of people that are misnumbered.
+        OviError: JSON that is damaged, a text that is too long, or tags of people that are misnumbered.
     """
-    _check_length(text, "caption")
+    _check_length(text, input)
     if text.lstrip().startswith('"'):
         try:
             text = json.loads(text)
         except ValueError as error:
             raise OviError(
-                input="caption",
+                input=input,
                 found=f"JSON that cannot be read ({error})",
                 accepted="a caption file as it is, or its text",
                 remedy="Open the file again and copy all of it.",
@@ -44,8 +47,24 @@ def read_caption(text: str) -> str:
     for name in UNREAD:
         text = _without(text, f"[{name}_START]", f"[{name}_END]").strip()
     prompt = _BLANK_LINES.sub("\n", _SECTION_TAG.sub("", text)).strip()
-    check_tags(prompt, "caption")
+    check_tags(prompt, input)
     return prompt
+
+
+def read_prompt(text: str, input: str = "prompt") -> str:
+    """A caption file's prompt, or a prompt that was written by hand, which may begin with a quotation mark.
+
+    Raises:
+        OviError: as :func:`read_caption`.
+    """
+    if text.lstrip().startswith('"') and not _SECTION_TAG.search(text):
+        try:
+            json.loads(text)
+        except ValueError:  # words in quotation marks
+            _check_length(text, input)
+            check_tags(text, input)
+            return text
+    return read_caption(text, input)
 
 
 def build(people: str, scene: str, looks: str, actions: str, speech: str) -> str:

@@ -126,10 +126,13 @@ def checked_text(text: object, input: str) -> str:
 def format_for(prompt: str, variant: Variant) -> str:
     """The prompt with the caption of its audio written as ``variant`` was trained to read it.
 
-    For ``<AUDCAP>`` everything from the first ``Audio:`` to the end becomes the caption.
+    For ``<AUDCAP>`` everything from the first ``Audio:`` to the end becomes the caption. For weights without a form of
+    caption the prompt stays as it is.
     Source: the formatters in the reference's ``ovi_fusion_engine.py``, after the strip of its ``inference.py``.
     """
     prompt = prompt.strip()
+    if variant.caption == "none":
+        return prompt
     if variant.caption == "<AUDCAP>":
         return _TRAILING_CAPTION.sub(r"<AUDCAP>\1<ENDAUDCAP>", prompt)
     parts, at = [], 0
@@ -183,7 +186,7 @@ def problems(prompt: str, variant: Variant, seconds: float | None = None) -> lis
     found = [
         *_tag_problems(prompt),
         *_speech_problems(prompt, variant.seconds if seconds is None else seconds),
-        *_caption_problems(prompt, variant),
+        *(_caption_problems(prompt, variant) if variant.caption != "none" else ()),
     ]
     return sorted(found, key=lambda problem: problem.position)
 

@@ -21,7 +21,7 @@ OLDER_PACKS = {
     "OviWanComponentLoader",
     "OviMMAudioVAELoader",
 }
-VARIANTS = ["960x960_10s", "960x960_5s", "720x720_5s", "mini"]
+VARIANTS = ["960x960_10s", "960x960_5s", "720x720_5s", "mini", "dreamid_omni"]
 SOLVERS = ["unipc", "dpm++", "euler"]
 # id: (name, inputs with their defaults, outputs). A bare type has no default: it is connected, or a list of files.
 CONTRACT = {
@@ -39,7 +39,7 @@ CONTRACT = {
     "OviLowMemory": ("Ovi Low Memory", {"model": "MODEL", "chunk_tokens": 8192}, ["MODEL"]),
     "OviTextEncode": (
         "Ovi Text Encode",
-        {"clip": "CLIP", "prompt": "", "variant": "960x960_10s"},
+        {"clip": "CLIP", "prompt": "", "variant": "auto"},
         ["CONDITIONING"],
     ),
     "OviDualConditioning": (
@@ -132,7 +132,7 @@ CONTRACT = {
             "negative": "CONDITIONING",
             "video_cfg": 4.0,
             "audio_cfg": 3.0,
-            "skip_layers": "11",
+            "skip_layers": "auto",
             "start_percent": 0.0,
             "end_percent": 1.0,
             "guidance_options": "OVI_GUIDANCE_OPTIONS",
@@ -154,7 +154,7 @@ CONTRACT = {
             "audio_cfg": 3.0,
             "shift": 5.0,
             "solver": "unipc",
-            "skip_layers": "11",
+            "skip_layers": "auto",
             "denoise": 1.0,
             "guidance_options": "OVI_GUIDANCE_OPTIONS",
         },
@@ -270,7 +270,7 @@ CONTRACT = {
             "audio_cfg": 3.0,
             "shift": 5.0,
             "solver": "unipc",
-            "skip_layers": "11",
+            "skip_layers": "auto",
             "video_negative": "jitter, bad hands, blur, distortion",
             "audio_negative": "robotic, muffled, echo, distorted",
             "tiled": "auto",
@@ -329,7 +329,7 @@ CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
     ("OviPipelineLoader", "variant"): VARIANTS,
     ("OviPipelineLoader", "precision"): ["bf16", "fp8"],
-    ("OviTextEncode", "variant"): VARIANTS,
+    ("OviTextEncode", "variant"): [*VARIANTS, "auto"],
     ("OviContextWindows", "variant"): VARIANTS,
     ("EmptyOviLatent", "towers"): ["video + audio", "video only", "audio only"],
     ("OviImageToVideo", "fit"): ["crop", "pad", "stretch"],

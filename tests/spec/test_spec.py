@@ -92,4 +92,5 @@ def test_variants_are_the_published_ones_best_first():
         ("960x960_5s", "model_960x960.safetensors", 921600, 5.0),
         ("720x720_5s", "model.safetensors", 518400, 5.0),
         ("mini", "ovi_mini.safetensors", 65536, 5.0),
+        ("dreamid_omni", "dreamid_omni.safetensors", 901120, 5.0),
     ]

@@ -127,7 +127,8 @@ def test_what_cannot_be_used_is_named(weights, wrong, tmp_path, capsys):
 def test_dreamid_omni_is_known_by_its_name(tmp_path):
     report = report_on(tiny_weights(), tmp_path, "dreamid_omni.safetensors")
     assert "DreamID-Omni" in report.lines["what"]
-    assert "It runs as an Ovi model" in report.lines["note"]
+    assert report.lines["variant"] == "dreamid_omni, by its name."
+    assert "Ovi Person" in report.lines["note"]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,10 @@ def test_dreamid_omni_is_known_by_its_name(tmp_path):
         ("wan2.2_ovi1_1_10s_video_10B_bf16.safetensors", "960x960_10s"),
         ("Ovi-960x960-10s-Q4_K.gguf", "960x960_10s"),
         ("ovi_mini.safetensors", "mini"),
+        ("dreamid_omni.safetensors", "dreamid_omni"),
+        ("sub/dreamid_omni.bf16.safetensors", "dreamid_omni"),
+        ("dreamid_omni_fp8_e4m3fn.safetensors", "dreamid_omni"),
+        ("DreamID-Omni-960x960-Q4_K.gguf", "dreamid_omni"),
         ("my merge.safetensors", None),
     ],
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ovi_native.ovi_core.loading import manifest
-from ovi_native.ovi_core.spec import VARIANTS, Variant, snap_size
+from ovi_native.ovi_core.spec import DEFAULT_VARIANT, VARIANTS, Variant, snap_size
 
 from .problems import DevError
 
-REFERENCE_SAMPLING = {"steps": 50, "video_cfg": 4.0, "skip_layers": "11"}
+STEPS = 50
 
 
 def variant_among(files: list[str]) -> Variant:
@@ -31,12 +31,16 @@ def variant_among(files: list[str]) -> Variant:
 
 def fit_to_variant(prompt: dict[str, Any], variant: Variant) -> dict[str, Any]:
     """A copy of an API prompt, set to a variant: its weights, size, length, and the reference's sampling."""
-    height, width = snap_size(1, 1, variant.area)
+    height, width = variant.sizes[0][::-1] if variant.sizes else snap_size(1, 1, variant.area)
+    layers = ", ".join(map(str, variant.sampling.skip_layers)) or "0"
+    reference = {"steps": STEPS, "video_cfg": variant.sampling.video_cfg, "skip_layers": layers}
+    if variant.sampling.audio_cfg != DEFAULT_VARIANT.sampling.audio_cfg:
+        reference["audio_cfg"] = variant.sampling.audio_cfg
     changes: dict[str, dict[str, Any]] = {
         "OviPipelineLoader": {"variant": variant.name},
         "OviTextEncode": {"variant": variant.name},
         "EmptyOviLatent": {"width": width, "height": height, "seconds": variant.seconds},
-        "OviSampler": REFERENCE_SAMPLING if variant.name != "mini" else {},
+        "OviSampler": reference if variant.name != "mini" else {},
     }
     return {
         key: {**node, "inputs": {**node["inputs"], **changes.get(node["class_type"], {})}}

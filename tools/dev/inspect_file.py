@@ -77,7 +77,9 @@ def _model(path: str, header: WeightFile, report: Report) -> bool:
     both = len(towers) == 2
     config = checkpoint.read_config(weights)
     part = "video and audio tower" if both else f"the {towers[0]} tower alone"
-    sort = ", DreamID-Omni's, which has Ovi's layers" if "dreamid" in os.path.basename(path).lower() else ""
+    variant, how = variant_of(path, header.metadata)
+    people = variant is not None and variant.people
+    sort = ", DreamID-Omni's, which has Ovi's layers" if people else ""
     report.lines["what"] = (
         f"An Ovi transformer{sort}: {part}, {config.num_layers} block{'s' if config.num_layers > 1 else ''} of width "
         f"{config.dim}, text of width {config.text_dim}."
@@ -85,7 +87,6 @@ def _model(path: str, header: WeightFile, report: Report) -> bool:
     if header.kind == "gguf":
         weights = checkpoint.fit_shapes(weights)
     checkpoint.check_complete(weights, config, "both" if both else towers[0])
-    variant, how = variant_of(path, header.metadata)
     names = ", ".join(VARIANTS)
     report.lines |= {
         "variant": f"{variant.name}, {how}." if variant else f"Unknown ({how}). Its publisher knows; one of {names}.",
@@ -93,8 +94,8 @@ def _model(path: str, header: WeightFile, report: Report) -> bool:
         "goes with": "\n          ".join(f"{p.what}: {p.folder}/{p.file}" for p in _others(variant)),
         "load with": "Load Ovi Model" + ("." if both else ": video as model_name, audio as audio_model_name."),
     }
-    if sort:
-        report.lines["note"] = "It runs as an Ovi model; references of face and voice, its own inputs, are not offered."
+    if people:
+        report.lines["note"] = "It was trained with faces and voices of one or two people, which Ovi Person gives it."
     return True
 
 

@@ -1,0 +1,136 @@
+"""What a run's settings should be for the variant of Ovi that a MODEL is noted to be, and where they are not.
+
+Notes are for the user; nothing is changed but what is set to ``auto``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..network.references import KEY
+from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, Variant
+from ..weights.variant_note import noted_variant
+from .guidance import Guidance, parse_skip_layers
+
+AUTO = "auto"
+PARTS = ("face", "voice")
+TOWERS = ("video", "audio")
+
+
+def skip_layers_for(text: str, patcher: Any) -> tuple[int, ...]:
+    """Block pairs that the negative pass skips, from a node's text; ``auto`` gives those of the model's variant.
+
+    Of a model of unknown variant ``auto`` gives those of Ovi's published weights, as far as it has so many pairs.
+
+    Raises:
+        OviError: as :func:`.guidance.parse_skip_layers`.
+    """
+    count = patcher.model.num_layers
+    if text.strip().lower() != AUTO:
+        return parse_skip_layers(text, count)
+    own = (noted_variant(patcher) or DEFAULT_VARIANT).sampling.skip_layers
+    return tuple(layer for layer in own if layer < count)
+
+
+def notes_for(patcher: Any, positive: Any, guidance: Guidance) -> list[str]:
+    """What does not fit the variant of a MODEL, for the user; nothing where the variant is not known.
+
+    Args:
+        positive: ComfyUI's CONDITIONING.
+    """
+    variant = noted_variant(patcher)
+    if variant is None:
+        return []
+    options = [entry[1] for entry in positive if len(entry) > 1 and isinstance(entry[1], dict)]
+    given = parts_given(options)
+    return [
+        *people_notes(variant, given),
+        *_text_notes(variant, options),
+        *_strength_notes(variant, guidance),
+        *(_reference_notes(variant, guidance, given) if variant.people else ()),
+    ]
+
+
+def parts_given(options: Iterable[dict]) -> set[str]:
+    """``face`` and ``voice``, if any of a conditioning's reference people have one."""
+    people = [person for entry in options for person in entry.get(KEY) or () if isinstance(person, dict)]
+    return {part for part in PARTS if any(person.get(part) is not None for person in people)}
+
+
+def people_notes(variant: Variant, given: set[str]) -> Iterator[str]:
+    """Whether the reference people are what the weights were trained on.
+
+    Args:
+        given: see :func:`parts_given`.
+    """
+    if given and not variant.people:
+        yield (
+            f"The weights {variant.name} never saw reference people: what Ovi Person adds disturbs them rather than "
+            "guides them. Load dreamid_omni, or leave Ovi Person out."
+        )
+    elif variant.people and not given:
+        yield (
+            f"The weights {variant.name} were trained with the face and the voice of one or two people, and this run "
+            "has none. Connect Ovi Person, or load Ovi's own weights."
+        )
+    elif variant.people and len(given) < len(PARTS):
+        (lacking,) = set(PARTS) - given
+        yield f"The weights {variant.name} were trained with at least one {lacking} as well; this run has none."
+
+
+def note_people(patcher: Any, conds: Any) -> None:
+    """Log :func:`people_notes` for a run of another guider than ours.
+
+    Args:
+        conds: the guider's conditionings by name, as ComfyUI holds them.
+    """
+    variant = noted_variant(patcher)
+    entries = (conds or {}).get("positive") or []
+    if variant is not None:
+        for note in people_notes(variant, parts_given(entry for entry in entries if isinstance(entry, dict))):
+            logging.warning("Ovi: %s", note)
+
+
+def _text_notes(variant: Variant, options: list[dict]) -> Iterator[str]:
+    """A prompt that was written for weights that read another form."""
+    written = {VARIANTS[name] for entry in options if (name := entry.get(METADATA_KEY)) in VARIANTS}
+    for other in written:
+        if other.caption != variant.caption:
+            yield (
+                f"The prompt is encoded for {other.name}, the model is {variant.name}, which reads another form of "
+                "prompt. Set variant of Ovi Text Encode to auto or to the model's."
+            )
+
+
+def _strength_notes(variant: Variant, guidance: Guidance) -> Iterator[str]:
+    """Strengths and skipped pairs that are still those of Ovi's published weights."""
+    own, ovi = variant.sampling, DEFAULT_VARIANT.sampling
+    defaults = math.isclose(guidance.video_cfg, ovi.video_cfg) and math.isclose(guidance.audio_cfg, ovi.audio_cfg)
+    if defaults and (own.video_cfg, own.audio_cfg) != (ovi.video_cfg, ovi.audio_cfg):
+        yield (
+            f"video_cfg {ovi.video_cfg:g} and audio_cfg {ovi.audio_cfg:g} are for Ovi's own weights. For "
+            f"{variant.name} set {own.video_cfg:g} and {own.audio_cfg:g}."
+        )
+    if guidance.skip_layers == ovi.skip_layers != own.skip_layers:
+        yield (
+            f"skip_layers {_listed(ovi.skip_layers)} is for Ovi's own weights. For {variant.name} set auto, which is "
+            f"{_listed(own.skip_layers)}."
+        )
+
+
+def _reference_notes(variant: Variant, guidance: Guidance, given: set[str]) -> Iterator[str]:
+    """Reference people whose guidance is off."""
+    own = (variant.sampling.video_reference, variant.sampling.audio_reference)
+    for tower, part, strength, options in zip(TOWERS, PARTS, own, guidance.options, strict=True):
+        if part in given and strength and not options.reference:
+            yield (
+                f"reference_guidance of the {tower} is 0, so the {part} acts weakly. For {variant.name} set "
+                f"{strength:g} in Ovi Guidance Options (tower: {tower}) and connect it to guidance_options."
+            )
+
+
+def _listed(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers)) or "0 (none)"
