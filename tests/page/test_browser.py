@@ -17,10 +17,11 @@ from tools.dev.server import PACK_FOLDER, Server
 from tools.dev.setup import ROOT
 from tools.dev.workflow import to_prompt
 from tools.locales import help_pages, words
+from tools.workflows import catalogue
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-# Chains with other systems are run by tests/workflows/test_chains.py, with what stands for those systems.
-OWN = [file for file in WORKFLOWS if not file.stem.startswith("Ovi chain")]
+# Those that need other weights are run in tests/workflows, by test_chains.py and test_people.py, with stand-ins.
+OWN = [file for file in WORKFLOWS if not catalogue.needs_other_weights(file.stem)]
 # Each is run once, by one renderer or the other; those of the older one first, for the page is opened anew between.
 RUNS = [(file, newer) for newer in (False, True) for file in OWN[int(newer) :: 2]]
 SCREENS = ROOT / "docs" / "screens"
@@ -43,6 +44,11 @@ WORDS = {
     "talking": {"OviTextEncode"},
     "sound for video": {"OviLockVideo"},
     "save mp4": {"OviSaveVideo"},
+    "text to video": {"OviSampler"},
+    "image to video": {"OviImageToVideo"},
+    "extend video": {"OviExtend"},
+    "voice": {"OviVoice", "OviPerson"},
+    "dreamid": {"OviPerson", "OviPeoplePrompt"},
 }
 
 SHOWN_PICTURES_ARE_THERE = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
@@ -216,6 +222,14 @@ def blank(page: Studio) -> Studio:
 def test_search_finds_nodes_by_what_a_user_types(blank: Studio, names: dict[str, str], words: str, nodes: set[str]):
     found = "\n".join(blank.search(words)[:10])
     assert {name for name in nodes if names[name] not in found} == set()
+
+
+def test_search_for_the_packs_name_gives_its_nodes_first(blank: Studio):
+    assert [text for text in blank.search("ovi")[:10] if PACK_FOLDER not in text] == []
+
+
+def test_search_for_a_face_finds_the_person_behind_the_nodes_that_detect_faces(blank: Studio, names: dict[str, str]):
+    assert names["OviPerson"] in "\n".join(blank.search("face")[:12])
 
 
 def test_help_opens_for_every_node(blank: Studio, names: dict[str, str], request: pytest.FixtureRequest):

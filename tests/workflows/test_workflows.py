@@ -18,7 +18,7 @@ from servers import INSTALLATION, is_valid
 from tools.dev import client, workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows import catalogue, chains, examples, parts, results, thumbnail
+from tools.workflows import catalogue, chains, examples, parts, thumbnail
 
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
 TITLES = sorted({*catalogue.WORKFLOWS, *(file.stem for file in FOLDER.glob("*.json"))})
@@ -59,11 +59,12 @@ def load(title: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("title", sorted(catalogue.WORKFLOWS))
 def test_a_workflow_is_what_its_description_draws(title: str, nodes: dict, request: pytest.FixtureRequest):
-    drawn = catalogue.graph(title, nodes, model_list(VARIANTS["960x960_10s"]))
+    offered = catalogue.variant(title)
+    drawn = catalogue.graph(title, nodes, model_list(VARIANTS["960x960_10s" if offered == "mini" else offered]))
     file = FOLDER / f"{title}.json"
     if request.config.getoption("--rewrite"):
         file.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if title.startswith(results.CHAIN) or not file.with_suffix(".jpg").exists():  # else it shows what it makes
+        if catalogue.needs_other_weights(title) or not file.with_suffix(".jpg").exists():  # else it shows what it makes
             thumbnail.draw(drawn, file.with_suffix(".jpg"))
     assert file.is_file(), f"Run '{REWRITE}'."
     assert load(title) == drawn, f"Run '{REWRITE}'."
@@ -102,7 +103,7 @@ def test_every_file_a_workflow_names_is_there_and_small(title: str):
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_widgets_hold_one_valid_value_each_and_the_small_variant(title: str, nodes: dict[str, Any]):
+def test_widgets_hold_one_valid_value_each_and_the_workflows_variant(title: str, nodes: dict[str, Any]):
     for entry in load(title)["nodes"]:
         if entry["type"] in workflow.NOTES:
             continue
@@ -111,7 +112,7 @@ def test_widgets_hold_one_valid_value_each_and_the_small_variant(title: str, nod
         assert len(values) == len(slots), entry["type"]
         for slot, value in zip(slots, values, strict=True):
             assert slot.kind == "UPLOAD" or is_valid(slot, value), (entry["type"], slot.name, value)
-            assert slot.name != "variant" or value == "mini"
+            assert slot.name != "variant" or value == catalogue.variant(title)
 
 
 @pytest.mark.parametrize("title", TITLES)

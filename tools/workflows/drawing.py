@@ -16,7 +16,7 @@ from ..dev.workflow import WIDGET_TYPES, widget_slots
 WIDGETS = {*WIDGET_TYPES, "COMFY_DYNAMICCOMBO_V3"}
 PACK = "comfyui-ovi-native"
 VERSION = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
-WIDTHS = {"MarkdownNote": 400, "OviTextEncode": 440, "OviStoryboard": 480, "SaveVideo": 480}
+WIDTHS = {"MarkdownNote": 400, "OviTextEncode": 440, "OviPeoplePrompt": 440, "OviStoryboard": 480, "SaveVideo": 480}
 WIDTH, GAP, COLUMN_GAP, TITLE, MARGIN = 360, 60, 80, 75, 20
 # Pixels, as the newer of the page's two renderers has them, which is the larger one.
 SLOT, ROW, TEXT, PREVIEW, PLAYER = 20, 28, 110, 240, 500  # a socket, a widget, a text field, a picture, a video

@@ -15,7 +15,7 @@ from ..mini.world.casting import draw_scene
 from ..mini.world.render import Rendered, render
 
 CLIP = ClipShape.from_seconds(96, 96, 2)
-BALL, FACE = 330, 158  # seeds of scenes: the ball and the face that the prompts describe
+BALL, FACE, SECOND = 330, 158, 17  # seeds of scenes: the ball, the yellow face and the blue one of the prompts
 
 
 def _scene(seed: int, kind: str, clip: ClipShape = CLIP) -> Rendered:
@@ -36,13 +36,13 @@ def _slow(file: Path, scene: Rendered, fps: int, frames: int) -> None:
     InputImpl.VideoFromComponents(Types.VideoComponents(taken, fps, None)).save_to(str(file))
 
 
-def _still(file: Path, index: int) -> None:
-    frame = _scene(BALL, "floor", ClipShape.from_seconds(256, 256, 2)).frames[index]
+def _still(file: Path, index: int, seed: int = BALL, kind: str = "floor") -> None:
+    frame = _scene(seed, kind, ClipShape.from_seconds(256, 256, 2)).frames[index]
     Image.fromarray((frame * 255).round().astype("uint8")).save(file, quality=90)
 
 
-def _voice(file: Path) -> None:
-    samples = (_scene(FACE, "face").sound[None] * 32767).round().astype("int16")
+def _voice(file: Path, seed: int = FACE) -> None:
+    samples = (_scene(seed, "face").sound[None] * 32767).round().astype("int16")
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
     frame.rate = SAMPLE_RATE
     with av.open(str(file), "w", format="flac") as container:
@@ -57,4 +57,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "ovi_example_voice.flac": _voice,
     "ovi_example_first.jpg": lambda file: _still(file, 0),
     "ovi_example_last.jpg": lambda file: _still(file, -1),
+    "ovi_example_face.jpg": lambda file: _still(file, 0, FACE, "face"),
+    "ovi_example_face_2.jpg": lambda file: _still(file, 0, SECOND, "face"),
+    "ovi_example_voice_2.flac": lambda file: _voice(file, SECOND),
 }

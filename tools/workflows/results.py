@@ -1,7 +1,7 @@
 """Thumbnails of what the workflows make: ``python3 -m tools.workflows.results [TITLE ...]``.
 
 Every workflow runs with the values it ships with on a real server with Ovi mini, and its thumbnail in the template
-browser becomes one of the clip that it saves. A chain keeps its diagram, for the other system's weights are not here.
+browser becomes one of the clip that it saves. Where weights are needed that are not here, it stays a diagram.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ..dev.problems import DevError
 from ..dev.setup import ROOT, Installation, say
 
 FOLDER = ROOT / "workflows"
-CHAIN = "Ovi chain"  # how the title of a workflow with another system begins
 LORA_LAYER = "diffusion_model.blocks.0.self_attn.q"
 
 
@@ -50,7 +49,7 @@ def run(installation: Installation, titles: Iterable[str]) -> None:
     """
     from ..dev import client, demo, workflow
     from ..dev.server import Server, stopped_by_signals
-    from . import poster, thumbnail
+    from . import catalogue, poster, thumbnail
 
     graphs = {title: workflow.load(FOLDER / f"{title}.json") for title in titles}
     with stopped_by_signals(), tempfile.TemporaryDirectory() as work:
@@ -63,7 +62,7 @@ def run(installation: Installation, titles: Iterable[str]) -> None:
             nodes = client.object_info(server.url)
             for title, graph in graphs.items():
                 picture = FOLDER / f"{title}.jpg"
-                if title.startswith(CHAIN):
+                if catalogue.needs_other_weights(title):
                     thumbnail.draw(graph, picture)
                     continue
                 say(title)
