@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..ovi_core.errors import OviError
 from ..ovi_core.model import base_model
-from ..ovi_core.sampling.guidance import parse_skip_layers
+from ..ovi_core.sampling.variant_settings import AUTO, skip_layers_for
 from ..ovi_core.story import farm as farms
 from ..ovi_core.story import ray_cluster
 from ..ovi_core.story import script as scripts
@@ -21,7 +21,7 @@ from ..ovi_core.story.render import render
 from ..ovi_core.story.shot_maker import ShotMaker
 from ..ovi_core.story.shot_store import Store
 from .clips import CATEGORY
-from .shared import input_images, notify
+from .shared import input_media, notify
 from .shared.boundary import checked
 from .shared.widgets import (
     audio_vae_input,
@@ -168,12 +168,13 @@ class OviStoryboard(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, script: str | None = None, **others) -> list:
-        """What decides the film and is no input: the pictures in ComfyUI's input folder that the script names."""
+        """What decides the film and is no input: the files in ComfyUI's input folder that the script names."""
         try:
             shots = scripts.parse(script) if isinstance(script, str) else []
         except OviError:
             return []
-        return input_images.stamps(sorted({shot.picture for shot in shots if shot.picture}))
+        named = {(shot.picture, *(file for one in shot.people for file in (one.face, one.voice))) for shot in shots}
+        return input_media.stamps(sorted({name for names in named for name in names if name}))
 
     @classmethod
     @checked
@@ -195,13 +196,14 @@ class OviStoryboard(io.ComfyNode):
         audio_cfg: float,
         shift: float,
         solver: str,
-        skip_layers: str = "11",
+        skip_layers: str = AUTO,
         video_negative: str = Settings.video_negative,
         audio_negative: str = Settings.audio_negative,
         tiled: str = "auto",
         start_image=None,
         farm: str = "",
     ) -> io.NodeOutput:
+        base_model.require_ovi(model)
         settings = Settings(
             variant=variant,
             width=width,
@@ -214,7 +216,7 @@ class OviStoryboard(io.ComfyNode):
             audio_cfg=audio_cfg,
             shift=shift,
             solver=solver,
-            skip_layers=parse_skip_layers(skip_layers, base_model.require_ovi(model).num_layers),
+            skip_layers=skip_layers_for(skip_layers, model),
             video_negative=video_negative,
             audio_negative=audio_negative,
             tiled=tiled,
@@ -223,9 +225,9 @@ class OviStoryboard(io.ComfyNode):
         address = ray_cluster.address(farm)
 
         def load_image(name: str) -> Tensor:
-            return start_image if name == START_IMAGE else input_images.load(name)
+            return start_image if name == START_IMAGE else input_media.load(name)
 
-        maker = ShotMaker(Models(model, clip, vae, audio_vae), settings, store, load_image)
+        maker = ShotMaker(Models(model, clip, vae, audio_vae), settings, store, load_image, input_media.load_voice)
         film, report = render(
             maker,
             script,
@@ -235,6 +237,7 @@ class OviStoryboard(io.ComfyNode):
             start_image is not None,
             lambda line: notify.show(cls, line),
             partial(farms.make, maker, address) if address else None,
+            input_media.load_voice,
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
 

@@ -442,7 +442,7 @@ USES = [
     Use("comfy.cli_args.args", "ovi_core/story/comfyui.py", kind="value"),
     Use("folder_paths.folder_names_and_paths", "ovi_core/story/comfyui.py", kind="value"),
     Use("folder_paths.get_user_directory", "ovi_core/story/ray_cluster.py"),
-    Use("folder_paths.annotated_filepath", "nodes/shared/input_images.py", positional=("name",)),
+    Use("folder_paths.annotated_filepath", "nodes/shared/input_media.py", positional=("name",)),
     Use("comfy.model_management.throw_exception_if_processing_interrupted", "ovi_core/story/comfyui.py"),
     Use("comfy.model_management.unload_all_models", "ovi_core/story/farm.py"),
     Use(

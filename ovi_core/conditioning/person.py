@@ -140,8 +140,22 @@ def _encoded_face(vae: Any, face: Any, width: int, height: int, batch: int) -> T
 def _encoded_voice(audio_vae: Any, voice: Any, start: float, batch: int) -> Tensor:
     """Latent [1 or B, 20, n] of a second of a voice, 31 audio frames where all of it is there."""
     check_audio_vae(audio_vae)
+    return audio_vae.encode(voice_second(voice, start, batch).unsqueeze(-1))
+
+
+def voice_second(voice: Any, start: float, batch: int = 1, skipped: float = 0.0) -> Tensor:
+    """The second [1 or B, S] of a voice that is taken of it, one channel at 16 kHz; shorter where the voice ends.
+
+    Args:
+        voice: AUDIO.
+        start: second of it at which the second begins.
+        skipped: seconds of the recording that were left out before ``voice``, for errors.
+
+    Raises:
+        OviError: a start that is no time, or a voice that is too short or silent from there on.
+    """
     waveform, rate = checked_audio(voice, batch, input="voice")
-    lasts = waveform.shape[-1] / rate
+    lasts, from_second = skipped + waveform.shape[-1] / rate, skipped + start
     if not (math.isfinite(start) and start >= 0):
         raise OviError(
             input="voice_start",
@@ -155,9 +169,9 @@ def _encoded_voice(audio_vae: Any, voice: Any, start: float, batch: int) -> Tens
     frames = second.shape[-1] // SAMPLES_PER_LATENT
     found = None
     if not frames:
-        found = f"a voice of {lasts:.2f} s, of which nothing is left after {start:g} s"
+        found = f"a voice of {lasts:.2f} s, of which nothing is left after {from_second:g} s"
     elif bool((second.square().mean(dim=-1).sqrt() < SILENT).any()):
-        found = f"silence from {start:g} s to {start + second.shape[-1] / SAMPLE_RATE:g} s"
+        found = f"silence from {from_second:g} s to {from_second + second.shape[-1] / SAMPLE_RATE:g} s"
     if found is not None:
         raise OviError(
             input="voice",
@@ -165,20 +179,27 @@ def _encoded_voice(audio_vae: Any, voice: Any, start: float, batch: int) -> Tens
             accepted=f"{VOICE_SECONDS:g} s of clear speech from voice_start on",
             remedy="Set voice_start to where somebody speaks; 0 for a recording that is shorter than two seconds.",
         )
-    return audio_vae.encode(second.unsqueeze(-1))
+    return second
+
+
+def slot_notes(faces: Sequence[int], voices: Sequence[int]) -> list[str]:
+    """Which voice the weights bind to the face of another person.
+
+    Args:
+        faces, voices: numbers, from 0, of the people who have one.
+    """
+    return [
+        f"Voice {slot + 1} is that of person {voice + 1} but stands with the face of person {face + 1}: faces and "
+        "voices are counted apart. Put the person who has a voice first."
+        for slot, (face, voice) in enumerate(zip(faces, voices, strict=False))
+        if face != voice
+    ]
 
 
 def _notes(people: Sequence[dict]) -> list[str]:
     """What the user should know: which voice the weights bind to which face, and what is still missing."""
-    notes = []
-    faces = [k for k, person in enumerate(people) if person["face"] is not None]
-    voices = [k for k, person in enumerate(people) if person["voice"] is not None]
-    for slot, (face, voice) in enumerate(zip(faces, voices, strict=False)):
-        if face != voice:
-            notes.append(
-                f"Voice {slot + 1} is that of person {voice + 1} but stands with the face of person {face + 1}: faces "
-                "and voices are counted apart. Put the person who has a voice first."
-            )
+    faces, voices = ([k for k, one in enumerate(people) if one[part] is not None] for part in ("face", "voice"))
+    notes = slot_notes(faces, voices)
     if people[-1]["voice"] is not None:
         short = people[-1]["voice"].shape[-1] * SAMPLES_PER_LATENT / SAMPLE_RATE
         if short < 0.9 * VOICE_SECONDS:

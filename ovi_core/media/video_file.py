@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +45,8 @@ class Format:
 
 # Every frame of the first stands alone, and nothing is lost; the second is what browsers and players know.
 LOSSLESS = Format("matroska", "ffv1", "bgr0", "pcm_f32le", "flt", {}, {"level": "3", "slices": "12"})
-FILM = Format("mp4", "h264", "yuv420p", "aac", "fltp", {"movflags": "faststart"}, {"crf": "17"}, BT709)
+_MP4 = {"movflags": "faststart+use_metadata_tags"}  # the second for tags of any name
+FILM = Format("mp4", "h264", "yuv420p", "aac", "fltp", _MP4, {"crf": "17"}, BT709)
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,12 @@ def written(path: Path, kind: Format, streams: Streams, *, input: str) -> Iterat
 
 
 @contextlib.contextmanager
-def opened_to_write(path: Path, kind: Format, streams: Streams) -> Iterator[Writer]:
+def opened_to_write(
+    path: Path, kind: Format, streams: Streams, tags: Mapping[str, str] | None = None
+) -> Iterator[Writer]:
     """A writer of a file that is at ``path`` from the start, for callers that care for its name themselves."""
     with av.open(str(path), "w", format=kind.container, options=kind.options) as file:
+        file.metadata.update(tags or {})
         writer = Writer(file, kind, streams)
         yield writer
         writer.end()

@@ -21,7 +21,7 @@ import folder_paths
 from ..errors import OviError
 from . import ray_cluster
 from .comfyui import check_interrupted, started_as
-from .farm_worker import Loaded, file_in, strange_answer
+from .farm_worker import Loaded, Media, file_in, strange_answer
 from .maker import ShowLine
 from .plan import Plan
 from .progress import in_words
@@ -105,8 +105,8 @@ class _Farm:
         worker, store = self.idle.pop(), self.maker.store
         needed = {needed.key for needed in (plan.previous, plan.first) if needed and needed is not plan}
         before = {key: store.shot(key).read_bytes() for key in needed}
-        image = self.maker.load_image(plan.image).float().cpu().numpy() if plan.image else None
-        self.at[worker.make.remote(pickle.dumps(plan.shortened()), before, image)] = (worker, plan, time.monotonic())
+        media = Media.of(plan, self.maker).as_arrays()
+        self.at[worker.make.remote(pickle.dumps(plan.shortened()), before, media)] = (worker, plan, time.monotonic())
 
     def take(self, result: Any) -> bool:
         """Take what a worker made; whether it was a shot."""
@@ -197,9 +197,9 @@ def _worker_class() -> type:
             self.worker = self.module.FarmWorker(loaded, settings)
             return b""
 
-        def make(self, plan: bytes, before: dict, image: object) -> bytes:
+        def make(self, plan: bytes, before: dict, media: tuple) -> bytes:
             import pickle
 
-            return self.module.answer(lambda: self.worker.make(pickle.loads(plan), before, image))
+            return self.module.answer(lambda: self.worker.make(pickle.loads(plan), before, media))
 
     return Worker

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from ..vae.audio_vae import read_audio_vae
 from ..vae.video_vae import read_video_vae
 from .comfyui import loaded_from
 from .models import Models
-from .plan import Plan, Settings
+from .plan import Plan, Settings, Voice
 from .shot_maker import ShotMaker
 from .shot_store import Store
 
@@ -83,24 +82,72 @@ class Loaded:
         return models
 
 
+@dataclass(frozen=True)
+class Media:
+    """What the files hold that a shot needs, for a machine that does not have them.
+
+    Attributes:
+        images: [1, H, W, 3] by the names of their files: a first frame, and faces.
+        voices: by the names of their files and the seconds from which on they are taken.
+    """
+
+    images: dict[str, Tensor]
+    voices: dict[tuple[str, float], Voice]
+
+    @classmethod
+    def of(cls, plan: Plan, maker: ShotMaker) -> Media:
+        """Read the files of a shot."""
+        names = {name for name in (plan.image, *(person.face for person in plan.people)) if name}
+        voices = {(person.voice, person.voice_start) for person in plan.people if person.voice}
+        return cls(
+            {name: maker.load_image(name).float().cpu() for name in names},
+            {voice: maker.load_voice(*voice) for voice in voices},
+        )
+
+    def as_arrays(self) -> tuple[dict, dict]:
+        """As Ray sends it: arrays and numbers."""
+        voices = {
+            key: (audio["waveform"].float().cpu().numpy(), audio["sample_rate"], start, skipped)
+            for key, (audio, start, skipped) in self.voices.items()
+        }
+        return {name: image.numpy() for name, image in self.images.items()}, voices
+
+    @classmethod
+    def from_arrays(cls, images: dict, voices: dict) -> Media:
+        """What :meth:`as_arrays` returned."""
+        return cls(
+            {name: torch.from_numpy(image) for name, image in images.items()},
+            {
+                key: Voice({"waveform": torch.from_numpy(waveform), "sample_rate": rate}, start, skipped)
+                for key, (waveform, rate, start, skipped) in voices.items()
+            },
+        )
+
+
 class FarmWorker:
     """Makes shots that come and go as the bytes of their files."""
 
     def __init__(self, loaded: Loaded, settings: Settings):
         self.folder = tempfile.TemporaryDirectory(prefix="ovi_story_")
         self.store = Store(Path(self.folder.name))
-        self.image: Tensor | None = None
-        self.maker = ShotMaker(loaded.load(), settings, self.store, lambda name: self.image)
+        self.media = Media({}, {})
+        self.maker = ShotMaker(
+            loaded.load(),
+            settings,
+            self.store,
+            lambda name: self.media.images[name],
+            lambda name, start: self.media.voices[name, start],
+        )
 
-    def make(self, plan: Plan, before: dict[str, bytes], image: Any) -> bytes:
+    def make(self, plan: Plan, before: dict[str, bytes], media: tuple[dict, dict]) -> bytes:
         """A shot's file.
 
         Args:
             plan: :meth:`.plan.Plan.shortened`.
             before: files of the shots that it needs, by their keys.
-            image: an array [1, H, W, 3] for the first frame, or None.
+            media: :meth:`Media.as_arrays`.
         """
-        self.image = None if image is None else torch.from_numpy(image)
+        self.media = Media.from_arrays(*media)
         with torch.inference_mode():
             for shot in {shot for shot in (plan.previous, plan.first) if shot and shot is not plan}:
                 self.store.put(shot, before[shot.key])

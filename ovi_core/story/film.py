@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..media import resampling, video_file
+from ..media import provenance, resampling, video_file
 from ..media.crossfade import crossfaded_images, joined_audio
 from ..media.resampling import samples_before
 from .plan import Plan
 from .shot_store import State, Store
 
-RECIPE = 2  # goes up when the same shots make another file than before
+RECIPE = 3  # goes up when the same shots make another file than before
 OPEN_END = 0.5  # s before the next shot that are not yet written: more than audio falls short of its frames
 
 
@@ -32,6 +32,8 @@ def key_of(plans: list[Plan]) -> str:
 def write(store: Store, plans: list[Plan], check_interrupted: Callable[[], None]) -> Path:
     """The film of shots that are all in the store, as H.264 and AAC; the one that is there, if it is whole.
 
+    The file is marked as generated, and says whether people's faces and voices were given.
+
     Only the frames and audio that the next shot fades into are held. The audio lasts exactly as long as the frames.
 
     Args:
@@ -43,16 +45,24 @@ def write(store: Store, plans: list[Plan], check_interrupted: Callable[[], None]
     key = key_of(plans)
     if store.film_state(key) is State.WHOLE:
         return store.film(key)
-    with (
-        store.new_film(key) as path,
-        video_file.opened_to_write(path, video_file.FILM, plans[0].streams) as file,
-    ):
-        for frames, audio in parts(store, plans):
-            file.add_audio(audio)
-            for frame in frames:
-                check_interrupted()
-                file.add_frame(frame)
+    likeness = likeness_of(plans)
+    tags = provenance.written_tags(provenance.GENERATED, likeness)
+    with store.new_film(key) as path:
+        with video_file.opened_to_write(path, video_file.FILM, plans[0].streams, tags) as file:
+            for frames, audio in parts(store, plans):
+                file.add_audio(audio)
+                for frame in frames:
+                    check_interrupted()
+                    file.add_frame(frame)
+        provenance.append_xmp(path, provenance.GENERATED, likeness)
     return store.film(key)
+
+
+def likeness_of(plans: list[Plan]) -> tuple[str, ...]:
+    """The parts of people that shots were made from, for the film's mark."""
+    people = [person for plan in plans for person in plan.people]
+    parts = {"face": any(person.face for person in people), "voice": any(person.voice for person in people)}
+    return tuple(part for part, given in parts.items() if given)
 
 
 def starts_of(plans: list[Plan]) -> list[int]:

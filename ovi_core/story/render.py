@@ -9,7 +9,7 @@ from pathlib import Path
 from . import film, script
 from .comfyui import check_interrupted
 from .maker import Maker, MakeShots, ShowLine
-from .plan import LoadImage, Plan, Settings, plan_shots
+from .plan import LoadImage, LoadVoice, Plan, Settings, no_voices, plan_shots
 from .progress import Progress, in_words
 from .shot_store import State, Store
 
@@ -23,6 +23,7 @@ def render(
     start_image: bool = False,
     show: ShowLine = lambda line: None,
     make_shots: MakeShots | None = None,
+    load_voice: LoadVoice = no_voices,
 ) -> tuple[Path, str]:
     """Make the film of a script.
 
@@ -33,6 +34,7 @@ def render(
         maker: of the shots, for ``settings`` and into ``store``.
         text: the script.
         load_image: returns the images that the script names, and the start image.
+        load_voice: returns the voices that the script names.
         start_image: whether there is one for the first shot.
         show: shows a line on how far the work is.
         make_shots: makes shots in another way than one after the other in this process.
@@ -45,7 +47,7 @@ def render(
             made; or a disk that becomes full.
     """
     maker.check()
-    plans = plan_shots(script.parse(text), settings, maker.identity(), start_image, load_image)
+    plans = plan_shots(script.parse(text), settings, maker.identity(), start_image, load_image, load_voice)
     states = {plan.key: store.state(plan) for plan in plans}
     missing = list({plan.key: plan for plan in plans if states[plan.key] is not State.WHOLE}.values())
     film_state = store.film_state(film.key_of(plans))

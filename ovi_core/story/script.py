@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, field
 
 from ..errors import OviError
+from ..text.people_prompt import MOST_PEOPLE
 
 TEXTS = ("scene", "speech", "sound")
 """Fields that may take several lines."""
-FIELDS = (*TEXTS, "picture", "seed", "guidance")
+FIELDS = (*TEXTS, "picture", "seed", "guidance", "with", "reference")
 ACCEPTED = "lines such as 'shot 5 s, go on', then 'scene: …', 'speech: …', 'sound: …'"
 HIGHEST_SEED = 2**64 - 1
 HIGHEST_GUIDANCE = 30.0
@@ -21,11 +22,39 @@ LONGEST_SCRIPT, LONGEST_TEXT = 500_000, 5_000
 LONGEST_TEXTS = 1_000_000
 """Characters of scenes, speech and sounds of all shots, those above the first shot counted for each."""
 MOST_LINES, MOST_SHOTS = 10_000, 1_000
+MOST_CAST, LONGEST_NAME = 100, 40
+LATEST_VOICE = 3600.0
+"""Seconds, as Ovi Person takes them."""
+CAST_FORM = "a line such as 'cast Anna: face anna.png, voice anna.wav from 1.5 s'"
 
 _HEADING = re.compile(r"shot\b(?:\s*(?:\d+\s*)?:)?(?P<terms>.*)", re.IGNORECASE)
 _FIELD = re.compile(rf"(?P<name>{'|'.join(FIELDS)})\s*:(?P<text>.*)", re.IGNORECASE)
+_CAST = re.compile(r"cast\b(?P<name>[^:：]*)[:：](?P<terms>.*)", re.IGNORECASE)
+_CAST_TERM = re.compile(r"(?P<kind>face|voice)\s(?P<file>.*)", re.IGNORECASE)
+_NEXT_CAST_TERM = re.compile(r",\s*(?=(?:face|voice)\s)", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r"[,()（）<>\[\]]")
 _LABEL = re.compile(r"(?P<name>\w[\w ]{0,20}?)\s*:")
 _SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?:s|sec|secs|seconds?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A member of the cast: a face, a voice, or both, that stay the same over the film.
+
+    Attributes:
+        line: of the script, counted from 1.
+        name: as shots and speech name the person.
+        description: what the face image shows; may be empty.
+        face, voice: file names; one of them may be empty.
+        voice_start: second of the voice's file at which the second that is taken begins.
+    """
+
+    line: int
+    name: str
+    description: str
+    face: str
+    voice: str
+    voice_start: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,8 @@ class Shot:
         picture: file name of the first frame; may be empty.
         seed: None where the script does not say.
         guidance: strengths for video and audio; None where the script does not say.
+        people: of the cast, in the order of their slots; at most two.
+        reference: strengths of the guidance by faces and by voices; None where the script does not say.
     """
 
     line: int
@@ -52,6 +83,8 @@ class Shot:
     picture: str
     seed: int | None
     guidance: tuple[float, float] | None
+    people: tuple[Person, ...] = ()
+    reference: tuple[float, float] | None = None
 
 
 def parse(script: str) -> list[Shot]:
@@ -67,10 +100,12 @@ def parse(script: str) -> list[Shot]:
     if len(shots) > MOST_SHOTS:
         found, accepted = f"a shot number {MOST_SHOTS + 1:,}", f"at most {MOST_SHOTS:,} shots"
         raise error(shots[MOST_SHOTS].line, found, accepted, "Make several films and join them with Ovi Join Clips.")
+    cast = _cast(common)
     read, length = [], 0
     for section in shots:
-        shot = _shot(section, common, first=section is shots[0])
+        shot = _shot(section, common, cast, first=section is shots[0])
         length += len(shot.scene) + len(shot.speech) - shot.speech.count("\n") + len(shot.sound)
+        length += sum(len(person.description) for person in shot.people)
         if length > LONGEST_TEXTS:
             found, accepted = "too much text", f"texts of {LONGEST_TEXTS:,} characters in all shots together"
             raise error(shot.line, found, accepted, "Shorten the texts, those above the first shot above all.")
@@ -100,32 +135,47 @@ def error(line: int, found: str, accepted: str, remedy: str) -> OviError:
 
 @dataclass
 class _Section:
-    """A heading and the rows of its fields, each with its line; the first section has no heading."""
+    """A heading and the rows of its fields, each with its line; the first section has no heading, but the cast."""
 
     line: int = 0
     terms: str = ""
     fields: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     last: str = ""
+    cast: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
+    """Names, each with the rows of its terms and of its description."""
 
     def open(self, name: str, line: int, text: str) -> None:
         if name in self.fields:
             raise error(line, f"a second '{name}:'", "each field once in a shot", "Make one of both, or begin a shot.")
         self.fields[name], self.last = [(line, text)], name
 
+    def open_cast(self, line: int, name: str, terms: str) -> None:
+        if self.line:
+            remedy = "Move the line above the first shot, and write 'with: Anna' here."
+            raise error(line, "a cast within a shot", "the cast above the first shot", remedy)
+        self.cast.append((name, [(line, terms)]))
+        self.last = "cast"
+
+    def is_cast(self, terms: str) -> bool:
+        """Whether a row that begins with 'cast …:' is one of the cast: in speech it may be a speaker."""
+        return bool(_CAST_TERM.match(terms)) or not (self.line or self.last == "speech")
+
     def go_on(self, line: int, row: str) -> None:
         """Take a row that starts no field: it continues the last one."""
         indented, text = row[0].isspace(), row.strip()
-        if self.last not in TEXTS:
+        if self.last not in (*TEXTS, "cast"):
             remedy = "Begin it with 'scene:', 'speech:' or 'sound:', or with # to have it ignored."
             raise error(line, f'"{_excerpt(text)}", which belongs to no field,', ACCEPTED, remedy)
         label = _LABEL.match(text)
         if label and not indented:
-            near = difflib.get_close_matches(label["name"].lower(), FIELDS, n=1, cutoff=0.75)
+            known = FIELDS if self.last != "speech" else FIELDS[:-2]  # a witch may speak
+            near = difflib.get_close_matches(label["name"].lower(), known, n=1, cutoff=0.75)
             if near or self.last != "speech":
                 wanted = f"Write '{near[0]}:'" if near else f"Write one of {', '.join(FIELDS)}"
                 remedy = f"{wanted}; or, to continue the {self.last}, begin the line with a blank."
                 raise error(line, f"'{label['name']}:', which is no field,", ACCEPTED, remedy)
-        self.fields[self.last].append((line, text))
+        rows = self.cast[-1][1] if self.last == "cast" else self.fields[self.last]
+        rows.append((line, text))
 
 
 def _sections(script: str) -> list[_Section]:
@@ -133,9 +183,11 @@ def _sections(script: str) -> list[_Section]:
     for line, row in enumerate(script.splitlines(), 1):
         if not row.strip() or row.lstrip().startswith("#"):
             continue
-        heading, named = _HEADING.fullmatch(row.rstrip()), _FIELD.match(row)
+        heading, named, cast = _HEADING.fullmatch(row.rstrip()), _FIELD.match(row), _CAST.match(row)
         if heading:
             sections.append(_Section(line, heading["terms"]))
+        elif cast and sections[-1].is_cast(cast["terms"].strip()):
+            sections[-1].open_cast(line, " ".join(cast["name"].split()), cast["terms"].strip())
         elif named:
             sections[-1].open(named["name"].lower(), line, named["text"].strip())
         else:
@@ -143,7 +195,77 @@ def _sections(script: str) -> list[_Section]:
     return sections
 
 
-def _shot(section: _Section, common: _Section, first: bool) -> Shot:
+def _cast(common: _Section) -> dict[str, Person]:
+    """The cast, by its names in small letters."""
+    cast: dict[str, Person] = {}
+    for name, rows in common.cast:
+        line = rows[0][0]
+        if not 0 < len(name) <= LONGEST_NAME or _NOT_IN_NAMES.search(name):
+            found = f'the name "{_excerpt(name)}"' if name else "a cast without a name"
+            accepted = f"a name of at most {LONGEST_NAME} characters, without commas and brackets"
+            raise error(line, found, accepted, f"Write {CAST_FORM}.")
+        if name.lower() in cast:
+            found = f"a second '{name}' in the cast"
+            raise error(line, found, "each name once, capital letters aside", "Choose another name.")
+        if len(cast) == MOST_CAST:
+            accepted = f"at most {MOST_CAST} people"
+            raise error(line, f"a person number {MOST_CAST + 1}", accepted, "Leave out who is in no shot.")
+        cast[name.lower()] = _person(name, rows)
+    return cast
+
+
+def _person(name: str, rows: list[tuple[int, str]]) -> Person:
+    described = _joined("cast", {"cast": rows})  # raises where it is too long
+    (line, terms), description = rows[0], [text for _, text in rows[1:] if text]
+    files, start = {"face": "", "voice": ""}, 1.0
+    for term in filter(None, (part.strip(", \t") for part in _NEXT_CAST_TERM.split(terms))):
+        match = _CAST_TERM.fullmatch(term)
+        kind, file = (match["kind"].lower(), match["file"].strip()) if match else ("", "")
+        if not file or files[kind]:
+            raise error(line, f"\"{_excerpt(term)}\" for '{name}'", CAST_FORM, "Correct the line.")
+        if kind == "voice":
+            file, start = _voice(file, line)
+        files[kind] = file
+    if not described or not any(files.values()):
+        found = f"neither a face nor a voice for '{name}'"
+        raise error(line, found, f"a face, a voice, or both, as {CAST_FORM}", "Add 'face …' or 'voice …'.")
+    return Person(line, name, " ".join(description), files["face"], files["voice"], start)
+
+
+def _voice(text: str, line: int) -> tuple[str, float]:
+    """File and start of a voice, 'anna.wav from 1.5 s'."""
+    file, _, start = text.rpartition(" from ")
+    seconds = _SECONDS.fullmatch(start.strip().removeprefix("-"))
+    if not seconds or not file.strip():
+        return text, 1.0
+    number = float(seconds["number"])
+    if start.strip().startswith("-") or number > LATEST_VOICE:
+        found, accepted = f'a voice "from {_excerpt(start.strip())}"', f"0 s to {LATEST_VOICE:g} s"
+        raise error(line, found, accepted, "Write where a second of clear speech begins, as 'from 1.5 s'.")
+    return file.strip(), number
+
+
+def _people(row: tuple[int, str], cast: dict[str, Person]) -> tuple[Person, ...]:
+    """The people that a 'with:' names."""
+    line, text = row
+    people: list[Person] = []
+    for name in filter(None, (" ".join(part.split()) for part in text.split(","))):
+        person = cast.get(name.lower())
+        if person is None:
+            near = difflib.get_close_matches(name.lower()[:LONGEST_NAME], cast, n=1)
+            known = ", ".join(member.name for member in list(cast.values())[:12]) or "nobody: there is no cast"
+            remedy = f"Write '{cast[near[0]].name}'." if near else f"Add {CAST_FORM} above the first shot."
+            raise error(line, f"'{_excerpt(name)}', who is not in the cast,", f"people of the cast ({known})", remedy)
+        if person in people:
+            raise error(line, f"'{person.name}' twice", "each person once in a shot", "Delete one of both.")
+        people.append(person)
+        if len(people) > MOST_PEOPLE:
+            found, accepted = "more than two people", f"at most {MOST_PEOPLE} people of the cast in a shot"
+            raise error(line, found, accepted, "Describe others in the scene, or make another shot.")
+    return tuple(people)
+
+
+def _shot(section: _Section, common: _Section, cast: dict[str, Person], first: bool) -> Shot:
     seconds, goes_on = _terms(section)
     if goes_on and first:
         remedy = "Take 'go on' out of the first shot."
@@ -167,7 +289,9 @@ def _shot(section: _Section, common: _Section, first: bool) -> Shot:
         sound=_joined("sound", fields),
         picture=_joined("picture", fields),
         seed=_seed(fields["seed"][0]) if "seed" in fields else None,
-        guidance=_guidance(fields["guidance"][0]) if "guidance" in fields else None,
+        guidance=_guidance("guidance", fields["guidance"][0]) if "guidance" in fields else None,
+        people=_people(fields["with"][0], cast) if "with" in fields else (),
+        reference=_guidance("reference", fields["reference"][0]) if "reference" in fields else None,
     )
     if not shot.scene:
         raise error(
@@ -235,8 +359,9 @@ def _seed(row: tuple[int, str]) -> int:
     raise error(line, found, accepted, "Write 'seed: 7'.")
 
 
-def _guidance(row: tuple[int, str]) -> tuple[float, float]:
+def _guidance(name: str, row: tuple[int, str]) -> tuple[float, float]:
     line, text = row
+    parts_of = "picture and sound" if name == "guidance" else "faces and voices"
     parts = text.replace(",", " ").split()
     try:
         video, audio = (float(part) for part in parts)
@@ -245,9 +370,9 @@ def _guidance(row: tuple[int, str]) -> tuple[float, float]:
     if not (0 <= video <= HIGHEST_GUIDANCE and 0 <= audio <= HIGHEST_GUIDANCE):
         raise error(
             line,
-            f'the guidance "{_excerpt(text)}"',
-            f"two numbers from 0 to {HIGHEST_GUIDANCE:g}, for picture and sound",
-            "Write 'guidance: 4, 3'.",
+            f'the {name} "{_excerpt(text)}"',
+            f"two numbers from 0 to {HIGHEST_GUIDANCE:g}, for {parts_of}",
+            f"Write '{name}: {'4, 3' if name == 'guidance' else '1.5, 2'}'.",
         )
     return video, audio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..conditioning import extend, keyframes
+from ..conditioning import extend, keyframes, person
 from ..decoding.decode import decode
 from ..latents import joint
 from ..media import drift_correction
@@ -13,13 +13,13 @@ from ..media.audio import without_added_silence
 from ..media.resampling import samples_before
 from ..model.base_model import AUDIO_TEXT
 from ..sampling import sample
-from ..sampling.guidance import Guidance
+from ..sampling.guidance import Guidance, GuidanceOptions, TowerOptions
 from ..spec import FPS, SAMPLE_RATE, VARIANTS
 from ..text import encode
 from .comfyui import with_steps_reported
 from .maker import ReportStep
 from .models import Models
-from .plan import LoadImage, Plan, Settings
+from .plan import LoadImage, LoadVoice, Plan, Settings, no_voices
 from .shot_store import Store
 
 BEFORE_OVERLAP = FPS  # frames that are read before an overlap: more than the audio encoder looks back
@@ -29,11 +29,20 @@ class ShotMaker:
     """Makes shots with one set of models: the :class:`.maker.Maker` of Ovi.
 
     Args:
-        load_image: called for shots that start with an image.
+        load_image: called for shots that start with an image, and for faces.
+        load_voice: called for voices.
     """
 
-    def __init__(self, models: Models, settings: Settings, store: Store, load_image: LoadImage):
-        self.models, self.settings, self.store, self.load_image = models, settings, store, load_image
+    def __init__(
+        self,
+        models: Models,
+        settings: Settings,
+        store: Store,
+        load_image: LoadImage,
+        load_voice: LoadVoice = no_voices,
+    ):
+        self.models, self.settings, self.store = models, settings, store
+        self.load_image, self.load_voice = load_image, load_voice
         self._negative: list | None = None
 
     def check(self) -> None:
@@ -52,12 +61,15 @@ class ShotMaker:
         """
         settings, models = self.settings, self.models
         positive, _ = encode.encode(models.clip, plan.prompt, VARIANTS[settings.variant])
+        start = self._start_latent(plan)
+        positive, negative = self._with_people(plan, positive, self._negatives() if plan.guided else positive, start)
+        towers = (TowerOptions(reference=strength) for strength in plan.reference)
         latent = sample.sample(
             with_steps_reported(models.model, report_step),
             positive,
-            self._negatives() if plan.guided else positive,
-            Guidance(*plan.guidance, settings.skip_layers),
-            self._start_latent(plan),
+            negative,
+            Guidance(*plan.guidance, settings.skip_layers, options=GuidanceOptions(*towers)),
+            start,
             settings.solver,
             sample.sigmas_for(settings.solver, settings.steps, settings.shift, 1.0),
             plan.seed,
@@ -67,6 +79,16 @@ class ShotMaker:
         if plan.previous and settings.correct != drift_correction.OFF:
             images, audio = self._corrected(plan, plan.previous, images, audio)
         self.store.write(plan, images, without_added_silence(audio, SAMPLE_RATE))
+
+    def _with_people(self, plan: Plan, positive: list, negative: list, latent: dict) -> tuple[list, list]:
+        """Both conditionings with the faces and voices of the shot's people."""
+        vaes = (self.models.vae, self.models.audio_vae)
+        for one in plan.people:
+            face = self.load_image(one.face) if one.face else None
+            voice = self.load_voice(one.voice, one.voice_start) if one.voice else None
+            audio, begin = (voice.audio, voice.start) if voice else (None, 0.0)
+            positive, negative, _ = person.with_person(positive, negative, *vaes, latent, face, audio, begin)
+        return positive, negative
 
     def _negatives(self) -> list:
         """What both towers avoid, encoded once."""

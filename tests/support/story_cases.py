@@ -74,7 +74,8 @@ def rendered(folder: Path, script: str = SCRIPT, **more: Any) -> tuple[Path, str
 
     given = {"models": models(), "load_image": None} | more
     chosen, kept, load_image = settings(**given.pop("settings", {})), store(folder), given.pop("load_image")
-    maker = ShotMaker(given.pop("models"), chosen, kept, load_image)
+    voices = {"load_voice": given["load_voice"]} if "load_voice" in given else {}
+    maker = ShotMaker(given.pop("models"), chosen, kept, load_image, **voices)
     with torch.inference_mode():  # as ComfyUI runs nodes
         return render(maker, script, chosen, kept, load_image, **given)
 

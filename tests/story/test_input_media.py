@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ovi_native.nodes.shared import input_images
+from ovi_native.nodes.shared import input_media
 from ovi_native.nodes.storyboard import OviStoryboard
 from ovi_native.ovi_core import safe_write
 from ovi_native.ovi_core.errors import OviError
@@ -40,10 +40,10 @@ def comfyui(folders, monkeypatch):
 
 @pytest.mark.parametrize("name", ["boat.png", "sub/pier.png", "sub\\pier.png", "boat.png [input]", "film.png [output]"])
 def test_images_of_the_folder_are_loaded_however_their_system_writes_them(name):
-    image = input_images.load(name)
+    image = input_media.load(name)
     assert image.shape == (1, 34, 40, 3)
     assert torch.allclose(image[0, 0, 0], torch.tensor([200, 100, 50]) / 255, atol=2 / 255)
-    assert [stamp[0] for stamp in input_images.stamps([name])] == [name]
+    assert [stamp[0] for stamp in input_media.stamps([name])] == [name]
 
 
 OUTSIDE = [
@@ -78,30 +78,30 @@ OUTSIDE = [
 def test_any_other_name_is_refused_in_one_line(folders, name):
     for wanted in (name, str(folders / "secret.png")):
         with pytest.raises(OviError, match="not in ComfyUI's input folder") as caught:
-            input_images.load(wanted)
+            input_media.load(wanted)
         assert len(str(caught.value).splitlines()) == 1
         assert len(str(caught.value)) < 1500
-        assert input_images.stamps([wanted]) == []
+        assert input_media.stamps([wanted]) == []
 
 
 @pytest.mark.parametrize("name", ["text.png", "empty.png"])
 def test_a_file_that_is_no_image_is_named(name):
     with pytest.raises(OviError, match=f"'{name}', which cannot be read as an image") as caught:
-        input_images.load(name)
+        input_media.load(name)
     assert caught.value.input == "picture"
 
 
 def test_names_of_devices_are_refused_on_windows_alone(monkeypatch):
-    assert input_images.load("con.png").shape[0] == 1
+    assert input_media.load("con.png").shape[0] == 1
     monkeypatch.setattr(safe_write, "WINDOWS", True)
     with pytest.raises(OviError, match="reserves"):
-        input_images.load("con.png")
+        input_media.load("con.png")
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["..", ".", "/", "\\", "out", "sub", "link.png", "secret.png", " [temp]", "C:", "é"])))
 def test_no_name_leads_out_of_the_folder(parts):
-    path = input_images._path("".join(parts))
+    path = input_media._path("".join(parts))
     roots = [Path(os.path.realpath(getattr(folder_paths, f"{name}_directory"))) for name in ("input", "output", "temp")]
     assert path is None or any(path.is_relative_to(root) for root in roots)
 

@@ -1,4 +1,4 @@
-"""Images of ComfyUI's input folder by their names, for texts that name them.
+"""Images and voices in ComfyUI's input folder by their names, for texts that name them.
 
 A name can come from anywhere, a stranger's workflow or another node, so it is checked here, where the file is opened:
 it names a file inside the folder, whatever it looks like and wherever links lead.
@@ -7,6 +7,7 @@ it names a file inside the folder, whatever it looks like and wherever links lea
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -16,9 +17,13 @@ from torch import Tensor
 from nodes import LoadImage
 
 from ...ovi_core.errors import OviError
+from ...ovi_core.media import audio_file
 from ...ovi_core.safe_write import check_name
+from ...ovi_core.story.plan import Voice
 
 INPUT = "picture"
+VOICE = "voice"
+AROUND = 1  # s beside the second of a voice that is taken, for resampling
 LONGEST = 1024  # characters of a name with its folders
 
 
@@ -28,15 +33,7 @@ def load(name: str) -> Tensor:
     Raises:
         OviError: no such file, one outside the folder, or no image.
     """
-    path = _path(name)
-    if path is None or not os.path.isfile(path):
-        raise OviError(
-            input=INPUT,
-            found=f"'{name}', which is not in ComfyUI's input folder",
-            accepted="the name of a file there",
-            remedy="Put the image into the input folder, or drop it on a Load Image node, and write its name.",
-        )
-    check_name(path, INPUT)
+    _checked_path(name, INPUT, "Put the image into the input folder, or drop it on a Load Image node, and")
     try:
         return LoadImage().load_image(_as_written_here(name))[0][:1]
     except Exception as error:  # ComfyUI lets through what its decoders raise
@@ -48,8 +45,27 @@ def load(name: str) -> Tensor:
         ) from error
 
 
+def load_voice(name: str, start: float) -> Voice:
+    """The recording in a file in ComfyUI's input folder around the second that begins at ``start``.
+
+    Raises:
+        OviError: no such file, one outside the folder, or no audio.
+    """
+    path = _checked_path(name, VOICE, "Put the audio into the input folder, or drop it on a Load Audio node, and")
+    skipped = max(0, math.floor(start) - AROUND)  # whole seconds: resampled as the whole file would be
+    waveform, rate = audio_file.excerpt(path, skipped, math.ceil(start) + 1 + AROUND, VOICE)
+    if not waveform.numel():
+        raise OviError(
+            input=VOICE,
+            found=f"'{name}', of which nothing is left after {start:g} s",
+            accepted="a second of clear speech from there on",
+            remedy="Write where somebody speaks, as in 'from 0 s'.",
+        )
+    return Voice({"waveform": waveform, "sample_rate": rate}, start - skipped, float(skipped))
+
+
 def stamps(names: list[str]) -> list[tuple[str, int, int]]:
-    """Name, time of the last change and size of those images that are there."""
+    """Name, time of the last change and size of those files that are there."""
     found = []
     for name in names:
         path = _path(name)
@@ -58,6 +74,24 @@ def stamps(names: list[str]) -> list[tuple[str, int, int]]:
                 stat = path.stat()
                 found.append((name, stat.st_mtime_ns, stat.st_size))
     return found
+
+
+def _checked_path(name: str, input: str, remedy: str) -> Path:
+    """The file of a name.
+
+    Raises:
+        OviError: no such file, or one outside the folder.
+    """
+    path = _path(name)
+    if path is None or not os.path.isfile(path):
+        raise OviError(
+            input=input,
+            found=f"'{name}', which is not in ComfyUI's input folder",
+            accepted="the name of a file there",
+            remedy=f"{remedy} write its name.",
+        )
+    check_name(path, input)
+    return path
 
 
 def _as_written_here(name: str) -> str:
