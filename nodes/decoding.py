@@ -7,8 +7,9 @@ from comfy_api.latest import Types, io
 from ..ovi_core.decoding.decode import decode
 from ..ovi_core.decoding.loop import decode_loop
 from ..ovi_core.decoding.output import playable
+from ..ovi_core.latents import source_media
 from ..ovi_core.media import provenance
-from .shared import notify
+from .shared import graph, notify
 from .shared.boundary import checked
 from .shared.widgets import audio_vae_input, tiled_input, video_vae_input
 
@@ -47,7 +48,7 @@ class OviDecode(io.ComfyNode):
                     display_name="video", tooltip="Frames and sound together, for Save Ovi Video or Save Video."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -59,7 +60,9 @@ class OviDecode(io.ComfyNode):
         film = playable(clip)
         film_audio = {"waveform": film.clip_audio, "sample_rate": film.sample_rate}
         components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
-        return io.NodeOutput(clip.images, audio, provenance.MarkedVideo(components, clip.source))
+        likeness = provenance.together(source_media.likeness_of(samples), graph.likeness_before(cls.hidden))
+        video = provenance.MarkedVideo(components, clip.source, likeness=likeness)
+        return io.NodeOutput(clip.images, audio, video)
 
 
 NODES = [OviDecode]

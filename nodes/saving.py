@@ -16,6 +16,7 @@ from ..ovi_core.media.content_credentials import SIGN, embed, signer
 from ..ovi_core.media.videos import checked_video
 from ..ovi_core.safe_write import check_name, new_file
 from .decoding import CATEGORY
+from .shared import graph
 from .shared.boundary import checked
 
 MARKS = {"auto": "", "whole clip": provenance.GENERATED, "part of the clip": provenance.COMPOSITE, "off": None}
@@ -69,7 +70,7 @@ class OviSaveVideo(io.ComfyNode):
                 ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The same video, with the mark.")],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -86,12 +87,13 @@ class OviSaveVideo(io.ComfyNode):
         video = checked_video(video, "video")
         signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
+        likeness = provenance.together(provenance.likeness_of(video), graph.likeness_before(cls.hidden))
         file, subfolder = free_file(filename_prefix, *video.get_dimensions())
         keep = embed_workflow and not args.disable_metadata
         with new_file(file, input="filename_prefix") as part:
-            provenance.save(video, str(part), source, _workflow(cls.hidden) if keep else None)
+            provenance.save(video, str(part), source, _workflow(cls.hidden) if keep else None, likeness)
             if signs is not None:
-                embed(part, source, signs, file.name)
+                embed(part, source, signs, file.name, likeness)
         saved = ui.SavedResult(file.name, subfolder, io.FolderType.output)
         return io.NodeOutput(video, ui=ui.PreviewVideo([saved]))
 

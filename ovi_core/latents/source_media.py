@@ -7,6 +7,7 @@ the clip and is cut off.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -22,6 +23,9 @@ AUDIO = "ovi_kept_audio"
 """Key of a LATENT: the :class:`SourceAudio` the start of its audio part was encoded from."""
 LEAD = "ovi_lead"
 """Key of a LATENT: the :class:`Lead` before its clip."""
+LIKENESS = "ovi_likeness"
+"""Key of a LATENT: which of :data:`PARTS` of people the model was given when the clip was sampled."""
+PARTS = ("face", "voice")
 
 CONTEXT = 4
 """Audio frames, 0.128 s, that are decoded before a clip so that its start sounds like the rest."""
@@ -92,6 +96,18 @@ class Lead:
     def samples(self) -> int:
         """Samples at 16 kHz between those and the clip's first frame."""
         return layout.samples_at(self.frames) - layout.samples_of(self.unheard)
+
+
+def likeness_of(latent: dict) -> tuple[str, ...]:
+    """Those of :data:`PARTS` that a clip was made from, as its LATENT says."""
+    found = latent.get(LIKENESS)
+    return tuple(part for part in PARTS if isinstance(found, (list, tuple)) and part in found)
+
+
+def with_likeness(latent: dict, parts: Iterable[str]) -> dict:
+    """A LATENT that says that its clip was made from these parts of people, too; the same without any."""
+    known = {*likeness_of(latent), *parts}
+    return {**latent, LIKENESS: tuple(part for part in PARTS if part in known)} if known else latent
 
 
 def check_without_lead(latent: dict) -> None:

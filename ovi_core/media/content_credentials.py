@@ -10,7 +10,7 @@ import folder_paths
 
 from ..errors import OviError
 from ..safe_write import new_file
-from .provenance import MADE_WITH
+from .provenance import MADE_WITH, STATEMENTS
 
 SIGN = ("if set up", "required", "off")
 PACKAGE = "c2pa-python"
@@ -67,20 +67,23 @@ def _algorithm(key: bytes) -> bytes:
     return b"ed25519" if isinstance(private, ed25519.Ed25519PrivateKey) else b"ps256"
 
 
-def embed(path: Path, source: str | None, signer: Any, title: str = "") -> None:
+def embed(path: Path, source: str | None, signer: Any, title: str = "", likeness: tuple[str, ...] = ()) -> None:
     """Sign an MP4 file in place: who made it, with what, and its digital source type. Whole, or not at all.
 
     Args:
         title: name of the file that the credentials state; without it that of ``path``.
+        likeness: a key of :data:`.provenance.STATEMENTS`, or nothing.
 
     Raises:
         OviError: the disk is full, or may not be written to.
     """
     import c2pa
 
-    action = {"action": "c2pa.created", "softwareAgent": {"name": MADE_WITH}}
+    action: dict[str, Any] = {"action": "c2pa.created", "softwareAgent": {"name": MADE_WITH}}
     if source:
         action["digitalSourceType"] = source
+    if source and likeness:
+        action["parameters"] = {"description": STATEMENTS[likeness]}
     manifest = {
         "claim_generator_info": [{"name": MADE_WITH}],
         "title": title or path.name,

@@ -10,6 +10,8 @@ import comfy.utils
 from torch import Tensor
 
 from ..errors import OviError
+from ..latents import source_media
+from ..network.references import KEY
 from . import solvers
 from .comfyui import prepare_noise, step_callback
 from .guidance import Guidance
@@ -66,7 +68,7 @@ def sample(
     sigmas: Tensor,
     seed: int,
 ) -> dict:
-    """Sample a LATENT; returns a copy with new ``samples``.
+    """Sample a LATENT; returns a copy with new ``samples``, which says whether people were given.
 
     Args:
         positive, negative: CONDITIONING of ComfyUI, plain or dual.
@@ -91,4 +93,7 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
+    sampled = {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
+    people = [person for _, options in positive for person in options.get(KEY, ())]
+    given = (part for part in source_media.PARTS if any(person.get(part) is not None for person in people))
+    return source_media.with_likeness(sampled, given)
