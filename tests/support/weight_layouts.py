@@ -193,13 +193,20 @@ def packed_values(value: Tensor, type: str, seed: int) -> tuple[np.ndarray, np.n
     return blocks.reshape(value.shape[0], -1), meant
 
 
-def write_gguf(path: Path, weights: Weights, type: str = "F32", keep_axes: bool = False) -> tuple[str, Weights]:
+def write_gguf(
+    path: Path, weights: Weights, type: str = "F32", keep_axes: bool = False, variant: str = ""
+) -> tuple[str, Weights]:
     """The large matrices packed as ``type``, the rest as float32; axes of size 1 in front are lost, as GGUF loses them.
+
+    Args:
+        variant: what the header says that the file is; nothing where it is empty.
 
     Returns:
         The path, and the values that the file stands for.
     """
     writer, meant = gguf.GGUFWriter(str(path), "ovi"), dict(weights)
+    if variant:
+        writer.add_string("ovi_variant", variant)
     per_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type]][0]
     for number, (key, value) in enumerate(weights.items()):
         if type == "F32" or not is_large(key, value) or value.shape[1] % per_block:
