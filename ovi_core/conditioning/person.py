@@ -121,16 +121,16 @@ def fitted_face(image: np.ndarray, width: int, height: int) -> np.ndarray:
 def _encoded_face(vae: Any, face: Any, width: int, height: int, batch: int) -> Tensor:
     """Latent [1 or B, 48, 1, H, W] of a face, each encoded alone as a single frame."""
     check_video_vae(vae)
-    if not isinstance(face, Tensor) or face.ndim != 4 or face.shape[0] not in (1, batch):
-        shape = list(face.shape) if isinstance(face, Tensor) else type(face).__name__
+    if isinstance(face, Tensor) and face.layout == torch.strided and face.ndim == 4 and face.shape[-1] == 4:
+        face = face[..., :3]
+    face = checked_images(face, "face")
+    if face.shape[0] not in (1, batch):
         raise OviError(
             input="face",
-            found=f"images of shape {shape}",
+            found=f"{face.shape[0]} images",
             accepted="one image" if batch == 1 else f"one image, or {batch}: one for each clip of the batch",
             remedy="Connect Load Image; best is a face that is cropped closely.",
         )
-    face = face[..., :3] if face.shape[-1] == 4 else face
-    face = checked_images(face, "face")
     in_8_bit = (face.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     fitted = [fitted_face(one, width, height) for one in in_8_bit]
     # ComfyUI's VAE takes 0..1; frames of one call would be one clip, so each goes alone

@@ -109,7 +109,7 @@ def test_it_is_said_when_a_voice_stands_with_another_face():
         ({}, "neither"),
         ({"face": face(height=8)}, "32 px"),
         ({"face": face(3)}, "one image"),
-        ({"face": "a"}, "one image"),
+        ({"face": "a"}, "type str"),
         ({"face": face() * float("nan")}, "NaN"),
         ({"voice": speech(RATE + 400)}, "nothing is left"),
         ({"voice": speech(RATE // 2)}, "nothing is left"),

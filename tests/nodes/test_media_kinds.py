@@ -207,7 +207,7 @@ ROWS: dict[tuple[str, str], Callable[[Any], list[Tensor]]] = {
     ("OviJoin", "audio_a"): lambda x: joined(audio_a=x),
     ("OviJoin", "audio_b"): lambda x: joined(audio_b=x),
     ("OviPerson", "face"): lambda x: person(face=_first(x)),
-    ("OviPerson", "voice"): lambda x: person(voice=x),
+    ("OviPerson", "voice"): lambda x: person(face=ONE, voice=x, voice_start=0.0),
     ("OviStoryboard", "start_image"): lambda x: first_shot(_first(x)),
     ("OviKeepSpan", "mask"): lambda x: latents("OviKeepSpan", filled(), "redo", "", "", x),
     ("OviSaveVideo", "video"): film,
@@ -277,7 +277,7 @@ def test_audio(where):
     run, wanted = ROWS[where], ROWS[where](audio(SOUND))
     assert {name: close(run(value), wanted) for name, value in AUDIO.items()} == dict.fromkeys(AUDIO, True)
     check_refused(run, BAD_AUDIO)
-    if where[0] in ("OviExtend", "OviJoin", "OviPerson"):  # audio is optional
+    if where[0] in ("OviExtend", "OviJoin"):  # audio is optional
         none = run(None)
         assert {name: close(run(value), none) for name, value in SILENT.items()} == dict.fromkeys(SILENT, True)
     else:

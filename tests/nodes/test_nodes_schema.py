@@ -324,6 +324,25 @@ CONTRACT = {
         },
         ["LORA_MODEL", "LOSS_MAP", "INT"],
     ),
+    "OviPerson": (
+        "Ovi Person",
+        {
+            "positive": "CONDITIONING",
+            "negative": "CONDITIONING",
+            "vae": "VAE",
+            "audio_vae": "VAE",
+            "latent": "LATENT",
+            "face": "IMAGE",
+            "voice": "AUDIO",
+            "voice_start": 1.0,
+        },
+        ["CONDITIONING", "CONDITIONING"],
+    ),
+    "OviPeoplePrompt": (
+        "Ovi People Prompt",
+        {"people": "", "scene": "", "looks": "", "actions": "", "speech": "", "caption": ""},
+        ["STRING"],
+    ),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
@@ -380,6 +399,9 @@ OPTIONAL = {
     ("OviJoin", "frame_rate"),
     ("OviGuidanceOptions", "options"),
     ("OviGuidanceOptions", "reference_guidance"),
+    ("OviPerson", "face"),
+    ("OviPerson", "voice"),
+    ("OviPerson", "voice_start"),
     ("OviLockVideo", "length"),
     ("OviLockAudio", "length"),
 }
