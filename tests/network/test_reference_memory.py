@@ -88,7 +88,7 @@ def test_in_every_batch_and_in_chunks(rows, chunk_tokens):
 def test_what_people_add_to_a_short_clip_is_counted():
     alone, beside = (measured("short and small", people, 2) for people in ("a voice", "two faces and a long voice"))
     assert beside[0] > 1.25 * alone[0]
-    assert beside[1] - alone[1] == pytest.approx(beside[0] - alone[0], rel=0.25)
+    assert beside[1] > 1.25 * alone[1]
 
 
 def test_comfyui_is_given_the_shapes_of_what_is_appended():
