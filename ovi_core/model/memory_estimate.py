@@ -1,7 +1,7 @@
 """How much memory one forward takes beside the weights, from the shapes alone.
 
-The peak lies in one of two places of a block: in a feed-forward, between its two matrices, or, where that runs in
-chunks, where one tower's cross-attention makes keys of the other's tokens.
+The peak lies in one of a few places of a block pair: at the second matrix of a feed-forward; where that runs in
+chunks, at self-attention; beside a much longer tower, where cross-attention makes keys of the other's tokens.
 ``tests/network/test_memory_accounting.py`` compares this with every storage that lives during a forward.
 """
 
@@ -15,8 +15,6 @@ from ..network.layers import HEAD_DIM
 from ..network.transformer import PATCH, OviConfig
 from ..spec import TEXT_LENGTH, VIDEO_CHANNELS
 
-HELD = 3
-"""Copies of every token that live throughout: as embedded, before the block, after its self-attention."""
 TEXT_COPIES = 3
 """Per tower: the text as embedded, and its key and value in the block that runs."""
 
@@ -34,20 +32,54 @@ def activation_bytes(
         itemsize: bytes of a value in the type the model computes in.
         chunk_tokens: see ``layers.in_chunks``.
     """
-    widest = 0.0  # copies of a token's ``dim`` values
-    for own, other, done in ((video_tokens, audio_tokens, 0), (audio_tokens, video_tokens, video_tokens)):
-        chunks = max(1, math.ceil(own / chunk_tokens)) if chunk_tokens else 1
-        hidden = 2 * math.ceil(own / chunks) * config.ffn_dim / config.dim
-        feed_forward = 2 * own + hidden + (own if chunks > 1 else 0)
-        keys_of_other = own + 3 * other
-        if own:
-            widest = max(widest, done + feed_forward, done + keys_of_other)
-    tokens = video_tokens + audio_tokens
+    video, audio = video_tokens, audio_tokens
+    hidden = config.ffn_dim / config.dim
+    widest = max(
+        # of the video's own work, beside the audio as it was and as it is
+        _in_self_attention(video, chunk_tokens) + audio,
+        _in_cross_attention(video, chunk_tokens) + 4 * audio,
+        _in_feed_forward(video, chunk_tokens, hidden) + 2 * audio,
+        # and the other way about; the audio's block reads the video as it stands after self-attention
+        _in_self_attention(audio, chunk_tokens) + video,
+        (4 * video + 2 * audio) if audio else 0,
+        _in_cross_attention(audio, chunk_tokens) + 3 * video,
+        _in_feed_forward(audio, chunk_tokens, hidden) + audio + video,
+    )
+    tokens = video + audio
     texts = ((video_tokens > 0) + (audio_tokens > 0)) * TEXT_COPIES * TEXT_LENGTH
-    values = (HELD * tokens + widest + texts) * config.dim
+    values = (widest + texts) * config.dim
     latents = video_tokens * math.prod(PATCH) * config.video_channels + audio_tokens * config.audio_channels
     rope_tables = tokens * 2 * HEAD_DIM * 4  # cosine and sine as 2x2 matrices, float32, one for all rows
     return int(batch * itemsize * (values + latents) + rope_tables)
+
+
+def _in_self_attention(tokens: int, chunk_tokens: int) -> float:
+    """Copies of a token's ``dim`` values that live at once in a tower's self-attention, over all its ``tokens``.
+
+    The tokens, what is made of them, key, value, query and answer; of a chunk also its own copy.
+    """
+    chunk = _longest_chunk(tokens, chunk_tokens)
+    return 6 * tokens if chunk == tokens else 5 * tokens + 3 * chunk
+
+
+def _in_cross_attention(tokens: int, chunk_tokens: int) -> float:
+    """The same in its cross-attention, without the keys of the other tower.
+
+    The tokens, what is made of them, query, both answers, their sum and what becomes of it.
+    """
+    chunk = _longest_chunk(tokens, chunk_tokens)
+    return 7 * tokens if chunk == tokens else 3 * tokens + 6 * chunk
+
+
+def _in_feed_forward(tokens: int, chunk_tokens: int, hidden: float) -> float:
+    """The same in its feed-forward: tokens, what goes in, what comes out, ``hidden`` times as much in between."""
+    chunk = _longest_chunk(tokens, chunk_tokens)
+    return (3 + hidden) * tokens if chunk == tokens else 3 * tokens + (2 + hidden) * chunk
+
+
+def _longest_chunk(tokens: int, chunk_tokens: int) -> int:
+    """Tokens of the longest of the even chunks that ``layers.in_chunks`` makes."""
+    return math.ceil(tokens / math.ceil(tokens / chunk_tokens)) if 0 < chunk_tokens < tokens else tokens
 
 
 def tokens_of(

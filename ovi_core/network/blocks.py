@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from . import cross_modal
-from .layers import CrossAttention, Layers, SelfAttention, add_gated, in_chunks, modulate, plain_norm
+from .layers import GELU, CrossAttention, Layers, SelfAttention, add_gated, in_chunks, modulate, plain_norm
 from .weight_prefetch import leaves
 
 
@@ -44,12 +44,11 @@ class TimeCode:
 
 @dataclass(frozen=True)
 class Stream:
-    """What a block needs of one tower: tokens [B, L, D], rope table, time code, text key and value [B, S, D].
+    """What a block needs of one tower beside its tokens: rope table, time code, text key and value [B, S, D].
 
     cross_modal_scale: of what it reads of the other tower, for each of the batch's conditionings, or for all.
     """
 
-    tokens: Tensor
     table: Tensor
     time: TimeCode
     text: tuple[Tensor, Tensor]
@@ -69,7 +68,7 @@ class Text:
 
 
 class Block(nn.Module):
-    """One tower's half of a fused block pair."""
+    """One tower's half of a fused block pair; called, it runs the whole pair, so that what is compiled is that."""
 
     def __init__(self, config: OviConfig, layers: Layers):
         super().__init__()
@@ -77,10 +76,14 @@ class Block(nn.Module):
         self.self_attn = SelfAttention(dim, layers)
         self.norm3 = layers.layer_norm(dim)
         self.cross_attn = CrossAttention(dim, layers)
-        self.ffn = nn.Sequential(
-            layers.linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), layers.linear(config.ffn_dim, dim)
-        )
+        self.ffn = nn.Sequential(layers.linear(dim, config.ffn_dim), GELU(), layers.linear(config.ffn_dim, dim))
         self.modulation = layers.modulation(6, dim)
+
+    def forward(
+        self, other: Block | None, tokens: list[Tensor], streams: Sequence[Stream], options: dict
+    ) -> tuple[Tensor, ...]:
+        """Run this block and the ``other`` tower's, or this one alone; see :func:`fused_blocks`."""
+        return fused_blocks((self,) if other is None else (self, other), tokens, streams, options)
 
     def read_layers(self, text_kept: bool, alone: bool) -> Iterator[nn.Module]:
         """The layers whose weights a step reads.
@@ -95,26 +98,50 @@ class Block(nn.Module):
         return leaves(self, without=[*text, *other])
 
 
-def fused_blocks(blocks: Sequence[Block], streams: Sequence[Stream], options: dict) -> tuple[Tensor, ...]:
+def fused_blocks(
+    blocks: Sequence[Block], tokens: list[Tensor], streams: Sequence[Stream], options: dict
+) -> tuple[Tensor, ...]:
     """Run one block pair, or the block of a tower that is alone; returns the new tokens [B, L, D] of each stream.
 
     Each tower's cross-attention reads the other **as it stood after self-attention**: the pair is symmetric, neither
     sees what the other learns in this block (reference: ``single_fusion_block_forward``).
+
+    Args:
+        tokens: [B, L, D] of each stream. The list is emptied on the way, so that what nobody else holds is freed.
     """
     parts = [block.modulation(stream.time.projection) for block, stream in zip(blocks, streams, strict=True)]
-    after = []
-    for block, stream, (shift, scale, gate, *_) in zip(blocks, streams, parts, strict=True):
-        x, index = stream.tokens, stream.time.index
-        x = add_gated(
-            x, block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options), gate, index
-        )
-        after.append(replace(stream, tokens=x))
-    others = [(other.tokens, other.table) for other in reversed(after)] if len(after) == 2 else [None]
-    new = []
-    for block, own, other, (*_, shift, scale, gate) in zip(blocks, after, others, parts, strict=True):
-        x, index = own.tokens, own.time.index
-        x = x + block.cross_attn(block.norm3(x), own.text, other, own.cross_modal_scale, own.table, options)
-        new.append(
-            add_gated(x, in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index)), gate, index)
-        )
+    after = [
+        _self_attended(block, tokens.pop(0), stream, part, options)
+        for block, stream, part in zip(blocks, streams, parts, strict=True)
+    ]
+    tables = [stream.table for stream in streams]
+    new: list[Tensor] = []
+    # the video, which is larger, last: then nothing else reads it any more
+    for i in reversed(range(len(blocks))):
+        other = (after[1 - i], tables[1 - i]) if len(after) == 2 else None
+        x = _cross_attended(blocks[i], after[i] if i else after.pop(0), other, streams[i], options)
+        del other
+        new.insert(0, _fed_forward(blocks[i], x, streams[i], parts[i], options))
     return tuple(new)
+
+
+def _self_attended(block: Block, x: Tensor, stream: Stream, parts: Sequence[Tensor], options: dict) -> Tensor:
+    """x [B, L, D] after the block's self-attention; parts: its modulation."""
+    (shift, scale, gate, *_), index = parts, stream.time.index
+    y = block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options)
+    return add_gated(x, y, gate, index)
+
+
+def _cross_attended(
+    block: Block, x: Tensor, other: tuple[Tensor, Tensor] | None, stream: Stream, options: dict
+) -> Tensor:
+    """x [B, L, D] after the block's cross-attention to its text and to the ``other`` tower's tokens and rope."""
+    y = block.cross_attn(block.norm3(x), stream.text, other, stream.cross_modal_scale, stream.table, options)
+    return x + y
+
+
+def _fed_forward(block: Block, x: Tensor, stream: Stream, parts: Sequence[Tensor], options: dict) -> Tensor:
+    """x [B, L, D] after the block's feed-forward; parts: its modulation."""
+    (*_, shift, scale, gate), index = parts, stream.time.index
+    y = in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index))
+    return add_gated(x, y, gate, index)

@@ -25,6 +25,7 @@ except ImportError:
     model_prefetch = None
 
 __all__ = [
+    "FUSED_ROPE",
     "PREFETCH",
     "CastWeightBiasOp",
     "WrapperExecutor",
@@ -72,6 +73,23 @@ PREFETCHES = model_prefetch is not None and _known(
     takes(getattr(model_prefetch, "make_prefetch_queue", None), "queue", "device", "transformer_options")
     and takes(getattr(model_prefetch, "prefetch_queue_pop", None), "queue", "device", "module"),
 )
+
+
+def _has_fused_rope() -> bool:
+    """Whether ComfyUI rotates by one kernel; else it makes copies in float32."""
+    try:
+        from comfy_kitchen import list_backends
+
+        return any(
+            some["available"] and not some["disabled"] and "apply_rope1" in some["capabilities"]
+            for name, some in list_backends().items()
+            if name != "eager"
+        )
+    except (ImportError, KeyError, TypeError, AttributeError):  # another version of it; it is only about memory
+        return False
+
+
+FUSED_ROPE = _has_fused_rope()
 
 
 def with_weight(layer: Any, device: torch.device, compute: Callable[[Tensor], Tensor]) -> Tensor:

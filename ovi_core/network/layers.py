@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, silu
+from torch.nn.functional import gelu, layer_norm, silu
 
 from .batch_rows import pick, put
-from .comfyui import CastWeightBiasOp, apply_rope1, manual_cast, optimized_attention, with_weight
+from .comfyui import FUSED_ROPE, CastWeightBiasOp, apply_rope1, manual_cast, optimized_attention, with_weight
 
 HEAD_DIM = 128
 EPS = 1e-6
+FEW_TOKENS = 2048
+"""Up to which rotation is not worth doing in parts."""
 
 
 class Layers:
@@ -75,6 +77,18 @@ class Modulation(nn.Module, CastWeightBiasOp):
         return with_weight(self, embedding.device, embedding.add).unbind(dim=2)
 
 
+class GELU(nn.Module):
+    """GELU, approximated by tanh. Where no gradients are recorded, its input, a layer's fresh output, becomes the result.
+
+    In a feed-forward that is the largest tensor of a whole forward; a second one would be the peak of its memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return gelu(x, approximate="tanh")
+        return torch.ops.aten.gelu_(x, approximate="tanh")
+
+
 def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
     """A part [B, K, D] of each distinct timestep as [B, n, 1, D] for n stretches of tokens, in the type of ``like``.
 
@@ -105,7 +119,10 @@ def add_gated(x: Tensor, y: Tensor, gate: Tensor, index: Tensor | None) -> Tenso
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn the heads of x [B, L, D] by the rope ``table`` [1, L, 1, HEAD_DIM / 2, 2, 2]."""
-    return apply_rope1(x.unflatten(-1, (-1, HEAD_DIM)), table).flatten(-2)
+    if FUSED_ROPE or x.shape[1] <= FEW_TOKENS or torch.is_grad_enabled():
+        return apply_rope1(x.unflatten(-1, (-1, HEAD_DIM)), table).flatten(-2)
+    # four copies of x in float32 would be the peak of the whole forward
+    return in_chunks(rotate, {CHUNK_TOKENS: max(FEW_TOKENS, -(-x.shape[1] // 4))}, x, table)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
@@ -129,7 +146,8 @@ def in_chunks(run: Callable[..., Tensor], options: dict, x: Tensor, *aligned: Te
     out, chunks = torch.empty_like(x), -(-tokens // most)
     for i in range(chunks):
         chunk = slice(tokens * i // chunks, tokens * (i + 1) // chunks)
-        out[:, chunk] = run(x[:, chunk], *(part[:, chunk] for part in aligned))
+        # a matrix product of what is not contiguous adds its bias apart, to a second result
+        out[:, chunk] = run(x[:, chunk].contiguous(), *(part[:, chunk] for part in aligned))
     return out
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from ..latents import joint
 from . import circular_shift, cross_modal, rope
-from .blocks import Block, OviConfig, Stream, Text, TimeCode, fused_blocks
+from .blocks import Block, OviConfig, Stream, Text, TimeCode
 from .comfyui import WrapperExecutor, WrappersMP, get_all_wrappers, pad_to_patch_size
 from .layers import (
     HEAD_DIM,
@@ -205,7 +204,7 @@ class OviTransformer(Tower):
         contexts = [context if text is None else text for text in asked]
         setup = self._set_up(towers, given, contexts, references, keep_text_keys, transformer_options)
         whole = [references.appended(latent) for latent in given]
-        tokens = tuple(tower.embed(latent) for tower, latent in zip(towers, whole, strict=True))
+        tokens = [tower.embed(latent) for tower, latent in zip(towers, whole, strict=True)]
         times = [
             tower.time_code(timestep, references.shares(latent, s), setup.waves)
             for tower, latent, s in zip(towers, given, shares, strict=True)
@@ -259,9 +258,9 @@ class OviTransformer(Tower):
             ]
 
     def _run_blocks(
-        self, towers: Sequence[Any], tokens: Any, times: Any, texts: list[Text], setup: Setup
-    ) -> tuple[Tensor, ...]:
-        """All block pairs in order, with ComfyUI's per-block patches."""
+        self, towers: Sequence[Any], tokens: list[Tensor], times: Any, texts: list[Text], setup: Setup
+    ) -> list[Tensor]:
+        """All block pairs in order, with ComfyUI's per-block patches; empties ``tokens``, see ``fused_blocks``."""
         options = setup.options
         replacements = options.get("patches_replace", {}).get("dit", {})
         after_block = options.get("patches", {}).get("double_block", [])
@@ -270,23 +269,26 @@ class OviTransformer(Tower):
             options["block_index"] = i
             setup.weights.advance()
             streams = tuple(
-                Stream(t, table, time, text.of_block(i, block), scale)
-                for t, table, time, text, block, scale in zip(
-                    tokens, setup.tables, times, texts, blocks, setup.cross_modal_scales[i][: len(towers)], strict=True
+                Stream(table, time, text.of_block(i, block), scale)
+                for table, time, text, block, scale in zip(
+                    setup.tables, times, texts, blocks, setup.cross_modal_scales[i][: len(towers)], strict=True
                 )
             )
 
-            def run_pair(args: dict, blocks: tuple = blocks) -> dict:
-                streams = [replace(s, tokens=t) for s, t in zip(args["streams"], args["img"], strict=True)]
-                return {"img": fused_blocks(blocks, streams, args["transformer_options"])}
+            first, other = blocks if len(blocks) == 2 else (blocks[0], None)
 
-            args = {"img": tokens, "streams": streams, "transformer_options": options}
+            def run_pair(args: dict, first: Block = first, other: Block | None = other) -> dict:
+                return {"img": first(other, [*args["img"]], args["streams"], args["transformer_options"])}
+
             if ("double_block", i) in replacements:
+                args = {"img": tuple(tokens), "streams": streams, "transformer_options": options}
                 tokens = replacements[("double_block", i)](args, {"original_block": run_pair})["img"]
+                del args
             else:
-                tokens = run_pair(args)["img"]
+                tokens = first(other, tokens, streams, options)
             for patch in after_block:
                 tokens = patch({"img": tokens, "block_index": i, "transformer_options": options})["img"]
+            tokens = [*tokens]
         setup.weights.advance()
         return tokens
 

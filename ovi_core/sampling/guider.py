@@ -30,7 +30,8 @@ from .comfyui import (
     set_model_options_patch_replace,
     unpack_latents,
 )
-from .guidance import Guidance, Strengths, parse_skip_layers
+from .guidance import Guidance, Strengths
+from .variant_settings import skip_layers_for
 
 WITHOUT_CROSS_MODAL, WITHOUT_FACE, WITHOUT_VOICE = CONTRASTS = ("without_cross_modal", "without_face", "without_voice")
 """Further predictions for the positive prompt: without cross-modal attention, and with zeros for what the video and the
@@ -57,9 +58,8 @@ class OviGuider(CFGGuider):
         self.guidance = guidance
         self.cfg = guidance.video_cfg
         self.model_options: dict = create_model_options_clone(model_patcher.model_options)
-        layers = model_patcher.model.num_layers
         self._skipped = [
-            guidance.skip_layers if tower.skip_layers is None else parse_skip_layers(tower.skip_layers, layers)
+            guidance.skip_layers if tower.skip_layers is None else skip_layers_for(tower.skip_layers, model_patcher)
             for tower in guidance.options
         ]
         self._shapes: list = []
@@ -256,11 +256,8 @@ def _skip_negative(inner: Any, towers: list[bool]) -> Any:
             return {**args, "img": img}
         if not others:
             return args
-        rest = tuple(
-            _rows(replace(stream, tokens=t), others, len(roles))
-            for stream, t in zip(args["streams"], args["img"], strict=True)
-        )
-        done = run({**args, "img": tuple(stream.tokens for stream in rest), "streams": rest})["img"]
+        rest = tuple(_rows(stream, others, len(roles)) for stream in args["streams"])
+        done = run({**args, "img": tuple(pick(t, others, len(roles)) for t in args["img"]), "streams": rest})["img"]
         img = tuple(put(old, new, others, len(roles)) for old, new in zip(args["img"], done, strict=True))
         return {**args, "img": img}
 
@@ -278,7 +275,6 @@ def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
     )
     return replace(
         stream,
-        tokens=pick(stream.tokens, wanted, of),
         time=time,
         text=(pick(stream.text[0], wanted, of), pick(stream.text[1], wanted, of)),
         cross_modal_scale=scale if len(scale) == 1 else tuple(scale[i] for i in wanted),

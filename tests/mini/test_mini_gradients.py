@@ -7,7 +7,7 @@ import comfy.ops
 import pytest
 import torch
 from comfy.ldm.flux.math import apply_rope1
-from ovi_native.ovi_core.network import layers, rope, transformer
+from ovi_native.ovi_core.network import blocks, layers, rope
 from ovi_native.ovi_core.network.timesteps import TimestepShares
 from ovi_native.ovi_core.network.transformer import OviTransformer
 
@@ -70,7 +70,7 @@ def test_the_part_of_each_stretch_is_the_layers_own_in_value_and_gradient():
 
 
 def test_compiled_blocks_have_the_same_gradients(monkeypatch):
-    for module, name in ((layers, "picked"), (transformer, "fused_blocks")):
+    for module, name in ((layers, "picked"), (blocks, "fused_blocks")):
         monkeypatch.setattr(module, name, getattr(module, name))
     sizes = {"dim": 128, "ffn_dim": 128, "num_layers": 2, "text_dim": 16, "freq_dim": 32}
     twin = OviTransformer(operations=LAYERS, device="cpu", dtype=torch.float32, **sizes).requires_grad_(True)

@@ -127,16 +127,17 @@ def test_bf16_computation_stays_near_float32(bf16_hardware, choice, bound, path,
 
 
 def test_rope_and_time_are_float32_inside_a_bf16_run(bf16_hardware, path):
-    seen = []
+    seen, tokens_seen = [], []
 
     def look(args, extra):
         seen.extend(args["streams"])
+        tokens_seen.extend(args["img"])
         return extra["original_block"](args)
 
     model = load_model(path)
     model.set_model_patch_replace(look, "dit", "double_block", 0)
     sample(model, steps=1)
-    assert {stream.tokens.dtype for stream in seen} == {BF16}
+    assert {tokens.dtype for tokens in tokens_seen} == {BF16}
     assert {stream.table.dtype for stream in seen} == {F32}
     assert {part.dtype for stream in seen for part in (stream.time.embedding, stream.time.projection)} == {F32}
 

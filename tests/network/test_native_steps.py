@@ -10,6 +10,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from ovi_native.ovi_core.network import rope
+from ovi_native.ovi_core.network.run_cache import SamplingRun
 from ovi_native.ovi_core.network.timesteps import Waves
 from tiny_ovi import both_differ, same
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,8 +49,9 @@ def test_text_is_projected_in_every_step_where_memory_is_short_with_the_same_res
     kept = tiny.run(tiny.guider(model))
     text_rows["key"].clear()
     latent = tiny.empty_latent()
-    packed = sum(part.numel() for part in latent["samples"].unbind())
-    step = model.model.memory_required((2, 1, packed))
+    parts = latent["samples"].unbind()
+    with model.model.sampling(SamplingRun(latent_shapes=[part.shape for part in parts])):
+        step = model.model.memory_required((2, 1, sum(part.numel() for part in parts)))
     free = 2 * step if room == "for a batch" else 0
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **more: free)
     assert same(tiny.run(tiny.guider(model)), kept)

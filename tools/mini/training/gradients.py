@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from comfy.ldm.flux.math import apply_rope1
-from ovi_native.ovi_core.network import layers, transformer
+from ovi_native.ovi_core.network import blocks, layers
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -108,7 +108,7 @@ def learn_compiled(backend: str = "inductor") -> None:
     The blocks stay compiled for the rest of the process.
     """
     layers.picked = picked
-    transformer.fused_blocks = torch.compile(FUSED_BLOCKS, dynamic=False, backend=backend)
+    blocks.fused_blocks = torch.compile(FUSED_BLOCKS, dynamic=False, backend=backend)
 
 
-FUSED_BLOCKS = transformer.fused_blocks
+FUSED_BLOCKS = blocks.fused_blocks
