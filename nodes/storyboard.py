@@ -70,8 +70,9 @@ def _models_and_script() -> list:
             default="",
             placeholder=EXAMPLE,
             tooltip="Each shot starts with a line 'shot 5 s', or 'shot 5 s, go on' to continue the shot before it. "
-            "Below it stand scene:, speech:, sound:, picture:, seed: and guidance:, where needed. Lines above the "
-            "first shot apply to all shots.",
+            "Below it stand scene:, speech:, sound:, picture:, seed: and guidance:, where needed. 'cast Anna: face "
+            "anna.png, voice anna.wav' above the first shot and 'with: Anna' in a shot give it a person's face and "
+            "voice. Lines above the first shot apply to all shots.",
         ),
         variant_input(
             "The weights that will read the prompts. They decide how the audio caption is written, and the length of a "
