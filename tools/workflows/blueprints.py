@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .drawing import FOOT, GAP, PACK, PREVIEW, ROW, SLOT, TEXT, Drawing, Node, Output
-from .parts import BALL, FACE, empty, make, words
+from .parts import BALL, FACE, PICTURES_ALONE, SOUND_ALONE, empty, make, words
 
 BLUEPRINTS: dict[str, Callable[[Box], None]] = {}
 INPUT, OUTPUT = -10, -20  # the ids that ComfyUI gives the two ends of a subgraph
@@ -146,14 +146,15 @@ def _link(number: int, start: int, slot: int, end: int, to_slot: int, kind: str)
     return {**link, "type": kind}
 
 
-def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length: bool = True) -> None:
+def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], **locked: str) -> None:
     """What all have in common: words, size and run on the outside, each set in one place.
 
     Args:
         prompt: the example.
         start: the latent to sample, of the loader and an empty latent.
-        length: whether the clip's length is asked for; else it is that of what is given.
+        locked: the heading of sampler and decoder, where one tower is locked: the length is then that of what is given.
     """
+    length = not locked
     box.about += " " + FULL.format(length="10 s, " if length else "")
     d = box.drawing
     said = box.widget("prompt", "STRING", prompt)
@@ -167,7 +168,7 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], length
     load = d.add("OviPipelineLoader", variant=variant)
     prompts = words(d, load, said, variant)
     d.group("Size, length, what is given")
-    made = make(d, load, prompts, start(load, empty(d, **size)), **run)
+    made = make(d, load, prompts, start(load, empty(d, **size)), **run, **locked)
     for name in ("video", "images", "audio"):
         box.result(name, getattr(made, name))
 
@@ -199,7 +200,7 @@ def _sound(box: Box) -> None:
         given = {"images": parts.images, "frame_rate": parts.fps, "length": "the whole clip"}
         return box.drawing.add("OviLockVideo", vae=load.vae, latent=latent, **given).latent
 
-    _draw(box, BALL, start, length=False)
+    _draw(box, BALL, start, heading=SOUND_ALONE)
 
 
 @blueprint("Ovi pictures for a voice")
@@ -211,4 +212,4 @@ def _voice(box: Box) -> None:
         given = {"audio": voice, "length": "the whole sound"}
         return box.drawing.add("OviLockAudio", audio_vae=load.audio_vae, latent=latent, **given).latent
 
-    _draw(box, FACE, start, length=False)
+    _draw(box, FACE, start, heading=PICTURES_ALONE)

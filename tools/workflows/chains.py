@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .drawing import GREEN, RED, Drawing, Node, Output
-from .parts import BALL, Draw, begin, clip_of, empty, listed, make, save, words
+from .parts import BALL, SOUND_ALONE, Draw, begin, clip_of, empty, listed, make, save, words
 
 CHAINS: dict[str, Draw] = {}
 HUB = "https://huggingface.co"
@@ -117,7 +117,7 @@ def _sounded(d: Drawing, load: Node, images: Output, rate: float | Output, width
     latent = empty(d, width=width, height=96 if width == 96 else 128)
     given = {"images": images, "frame_rate": rate, "length": "the whole clip"}
     latent = d.add("OviLockVideo", vae=load.vae, latent=latent, **given).latent
-    save(d, make(d, load, prompts, latent).video)
+    save(d, make(d, load, prompts, latent, heading=SOUND_ALONE).video)
 
 
 def _still_to_clip(d: Drawing, name: str, file: str, side: int) -> None:

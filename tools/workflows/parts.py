@@ -70,10 +70,11 @@ def make(
     latent: Output,
     model: Output | None = None,
     loop: bool = False,
+    heading: str = "Make picture and sound together",
     **more: Any,
 ) -> Node:
-    """Sampler and decoder in a group of their own; returns the decoder."""
-    d.group("Make picture and sound together")
+    """Sampler and decoder in a group of their own, under ``heading``; returns the decoder."""
+    d.group(heading)
     given = {"model": model or load.model, "positive": prompts[0], "negative": prompts[1], "latent": latent}
     settings = {"seed": 42, **SMALL, **more}
     run = d.add("OviSampler", **given, **settings)
@@ -82,6 +83,10 @@ def make(
 
 def decode(d: Drawing, load: Node, samples: Output, loop: bool = False) -> Node:
     return d.add("OviDecode", samples=samples, vae=load.vae, audio_vae=load.audio_vae, loop=loop)
+
+
+SOUND_ALONE, PICTURES_ALONE = "Make the sound for it", "Make the pictures for it"
+"""Headings of :func:`make` where the other tower is locked."""
 
 
 def save(d: Drawing, video: Output) -> None:

@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from .drawing import Drawing
-from .parts import BALL, FACE, LAMP, LORA, SMALL, Draw, begin, clip_of, decode, empty, listed, make, save, words
+from .parts import (
+    BALL,
+    FACE,
+    LAMP,
+    LORA,
+    PICTURES_ALONE,
+    SMALL,
+    SOUND_ALONE,
+    Draw,
+    begin,
+    clip_of,
+    decode,
+    empty,
+    listed,
+    make,
+    save,
+    words,
+)
 
 TEMPLATES: dict[str, Draw] = {}
 
@@ -65,7 +82,7 @@ def _sound_for_a_clip(d: Drawing) -> None:
     clip = clip_of(d, "ovi_example_silent.mp4")
     given = {"images": clip.images, "frame_rate": clip.fps, "mode": "clean", "length": "the whole clip"}
     latent = d.add("OviLockVideo", vae=load.vae, latent=empty(d), **given).latent
-    save(d, make(d, load, prompts, latent).video)
+    save(d, make(d, load, prompts, latent, heading=SOUND_ALONE).video)
 
 
 @listed(TEMPLATES, "Ovi pictures for a voice")
@@ -81,7 +98,7 @@ def _pictures_for_a_voice(d: Drawing) -> None:
     d.group("The voice")
     voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
     latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice, mode="clean").latent
-    save(d, make(d, load, prompts, latent).video)
+    save(d, make(d, load, prompts, latent, heading=PICTURES_ALONE).video)
 
 
 @listed(TEMPLATES, "Ovi go on from a clip")
