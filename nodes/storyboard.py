@@ -12,6 +12,7 @@ from torch import Tensor
 from ..ovi_core.errors import OviError
 from ..ovi_core.model import base_model
 from ..ovi_core.sampling.variant_settings import AUTO, skip_layers_for
+from ..ovi_core.spec import VARIANTS
 from ..ovi_core.story import farm as farms
 from ..ovi_core.story import ray_cluster
 from ..ovi_core.story import script as scripts
@@ -72,7 +73,7 @@ def _models_and_script() -> list:
             tooltip="Each shot starts with a line 'shot 5 s', or 'shot 5 s, go on' to continue the shot before it. "
             "Below it stand scene:, speech:, sound:, picture:, seed: and guidance:, where needed. 'cast Anna: face "
             "anna.png, voice anna.wav' above the first shot and 'with: Anna' in a shot give it a person's face and "
-            "voice. Lines above the first shot apply to all shots.",
+            "voice, with that person's consent. Lines above the first shot apply to all shots.",
         ),
         variant_input(
             "The weights that will read the prompts. They decide how the audio caption is written, and the length of a "
@@ -224,6 +225,8 @@ class OviStoryboard(io.ComfyNode):
         )
         store = Store(Path(folder_paths.get_output_directory()) / FOLDER)
         address = ray_cluster.address(farm)
+        if not VARIANTS[variant].people and any(shot.people for shot in scripts.parse(script)):
+            notify.warn(cls, [f"The weights of {variant} were never trained on faces and voices of people."])
 
         def load_image(name: str) -> Tensor:
             return start_image if name == START_IMAGE else input_media.load(name)

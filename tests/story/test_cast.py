@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import wave
+from pathlib import Path
 
 import av
 import comfy.model_management
@@ -122,6 +123,12 @@ def test_a_cast_may_be_written_in_several_ways(line, face, voice, start):
 def test_above_the_first_shot_stands_who_is_in_all_of_them():
     shots = parse(f"{CAST}with: Anna\nshot\nscene: a\nshot, go on\nscene: b\nshot\nscene: c\nwith:\n")
     assert [[one.name for one in shot.people] for shot in shots] == [["Anna"], ["Anna"], []]
+
+
+def test_the_documented_cast_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "storyboard.md").read_text(encoding="utf-8")
+    shots = parse(page.split("```")[3])
+    assert [[one.name for one in shot.people] for shot in shots] == [["Anna", "Tom"], ["Anna"], []]
 
 
 def test_scripts_without_a_cast_say_what_they_said():

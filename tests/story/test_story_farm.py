@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import native_cases
@@ -19,7 +20,7 @@ from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.story import farm, farm_worker, script
 from ovi_native.ovi_core.story.models import Models
-from ovi_native.ovi_core.story.plan import plan_shots
+from ovi_native.ovi_core.story.plan import Voice, plan_shots
 from ovi_native.ovi_core.story.shot_maker import ShotMaker
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.vae.audio_vae import read_audio_vae
@@ -50,10 +51,11 @@ def models(tmp_path_factory):
     return Models(model, read_text_encoder(paths["text_encoder"]), *vaes)
 
 
-def planned(models, store):
+def planned(models, store, text=story.SCRIPT, *load, **changed):
     """What farm.make is given: who makes shots here, and their plans."""
-    plans = plan_shots(script.parse(story.SCRIPT), story.settings(), models.identity(), False, None)
-    return ShotMaker(models, story.settings(), store, None), plans
+    settings, load = story.settings(**changed), load or (None,)
+    plans = plan_shots(script.parse(text), settings, models.identity(), False, *load)
+    return ShotMaker(models, settings, store, *load), plans
 
 
 def kill_a_worker(patience=60.0):
@@ -90,6 +92,29 @@ def test_a_lost_worker_costs_its_shot_only(cluster, models, tmp_path, monkeypatc
     assert report.count("from the store") == 4
     here, _ = story.rendered(tmp_path / "here", models=models)
     assert_same_film(plans, (tmp_path / "farm", film), (tmp_path / "here", here))
+
+
+def test_faces_and_voices_go_to_the_machines(cluster, models, tmp_path):
+    text = """cast Anna: face a.png, voice a.wav
+    shot 0.4 s
+    with: Anna
+    scene: x
+    picture: p.png""".replace("    ", "")
+    images = {"a.png": torch.rand(1, 40, 36, 3), "p.png": torch.rand(1, 32, 64, 3)}
+    voice = Voice({"waveform": 0.3 * torch.randn(1, 2, 48_000), "sample_rate": 16_000}, 1.0, 0.0)
+    load = (images.__getitem__, lambda name, start: voice)
+    made = []
+    for name, make in (("farm", partial(farm.make, address="auto", workers=1)), ("here", here)):
+        maker, plans = planned(models, story.store(tmp_path / name), text, *load, variant="dreamid_omni", steps=1)
+        make(maker, plans=plans, show=lambda line: None)
+        made.append(maker.store.shot(plans[0].key).read_bytes())
+    assert made[0] == made[1]
+
+
+def here(maker, plans, show):
+    with torch.inference_mode():
+        for plan in plans:
+            maker.make(plan, lambda step, steps, preview: None)
 
 
 def test_quantised_models_that_another_machine_has_loaded_make_shots(models, tmp_path):
