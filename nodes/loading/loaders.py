@@ -175,7 +175,7 @@ class OviLowMemory(io.ComfyNode):
             node_id="OviLowMemory",
             display_name="Ovi Low Memory",
             category=CATEGORY,
-            description="Computes feed-forward and attention on a part of the clip at a time: half the memory besides "
+            description="Computes feed-forward and attention on a part of the clip at a time: less memory besides "
             "the weights for long or large clips, with the same result.",
             search_aliases=["ovi chunk", "ovi out of memory", "vram", "feed forward chunking"],
             inputs=[
