@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.model_management
@@ -9,7 +10,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ...ovi_core.loading import folders, manifest
+from ...ovi_core.loading import folders, installed
 from ...ovi_core.loading.download import Progress
 from ...ovi_core.loading.folders import model_files, model_path
 from ...ovi_core.loading.loader import WEIGHT_DTYPES, load_model
@@ -20,6 +21,7 @@ from ...ovi_core.text.umt5 import read_text_encoder
 from ...ovi_core.vae.audio_vae import read_audio_vae
 from ...ovi_core.vae.video_vae import read_video_vae
 from ...ovi_core.weights.variant_note import note_variant, noted_variant
+from ..shared import notify
 from ..shared.boundary import checked
 from ..shared.widgets import model_input, variant_input
 
@@ -146,6 +148,7 @@ class OviPipelineLoader(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="Encodes and decodes the frames."),
                 io.Vae.Output(display_name="audio_vae", tooltip="Encodes and decodes the audio."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -153,17 +156,19 @@ class OviPipelineLoader(io.ComfyNode):
     def execute(cls, variant: str, precision: str = "bf16", download_missing: bool = False) -> io.NodeOutput:
         chosen = VARIANTS[variant]
         if download_missing:
-            manifest.fetch_missing(chosen, _shown_progress())
-        files = manifest.find_files(chosen)
-        with manifest.found_for(chosen, model_name=files.model):
-            model = load_model(files.model, weight_dtype="fp8_e4m3fn" if precision == "fp8" else "default")
-        with manifest.found_for(chosen, text_encoder=files.text_encoder):
+            installed.fetch_missing(chosen, _shown_progress())
+        files, notes = installed.find_files(chosen)
+        notify.warn(cls, notes)
+        logging.info("Ovi %s: %s", chosen.name, files)
+        with installed.found_for(chosen, model_name=files.model, audio_model_name=files.audio_model):
+            model = load_model(files.model, files.audio_model, "fp8_e4m3fn" if precision == "fp8" else "default")
+        with installed.found_for(chosen, text_encoder=files.text_encoder):
             clip = read_text_encoder(files.text_encoder)
         for patcher in (model, clip.patcher):
             note_variant(patcher, noted_variant(model) or chosen)
-        with manifest.found_for(chosen, vae_name=files.video_vae):
+        with installed.found_for(chosen, vae_name=files.video_vae):
             vae = read_video_vae(files.video_vae)
-        with manifest.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
+        with installed.found_for(chosen, vae_name=files.audio_vae, vocoder_name=files.vocoder):
             audio_vae = read_audio_vae(files.audio_vae, files.vocoder)
         return io.NodeOutput(model, clip, vae, audio_vae)
 

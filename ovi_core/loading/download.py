@@ -26,6 +26,7 @@ from ..safe_write import DISK, FULL
 from . import fingerprints
 
 INPUT = "download_missing"
+GONE = (401, 403, 404)  # Hugging Face answers 401 for a repository that is not there, too
 BLOCK = 1 << 24  # bytes hashed at a time
 BY_HAND = "or put the file in place by hand"
 Progress = Callable[[int, int], None]
@@ -51,6 +52,24 @@ class Source:
 
     def __str__(self) -> str:
         return f"huggingface.co/{self.repo}"
+
+
+class Gone(OviError):
+    """A published file that is not to be had from its source: moved, removed, renamed, or behind a licence."""
+
+    def __init__(self, source: Source, failed: OviError):
+        super().__init__(
+            input=failed.input,
+            found=failed.found,
+            accepted=failed.accepted,
+            remedy=failed.remedy,
+            node=failed.node,
+        )
+        self.source = source
+
+    def __reduce__(self) -> tuple:
+        parts = {name: getattr(self, name) for name in ("input", "found", "accepted", "remedy", "node")}
+        return type(self), (self.source, OviError(**parts))
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ def fetch(files: Sequence[tuple[Source, Path]], progress: Progress, say: Callabl
     _require_space(jobs)
     total, done = sum(job.size for job in jobs), 0
     for job in jobs:
-        say(f"Fetching {job.target.name} ({_gigabytes(job.size)}) from {job.source} to {job.target.parent}")
+        say(f"Fetching {job.target.name} ({gigabytes(job.size)}) from {job.source} to {job.target.parent}")
         with _explained(job.source, job.size):
             _fetch(job, partial(_report, progress, done, total), say)
         done += job.size
@@ -142,9 +161,9 @@ def _require_space(jobs: list[Job]) -> None:
         if free < size:
             raise OviError(
                 input=INPUT,
-                found=f"{_gigabytes(free)} free in {folder}, where {_gigabytes(size)} are still to be fetched",
-                accepted=f"{_gigabytes(size)} of free disk or more",
-                remedy=f"Free {_gigabytes(size - free)} or more there, or add a folder on a larger disk to ComfyUI's "
+                found=f"{gigabytes(free)} free in {folder}, where {gigabytes(size)} are still to be fetched",
+                accepted=f"{gigabytes(size)} of free disk or more",
+                remedy=f"Free {gigabytes(size - free)} or more there, or add a folder on a larger disk to ComfyUI's "
                 "extra_model_paths.yaml with is_default, and run again.",
             )
 
@@ -202,7 +221,7 @@ def _receive(job: Job, progress: Callable[[int], None], say: Callable[[str], Non
     if job.have > job.size:
         job.partial.unlink()
     if job.have:
-        say(f"Going on with {job.target.name} after {_gigabytes(job.have)}")
+        say(f"Going on with {job.target.name} after {gigabytes(job.have)}")
     if job.have < job.size:
         with _Watched(job.partial, progress) as file:
             # Without the size it should have: whatever came is judged in one place, by _verify.
@@ -244,7 +263,14 @@ def _explained(source: Source, size: int = 0) -> Iterator[None]:
     try:
         yield
     except (HTTPError, OSError) as error:
-        raise _failed(source, *_reason(error, size)) from error
+        failed = _failed(source, *_reason(error, size))
+        if _status(error) in GONE:
+            raise Gone(source, failed) from error
+        raise failed from error
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _reason(error: Exception, size: int) -> tuple[str, str]:
@@ -257,7 +283,7 @@ def _reason(error: Exception, size: int) -> tuple[str, str]:
         return "another program is fetching it", "Wait until it is done"
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so Hugging Face is not asked", "Unset it"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     if status in (401, 403):
         return (
             f"Hugging Face refused access ({status})",
@@ -268,7 +294,7 @@ def _reason(error: Exception, size: int) -> tuple[str, str]:
     if status is not None:
         return f"the server answered {status}", again
     if isinstance(error, OSError) and error.errno in FULL:
-        return f"the disk is full; the file has {_gigabytes(size)}", f"Free some space. {again}"
+        return f"the disk is full; the file has {gigabytes(size)}", f"Free some space. {again}"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"the folder cannot be written to ({error.filename or error.strerror})", "Change its permissions"
     if isinstance(error, OSError) and error.errno in DISK:
@@ -286,5 +312,6 @@ def _failed(source: Source, why: str, remedy: str) -> OviError:
     )
 
 
-def _gigabytes(size: int) -> str:
+def gigabytes(size: int) -> str:
+    """A size in bytes as users read it."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from ..errors import OviError
 from ..spec import Variant
-from .download import Progress, Source, fetch
+from .download import Gone, Progress, Source, fetch, gigabytes
 from .variant_detection import DREAMID, DREAMID_SMALLER, OVI
 
 MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER = "diffusion_models", "text_encoders", "vae"
@@ -46,13 +45,6 @@ class Part:
         by_name = {PurePath(file.replace("\\", "/")).stem.lower(): file for file in files}
         return next((by_name[name] for name in self.names if name in by_name), None)
 
-    def find(self) -> str | None:
-        """Path of this part in ComfyUI's folder or below it, or None."""
-        from . import folders  # of ComfyUI; what a variant needs is known without it
-
-        file = self.among(folders.files(self.folder))
-        return file and folders.path(self.folder, file)
-
     def place(self) -> Path:
         """Where to put this part: ComfyUI's first folder of that very name, for some have older names as well."""
         import folder_paths
@@ -61,8 +53,13 @@ class Part:
         return next((folder for folder in places if folder.name == self.folder), places[0]) / self.saved_as
 
 
+WAN_22 = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
 UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
-WAN_VAE_SOURCE = Source("Comfy-Org/Wan_2.2_ComfyUI_Repackaged", "split_files/vae/wan2.2_vae.safetensors")
+UMT5_OTHERS = (
+    Source(WAN_22, UMT5_SOURCE.path, 11_400_000_000),
+    Source(UMT5_SOURCE.repo, "split_files/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors", 6_735_906_897),
+)
+WAN_VAE_SOURCE = Source(WAN_22, "split_files/vae/wan2.2_vae.safetensors")
 MMAUDIO = "hkchengrex/MMAudio"
 UMT5_GGUF = ("q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "f16")
 UMT5_NAMES = (
@@ -76,7 +73,7 @@ AUDIO_VAE_NAMES = ("v1-16", "mmaudio_vae_16k_bf16")
 VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")
 
 SHARED = (
-    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, UMT5_SOURCE),
+    Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, UMT5_SOURCE, UMT5_OTHERS),
     Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", WAN_VAE_NAMES, WAN_VAE_SOURCE),
     Part("audio VAE", VAE_FOLDER, "v1-16.pth", AUDIO_VAE_NAMES, Source(MMAUDIO, "ext_weights/v1-16.pth")),
     Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, Source(MMAUDIO, "ext_weights/best_netG.pt")),
@@ -108,17 +105,6 @@ OTHER_SOURCES = {
 """Where a variant is published a second time, with sizes in bytes."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """Paths of a variant's files; ``vocoder`` is None where it is in the audio VAE's file."""
-
-    model: str
-    text_encoder: str
-    video_vae: str
-    audio_vae: str
-    vocoder: str | None
-
-
 def model_part(variant: Variant) -> Part:
     """The transformer of a variant."""
     # The published name comes last: one of them is plain model.safetensors, which may be anything.
@@ -143,59 +129,29 @@ def model_list(variant: Variant) -> list[dict[str, str]]:
     ]
 
 
-def fetch_missing(variant: Variant, progress: Progress) -> None:
-    """Fetch the published files of a variant that ComfyUI's model folders lack.
+def fetch_parts(
+    wanted: Sequence[tuple[Part, Path]], progress: Progress, say: Callable[[str], None] = logging.info
+) -> None:
+    """Fetch parts that are published to their paths.
 
     Raises:
-        OviError: one could not be fetched.
-    """
-    missing = [part for part in parts_of(variant) if part.source and part.find() is None]
-    fetch([(part.source, part.place()) for part in missing if part.source], progress)
-
-
-def find_files(variant: Variant) -> Files:
-    """Find all files of a variant in ComfyUI's model folders.
-
-    Raises:
-        OviError: files that are missing, each with its folder and where to get it.
-    """
-    parts = parts_of(variant)
-    found = {part.what: part.find() for part in parts}
-    missing = [part for part in parts if found[part.what] is None]
-    if missing:
-        or_fetch = ", or switch download_missing on to have them fetched" if any(p.source for p in missing) else ""
-        raise OviError(
-            input="variant",
-            found=f"'{variant.name}', of which {len(missing)} of {len(parts)} files are not in ComfyUI's model folders",
-            accepted="a variant whose files are all there",
-            remedy=f"Put these files in place and press R to refresh{or_fetch}: {'; '.join(map(_wanted, missing))}.",
-        )
-    return Files(
-        model=found["model"] or "",
-        text_encoder=found["text encoder"] or "",
-        video_vae=found["video VAE"] or "",
-        audio_vae=found["audio VAE"] or "",
-        vocoder=found.get("vocoder"),
-    )
-
-
-def _wanted(part: Part) -> str:
-    place = f"{part.what} '{part.file}' in models/{part.folder}"
-    return f"{place} (from {part.source})" if part.source else place
-
-
-@contextmanager
-def found_for(variant: Variant, **paths: str | None) -> Iterator[None]:
-    """While files are read that were found, not chosen: an OviError says which it was and how to choose another.
-
-    Args:
-        paths: the files by the name of the input that their own loaders complain of.
+        OviError: one could not be fetched. Where its source is gone, the next published file is named with its size.
     """
     try:
-        yield
-    except OviError as error:
-        name = f"'{PurePath(paths.get(error.input) or '').name}'"
-        what = error.found.removeprefix(f"{name}, ")
-        error.input, error.found = "variant", f"for {variant.name} the file {name}, which is {what}"
-        error.remedy = f"Put the right file in the place of {name}, or load each part with a loader of its own."
+        fetch([(part.source, path) for part, path in wanted if part.source], progress, say)
+    except Gone as error:
+        others = [(part, other) for part, _ in wanted if part.source == error.source for other in part.others]
+        if others:
+            offered = " Or ".join(
+                f"put '{PurePath(other.path).name}' ({gigabytes(other.size)}, {other.url}) into models/{part.folder}, "
+                "where it is found."
+                for part, other in others
+            )
+            error.remedy += f" Or {offered}"
         raise
+
+
+def wanted(part: Part) -> str:
+    """A part in an error: what it is, where it goes and where to get it."""
+    place = f"{part.what} '{part.file}' in models/{part.folder}"
+    return f"{place} (from {part.source})" if part.source else place

@@ -17,7 +17,7 @@ DREAMID_SMALLER = "benjiaiplayground/DreamID-Omni-bf16-FP8"
 NAMES = (
     (r"dream[-_. ]?id", "dreamid_omni"),
     (r"ovi[-_. ]?mini", "mini"),
-    (r"960x960[-_. ]?10s|ovi[-_. ]?1[-_.]1[-_.]10s", "960x960_10s"),
+    (r"960x960[-_. ]?10s|ovi[-_. ]?1[-_. ]1[-_. ]10s", "960x960_10s"),
     (r"960x960|ovi[-_. ]?1[-_.]1", "960x960_5s"),
     (r"720x720|ovi[-_. ]11b|^model_fp8_e4m3fn$|wan[-_. ]?2[-_.][12][-_.]ovi[-_.](video|audio)", "720x720_5s"),
     (r"^model$", "720x720_5s"),

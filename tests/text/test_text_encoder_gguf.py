@@ -17,7 +17,8 @@ from comfy.text_encoders.t5 import T5
 from gguf.quants import dequantize, quantize
 from google.protobuf.unknown_fields import UnknownFieldSet
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.loading import manifest
+from ovi_native.ovi_core.loading import contents, installed, manifest
+from ovi_native.ovi_core.spec import VARIANTS
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.weights.files import read_header
 from ovi_native.ovi_core.weights.gguf_tensors import format_of
@@ -195,12 +196,16 @@ def test_t5_itself_is_refused(tmp_path, model):
 def test_all_in_one_finds_the_published_file_where_there_is_no_other(tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, manifest.TEXT_FOLDER, ([str(tmp_path)], {".safetensors"}))
     (part,) = [part for part in manifest.SHARED if part.folder == manifest.TEXT_FOLDER]
-    assert part.find() is None
+
+    def found() -> str | None:
+        return contents.find(VARIANTS["960x960_10s"], installed.listed()).paths.get(part.what)
+
+    assert found() is None
     packed, plain = tmp_path / "umt5-xxl-encoder-Q5_K_M.gguf", tmp_path / "umt5_xxl_fp16.safetensors"
     packed.touch()
-    assert part.find() == str(packed)
+    assert found() == str(packed)
     plain.touch()
-    assert part.find() == str(plain)
+    assert found() == str(plain)
 
 
 def test_inspect_tells_what_it_is_and_that_nothing_is_missing(tmp_path, model):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.loading import download, manifest
-from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.loading import manifest
+from ovi_native.ovi_core.spec import VARIANTS, Variant
 
 from .problems import DevError
 
@@ -21,16 +21,25 @@ def run(variant: str, models: Path) -> int:
     if variant not in published:
         raise DevError(f"No variant '{variant}' is published. Accepted: {', '.join(published)}.")
     parts = manifest.parts_of(VARIANTS[variant])
-    missing = [part for part in parts if part.among(_files(models / part.folder)) is None]
+    missing = _missing(VARIANTS[variant], {part.folder: _files(models / part.folder) for part in parts})
     for part in parts:
         print(f"{'missing' if part in missing else 'there':8} {part.what}: {part.folder}/{part.saved_as}")
     try:
-        files = [(part.source, models / part.folder / part.saved_as) for part in missing if part.source]
+        files = [(part, models / part.folder / part.saved_as) for part in missing if part.source]
         # The library draws the bar in the terminal.
-        download.fetch(files, progress=lambda done, total: None, say=print)
+        manifest.fetch_parts(files, progress=lambda done, total: None, say=print)
     except OviError as error:
         raise DevError(f"{error.found[:1].upper()}{error.found[1:]}. {error.remedy}") from error
     return 0
+
+
+def _missing(variant: Variant, files: dict[str, list[str]]) -> list[manifest.Part]:
+    """Parts that are among the files under no name; where ComfyUI is not at hand, under no published name."""
+    try:
+        from ovi_native.ovi_core.loading import contents
+    except ModuleNotFoundError:
+        return [part for part in manifest.parts_of(variant) if part.among(files[part.folder]) is None]
+    return contents.find(variant, files).missing
 
 
 def _files(folder: Path) -> list[str]:
