@@ -10,7 +10,6 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..ovi_core.errors import OviError
-from ..ovi_core.model import base_model
 from ..ovi_core.sampling.variant_settings import AUTO, skip_layers_for
 from ..ovi_core.spec import VARIANTS
 from ..ovi_core.story import farm as farms
@@ -205,7 +204,6 @@ class OviStoryboard(io.ComfyNode):
         start_image=None,
         farm: str = "",
     ) -> io.NodeOutput:
-        base_model.require_ovi(model)
         settings = Settings(
             variant=variant,
             width=width,
@@ -225,12 +223,8 @@ class OviStoryboard(io.ComfyNode):
         )
         store = Store(Path(folder_paths.get_output_directory()) / FOLDER)
         address = ray_cluster.address(farm)
-        if not VARIANTS[variant].people and any(shot.people for shot in scripts.parse(script)):
-            notify.warn(cls, [f"The weights of {variant} were never trained on faces and voices of people."])
-
-        def load_image(name: str) -> Tensor:
-            return start_image if name == START_IMAGE else input_media.load(name)
-
+        notify.warn(cls, _people_notes(variant, script))
+        load_image = partial(_load_image, start_image)
         maker = ShotMaker(Models(model, clip, vae, audio_vae), settings, store, load_image, input_media.load_voice)
         film, report = render(
             maker,
@@ -244,6 +238,18 @@ class OviStoryboard(io.ComfyNode):
             input_media.load_voice,
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
+
+
+def _people_notes(variant: str, script: str) -> list[str]:
+    """What the user should know of people in the script."""
+    if VARIANTS[variant].people or not any(shot.people for shot in scripts.parse(script)):
+        return []
+    return [f"The weights of {variant} were never trained on faces and voices of people."]
+
+
+def _load_image(start_image: Tensor | None, name: str) -> Tensor:
+    """An image by its name in a plan: the one that is connected, or a file of ComfyUI's input folder."""
+    return start_image if name == START_IMAGE and start_image is not None else input_media.load(name)
 
 
 NODES = [OviStoryboard]

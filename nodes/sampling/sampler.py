@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...ovi_core.model import base_model
 from ...ovi_core.sampling import sample, solvers
 from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions
 from ...ovi_core.sampling.guider import OviGuider as Guider
@@ -65,7 +64,6 @@ class OviGuider(io.ComfyNode):
         end_percent: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        base_model.require_ovi(model)
         layers = skip_layers_for(skip_layers, model)
         interval, options = Interval(start_percent, end_percent), guidance_options or GuidanceOptions()
         guidance = Guidance(video_cfg, audio_cfg, layers, interval, options)
@@ -167,7 +165,6 @@ class OviSampler(io.ComfyNode):
         denoise: float = 1.0,
         guidance_options=None,
     ) -> io.NodeOutput:
-        base_model.require_ovi(model)
         layers = skip_layers_for(skip_layers, model)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..model.base_model import require_ovi
 from ..network.references import KEY
 from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, Variant
 from ..weights.variant_note import noted_variant
@@ -26,9 +27,9 @@ def skip_layers_for(text: str, patcher: Any) -> tuple[int, ...]:
     Of a model of unknown variant ``auto`` gives those of Ovi's published weights, as far as it has so many pairs.
 
     Raises:
-        OviError: as :func:`.guidance.parse_skip_layers`.
+        OviError: a MODEL of another family; else as :func:`.guidance.parse_skip_layers`.
     """
-    count = patcher.model.num_layers
+    count = require_ovi(patcher).num_layers
     if text.strip().lower() != AUTO:
         return parse_skip_layers(text, count)
     own = (noted_variant(patcher) or DEFAULT_VARIANT).sampling.skip_layers
