@@ -148,14 +148,15 @@ class Ovi(comfy.model_base.BaseModel):
         prompt_type = kwargs.get("prompt_type", "conditioning")
         audio_text = kwargs.get(AUDIO_TEXT, text)
         # Always both, so that positive and negative run as one batch whichever of them is dual.
-        out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type))
-        out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type))
+        device = kwargs["device"]  # at once, or every step would copy them there
+        out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type).to(device))
+        out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type).to(device))
         out["keep_text_keys"] = comfy.conds.CONDConstant(self._may_keep_text_keys(kwargs))
         shares = self._shares(kwargs.get("denoise_mask"), shapes)
         for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):
             if share is not None:
                 out[name] = comfy.conds.CONDConstant(share)
-        return {**out, **reference_conds(kwargs, shapes, super().process_latent_in)}
+        return {**out, **reference_conds(kwargs, shapes, super().process_latent_in, device)}
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict:
         """Shapes of conditions that take memory of their own, which ComfyUI asks for before a run."""
@@ -182,9 +183,10 @@ class Ovi(comfy.model_base.BaseModel):
         if kwargs.get("hooks") is not None:
             return False
         config, noise, dtype = self.diffusion_model.config, kwargs["noise"], self.get_dtype_inference()
+        count = (self.sampling_run or SamplingRun()).conditionings
         per_prompt = noise.shape[0] * 2 * 2 * config.num_layers * TEXT_LENGTH * config.dim * dtype.itemsize
-        step = self.memory_required((2 * noise.shape[0], *noise.shape[1:]))
-        return 2 * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
+        step = self.memory_required((count * noise.shape[0], *noise.shape[1:]))
+        return count * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
 
     def _shares(
         self, denoise_mask: Tensor | None, latent_shapes: Sequence[Sequence[int]]

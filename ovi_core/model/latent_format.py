@@ -74,16 +74,21 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
             scale = max(1, min(wanted, LARGEST // max(height, width)))
             frame = interpolate(frame, scale_factor=scale, mode="bilinear")
             width *= scale
-        strip = self._cells(brightness(audio, width).to(frame))
+        strip = self._cells(brightness(audio, width).to(frame), self.sampling_run)
         return strip if alone else torch.cat((frame, strip), dim=-2)
 
-    def _cells(self, bright: Tensor) -> Tensor:
+    def _cells(self, bright: Tensor, run: SamplingRun) -> Tensor:
         """Latent [1, 48, H, W] that ``latent2rgb`` shows as the colours of ``bright``, [H, W] from 0 to 1."""
-        # pinv: of all latents with these colours the smallest
-        to_latent = torch.linalg.pinv(torch.tensor(self.latent_rgb_factors)).to(bright)
-        dark, light, bias = (bright.new_tensor(c) for c in (DARK, BRIGHT, self.latent_rgb_factors_bias))
+        key = ("preview colours", bright.device, bright.dtype)
+        to_latent, dark, light, bias = run.once(key, lambda: self._colours(bright))
         colours = torch.lerp(dark, light, bright[..., None]) - bias
         return (colours @ to_latent).movedim(-1, 0)[None]
+
+    def _colours(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Matrix [3, 48] from a colour to a latent that is shown so, and dark, bright and bias [3], as ``like``."""
+        # pinv: of all latents with these colours the smallest
+        to_latent = torch.linalg.pinv(torch.tensor(self.latent_rgb_factors)).to(like)
+        return to_latent, *(like.new_tensor(c) for c in (DARK, BRIGHT, self.latent_rgb_factors_bias))
 
 
 def brightness(audio: Tensor, width: int) -> Tensor:

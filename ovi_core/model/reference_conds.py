@@ -22,7 +22,7 @@ REMEDY = "Connect the latent that is sampled to Ovi Person, and its two conditio
 
 
 def reference_conds(
-    options: dict, shapes: Sequence[Sequence[int]], normalised: Callable[[Tensor], Tensor]
+    options: dict, shapes: Sequence[Sequence[int]], normalised: Callable[[Tensor], Tensor], device: Any = None
 ) -> dict[str, Any]:
     """Conditions of one conditioning; none where it has no people, or where their tower does not run.
 
@@ -30,6 +30,7 @@ def reference_conds(
         options: of the conditioning.
         shapes: of the latent's parts, [B, 48, T, H, W] and [B, 20, L], or one of them.
         normalised: a video latent in the VAE's units to the model's.
+        device: that the run is on.
 
     Raises:
         OviError: people of another kind than Ovi Person gives, or faces of another size than the latent.
@@ -57,6 +58,7 @@ def reference_conds(
         conds[NAMES[1]] = voices if options.get(ZEROED) != "voice" else torch.zeros_like(voices)
         conds["voice_lengths"] = references.lengths
     kinds = {name: comfy.conds.CONDRegular if name in NAMES else comfy.conds.CONDConstant for name in conds}
+    conds = {name: value.to(device) if name in NAMES else value for name, value in conds.items()}
     return {name: kinds[name](value) for name, value in conds.items()}
 
 

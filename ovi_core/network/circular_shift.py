@@ -12,7 +12,7 @@ clip as in training, with positions from 0 and a latent frame before its first f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..spec import AUDIO_PER_LATENT_FRAME, circular_audio_frames
-from .rope import AUDIO_START
+from .rope import AUDIO_START, AUDIO_STARTS
+from .run_cache import RunCache, SamplingRun, noise_level
+from .stretches import stretches, taken
 
 KEY = "ovi_loop"
 """Transformer option: the clip is a circle."""
@@ -44,7 +46,7 @@ class Turn:
 
     def turned(self, x: Tensor) -> Tensor:
         """x [B, C, frames, ...] as it is shown."""
-        return x[:, :, self.shown]
+        return taken(x, self.shown, 2)
 
     def turned_back(self, velocity: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """The prediction [B, C, frames, ...] in the order of ``x``, at noise level ``sigma`` [B].
@@ -52,7 +54,8 @@ class Turn:
         A copy gets the velocity that leads to the same clean latent as its original's.
         """
         out = torch.empty_like(velocity)
-        out[:, :, [self.shown[i] for i in self.counts]] = velocity[:, :, self.counts]
+        for to, of, length in stretches([self.shown[i] for i in self.counts], self.counts):
+            out[:, :, to : to + length] = velocity[:, :, of : of + length]
         level = sigma.to(x).reshape(-1, *[1] * (x.ndim - 2))
         for copy, original in self.copies:
             out[:, :, copy] = out[:, :, original] + (x[:, :, copy] - x[:, :, original]) / level
@@ -77,7 +80,16 @@ def audio_turn(steps: int, circle: int, turn: float) -> tuple[Turn, float]:
 
 def _step_of(options: dict) -> int:
     """How many of the run's steps lie before the noise level of this forward."""
-    return int((options["sample_sigmas"] > options["sigmas"].max() * (1 + 1e-5)).sum())
+    level = noise_level(options, options["sigmas"]) * (1 + 1e-5)
+    return sum(some > level for some in _levels(options))
+
+
+def _levels(options: dict) -> Sequence[float]:
+    """Noise levels of the run's steps, and the last one."""
+    run = options.get(RunCache.KEY)
+    if isinstance(run, SamplingRun) and run.sigmas:
+        return run.sigmas
+    return options["sample_sigmas"].tolist()
 
 
 def _turns(given: list[Tensor], step: int, keeps: bool) -> tuple[list[Turn], float]:
@@ -107,8 +119,13 @@ def around(forward: Callable[..., Any]) -> Callable[..., Any]:
                 accepted="one of the two",
                 remedy="Take Ovi Loop away, and set closed_loop of the context windows.",
             )
-        turns, start = _turns(given, _step_of(options), kwargs.get("video_shares") is not None)
-        options = {**options, AUDIO_START: start}
+        keeps, run = kwargs.get("video_shares") is not None, options.get(RunCache.KEY) or RunCache()
+        turns, start = _turns(given, _step_of(options), keeps)
+        starts = run.once(
+            ("starts of a loop's audio", tuple(part.shape[2] for part in given), keeps),
+            lambda: tuple({_turns(given, step, keeps)[1] for step in range(len(_levels(options)))}),
+        )
+        options = {**options, AUDIO_START: start, AUDIO_STARTS: starts}
         for part, turn in zip(given, turns, strict=True):
             name = "video_shares" if part.ndim == 5 else "audio_shares"
             if kwargs.get(name) is not None:

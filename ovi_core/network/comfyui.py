@@ -12,12 +12,15 @@ from typing import Any
 
 import comfy.ops
 import torch
+from comfy.cli_args import args as flags
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.flux.math import apply_rope1
-from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
 from comfy.ops import CastWeightBiasOp, manual_cast
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 try:
     from comfy import model_prefetch
@@ -25,21 +28,38 @@ except ImportError:
     model_prefetch = None
 
 __all__ = [
+    "CUDNN_FIRST",
     "FUSED_ROPE",
+    "OVERRIDE",
     "PREFETCH",
     "CastWeightBiasOp",
     "WrapperExecutor",
     "WrappersMP",
     "apply_rope1",
+    "cudnn_attention",
     "get_all_wrappers",
     "manual_cast",
     "optimized_attention",
     "pad_to_patch_size",
+    "prefers_cudnn",
     "prefetch_next",
     "prefetch_queue",
     "with_weight",
 ]
 
+OVERRIDE = "optimized_attention_override"
+"""Transformer option of ComfyUI: what a node takes for attention."""
+CUDNN_FIRST = "ovi_cudnn_first"
+"""Transformer option: what :func:`prefers_cudnn` says."""
+CUDNN_CAPABILITY = (9, 0)
+"""Compute capability on which cuDNN's kernel is the fastest of PyTorch's: 595 to 631 TFLOP/s where FlashAttention 2 has
+370 (quoted for an H100 and heads of 128; not measured here)."""
+KERNELS = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 PREFETCH = "prefetch_dynamic_vbars"
 """Transformer option of ComfyUI: whether it pages the model's weights in."""
 
@@ -90,6 +110,36 @@ def _has_fused_rope() -> bool:
 
 
 FUSED_ROPE = _has_fused_rope()
+
+
+def prefers_cudnn(device: torch.device, options: dict) -> bool:
+    """Whether attention asks PyTorch for cuDNN's kernel first, where ComfyUI asks for FlashAttention 2.
+
+    On cards of :data:`CUDNN_CAPABILITY`, unless the user chose otherwise: by a flag such as ``--use-sage-attention``,
+    by a node's override, or by switching cuDNN's attention off in PyTorch.
+    """
+    chosen = any(value for name, value in vars(flags).items() if name.startswith("use_") and name.endswith("attention"))
+    return (
+        OVERRIDE not in options
+        and not chosen
+        and optimized_attention is attention_pytorch
+        and _nvidia_capability(device) == CUDNN_CAPABILITY
+        and torch.backends.cuda.cudnn_sdp_enabled()
+        and takes(sdpa_kernel, "set_priority")
+    )
+
+
+def _nvidia_capability(device: torch.device) -> tuple[int, int] | None:
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    return torch.cuda.get_device_capability(device)
+
+
+def cudnn_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """PyTorch's attention on [B, L, D], by cuDNN's kernel where that takes the shape and type, else as in ComfyUI."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    with sdpa_kernel(KERNELS, set_priority=True):
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
 
 
 def with_weight(layer: Any, device: torch.device, compute: Callable[[Tensor], Tensor]) -> Tensor:

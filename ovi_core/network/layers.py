@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, silu
 
 from .batch_rows import pick, put
-from .comfyui import FUSED_ROPE, CastWeightBiasOp, apply_rope1, manual_cast, optimized_attention, with_weight
+from .comfyui import (
+    CUDNN_FIRST,
+    FUSED_ROPE,
+    OVERRIDE,
+    CastWeightBiasOp,
+    apply_rope1,
+    cudnn_attention,
+    manual_cast,
+    optimized_attention,
+    with_weight,
+)
 
 HEAD_DIM = 128
 EPS = 1e-6
@@ -78,7 +88,7 @@ class Modulation(nn.Module, CastWeightBiasOp):
 
 
 class GELU(nn.Module):
-    """GELU, approximated by tanh. Where no gradients are recorded, its input, a layer's fresh output, becomes the result.
+    """GELU, approximated by tanh. Unless gradients are recorded, its input, a layer's fresh output, becomes the result.
 
     In a feed-forward that is the largest tensor of a whole forward; a second one would be the peak of its memory.
     """
@@ -126,7 +136,9 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
-    """ComfyUI's attention on [B, L, D], heads of 128."""
+    """ComfyUI's attention on [B, L, D], heads of 128; see ``comfyui.prefers_cudnn``."""
+    if options.get(CUDNN_FIRST) and OVERRIDE not in options:
+        return cudnn_attention(q, k, v, q.shape[-1] // HEAD_DIM)
     return optimized_attention(q, k, v, heads=q.shape[-1] // HEAD_DIM, transformer_options=options)
 
 

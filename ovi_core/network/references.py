@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .rope import AUDIO_TIME_SCALE as OVI_TIME_SCALE
+from .run_cache import RunCache
 from .timesteps import TimestepShares
 
 KEY = "ovi_references"
@@ -59,13 +60,13 @@ class References:
             return latent
         return torch.cat((latent, own.to(latent).expand(latent.shape[0], *own.shape[1:])), dim=2)
 
-    def shares(self, latent: Tensor, shares: TimestepShares | None) -> TimestepShares | None:
+    def shares(self, latent: Tensor, shares: TimestepShares | None, run: RunCache) -> TimestepShares | None:
         """Timestep shares of a tower's clip, with those of its references: the whole timestep, whatever is kept."""
         own = self.of_tower(latent)
         if own is None or shares is None:
             return shares
-        per_frame = shares.index.shape[1] // latent.shape[2]
-        return shares.followed_by(own.shape[2] * per_frame)
+        count = own.shape[2] * (shares.index.shape[1] // latent.shape[2])
+        return run.once(("shares with references", shares, count), lambda: shares.followed_by(count))
 
     def face_times(self) -> tuple[float, ...]:
         """Positions of the faces on the video's time axis, in latent frames."""

@@ -16,6 +16,8 @@ from ..spec import AUDIO_PER_LATENT_FRAME
 
 AUDIO_START = "ovi_audio_start"
 """Transformer option: how many audio frames after the first image the audio begins; 0 without it."""
+AUDIO_STARTS = "ovi_audio_starts"
+"""Transformer option: all that :data:`AUDIO_START` is in the steps of a run; their tables are made together."""
 THETA = 10000.0
 AUDIO_TIME_SCALE = 0.19676
 """Audio steps in units of video latent frames: 157 steps and 31 frames span the same 5 s (reference configuration)."""

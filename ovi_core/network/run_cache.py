@@ -45,6 +45,10 @@ class SamplingRun(RunCache):
         chunk_tokens: see ``layers.in_chunks``; 0 for all at a time.
         preview_audio: audio latent [20, L] of the first clip in the step that is previewed; None without an audio
             tower.
+        sigmas: noise levels of the steps, and the last one.
+        by_step: the sampler asks for one prediction a step, at the step's noise level.
+        step: the one that runs, counted from 0.
+        conditionings: how many run in a step that needs them all.
     """
 
     latent_shapes: Sequence[Sequence[int]] = ()
@@ -52,6 +56,29 @@ class SamplingRun(RunCache):
     retained_frames: Sequence[int] = ()
     chunk_tokens: int = 0
     preview_audio: Tensor | None = None
+    sigmas: Sequence[float] = ()
+    by_step: bool = False
+    step: int = 0
+    conditionings: int = 2
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def noise_level(self, sigma: Tensor) -> float:
+        """The number in ``sigma`` [B], the noise level of the prediction that is asked for.
+
+        Known without asking the device, which would wait for all it has to do; but for the first step, which looks
+        whether that is so.
+        """
+        if self.by_step and 0 < self.step < len(self.sigmas):
+            return self.sigmas[self.step]
+        level = float(sigma.reshape(-1)[0])
+        if self.sigmas and level != self.sigmas[0]:
+            self.by_step = False
+        return level
+
+
+def noise_level(options: dict, sigma: Tensor) -> float:
+    """The number in ``sigma`` [B] in a forward with these transformer options; see :meth:`SamplingRun.noise_level`."""
+    run = options.get(RunCache.KEY)
+    return run.noise_level(sigma) if isinstance(run, SamplingRun) else float(sigma.reshape(-1)[0])

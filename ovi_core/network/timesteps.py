@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .stretches import taken
+
 
 class Waves(NamedTuple):
     """Frequencies of the time embedding in turns per timestep, each [F] float32, as a coarse and a fine part.
@@ -70,4 +72,4 @@ class TimestepShares:
 
     def of_stretches(self, wanted: list[int], total: int) -> TimestepShares:
         """The shares of a part: those of ``wanted`` out of ``total`` latent frames or audio steps."""
-        return TimestepShares(self.values, self.index.unflatten(1, (total, -1))[:, wanted].flatten(1))
+        return TimestepShares(self.values, taken(self.index.unflatten(1, (total, -1)), wanted, 1).flatten(1))

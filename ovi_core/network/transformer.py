@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from ..latents import joint
 from . import circular_shift, cross_modal, rope
 from .blocks import Block, OviConfig, Stream, Text, TimeCode
-from .comfyui import WrapperExecutor, WrappersMP, get_all_wrappers, pad_to_patch_size
+from .comfyui import (
+    CUDNN_FIRST,
+    WrapperExecutor,
+    WrappersMP,
+    get_all_wrappers,
+    pad_to_patch_size,
+    prefers_cudnn,
+)
 from .layers import (
     HEAD_DIM,
     GatedConv,
@@ -103,10 +110,12 @@ class AudioTower(Tower):
         after = references.voice_times()
         scale = references.audio_time_scale
         steps, device = latent.shape[-1], latent.device
-        return run.once(
-            ("audio rope", steps, start, after, scale, device),
-            lambda: rope.audio_table(steps, HEAD_DIM, device, start, after, scale),
+        starts = (start,) if windowed else options.get(rope.AUDIO_STARTS, (start,))
+        tables = run.once(
+            ("audio rope", steps, starts, after, scale, device),
+            lambda: {some: rope.audio_table(steps, HEAD_DIM, device, some, after, scale) for some in starts},
         )
+        return tables[start]
 
     def unembed(self, values: Tensor, latent: Tensor) -> Tensor:
         """What the head gives for each token, in the shape of ``latent``."""
@@ -182,6 +191,7 @@ class OviTransformer(Tower):
         ).execute(present if len(present) == 2 else present[0], timestep, context, options, **kwargs)
         return out if len(x) == len(present) else [torch.zeros_like(x[0]), out]
 
+    @torch.compiler.disable(recursive=False)
     def _forward(
         self,
         x: list[Tensor] | Tensor,
@@ -199,6 +209,7 @@ class OviTransformer(Tower):
     ) -> list[Tensor] | Tensor:
         given = [x] if isinstance(x, Tensor) else x
         references = References(face_references, voice_references, voice_lengths)
+        run = transformer_options.get(RunCache.KEY) or RunCache()
         each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
         towers, asked, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
         contexts = [context if text is None else text for text in asked]
@@ -206,7 +217,7 @@ class OviTransformer(Tower):
         whole = [references.appended(latent) for latent in given]
         tokens = [tower.embed(latent) for tower, latent in zip(towers, whole, strict=True)]
         times = [
-            tower.time_code(timestep, references.shares(latent, s), setup.waves)
+            tower.time_code(timestep, references.shares(latent, s, run), setup.waves)
             for tower, latent, s in zip(towers, given, shares, strict=True)
         ]
         texts = [
@@ -246,7 +257,8 @@ class OviTransformer(Tower):
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
         scales = cross_modal.scales_of(options, len(self.blocks))
         weights = WeightPrefetch(self._read_layers(towers, text_keys, scales), device, options)
-        return Setup(dict(options), waves, tables, text_keys, scales, weights)
+        options = {**options, CUDNN_FIRST: prefers_cudnn(device, options)}
+        return Setup(options, waves, tables, text_keys, scales, weights)
 
     def _read_layers(self, towers: Sequence[Any], text_keys: list, scales: list) -> Iterator[list[nn.Module]]:
         """The layers of each block pair whose weights are read."""
@@ -257,6 +269,7 @@ class OviTransformer(Tower):
                 for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(scale))
             ]
 
+    @torch.compiler.disable(recursive=False)  # each pair is a graph of its own, which serves all of them
     def _run_blocks(
         self, towers: Sequence[Any], tokens: list[Tensor], times: Any, texts: list[Text], setup: Setup
     ) -> list[Tensor]:

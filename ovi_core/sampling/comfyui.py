@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.k_diffusion.sampling as k_sampling
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
@@ -47,6 +48,7 @@ __all__ = [
     "has_easy_cache",
     "on_device",
     "pack_latents",
+    "predicts_once_a_step",
     "prepare_noise",
     "raise_unless_out_of_memory",
     "sampling_function",
@@ -85,6 +87,14 @@ def has_easy_cache(transformer_options: dict) -> bool:
     except ImportError:
         return False
     return isinstance(transformer_options.get("easycache"), EasyCacheHolder)
+
+
+def predicts_once_a_step(sampler: Any) -> bool:
+    """Whether a sampler of ComfyUI is known to ask for one prediction a step, at the step's noise level."""
+    known = ("euler", "euler_ancestral", "dpmpp_2m", "lcm", "res_multistep")
+    function = getattr(sampler, "sampler_function", None)
+    own = function is not None and function in [getattr(k_sampling, f"sample_{name}", None) for name in known]
+    return own and not getattr(sampler, "extra_options", {}).get("s_churn", 0)
 
 
 def prepare_noise(samples: Any, seed: int, batch_index: Any = None) -> Any:

@@ -21,6 +21,7 @@ from ..network import cross_modal
 from ..network.batch_rows import pick, put
 from ..network.blocks import Stream
 from ..network.references import KEY
+from ..network.run_cache import noise_level
 from .comfyui import (
     CFGGuider,
     calc_cond_batch,
@@ -73,6 +74,12 @@ class OviGuider(CFGGuider):
                 conditionings[name] = [[text, {**options, ZEROED: part}] for text, options in positive]
         self.inner_set_conds(conditionings)
 
+    @property
+    def conditionings(self) -> int:
+        """How many conditionings run in a step that needs them all."""
+        skipped = ("negative",) if self.guidance.off else ()
+        return sum(len(conds) for name, conds in self.conds.items() if name not in skipped)
+
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
         joint.parts(latent_image, self.latent_input)
         denoise_mask.check_mask(kwargs.get("denoise_mask"), self.latent_input)
@@ -99,7 +106,7 @@ class OviGuider(CFGGuider):
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
         options = dict(model_options or {})
         negative = self.conds["negative"]
-        strengths = self._strengths_at(timestep)
+        strengths = self._strengths_at(timestep, options.get("transformer_options", {}))
         if strengths is None:
             for key in ("disable_cfg1_optimization", "sampler_cfg_function"):
                 options.pop(key, None)
@@ -119,10 +126,10 @@ class OviGuider(CFGGuider):
             self.inner_model, x, timestep, negative, self.conds["positive"], cfg, model_options=options, seed=seed
         )
 
-    def _strengths_at(self, timestep: Tensor) -> tuple[Strengths, Strengths] | None:
-        if self.guidance.constant:  # asks nothing of the device
+    def _strengths_at(self, timestep: Tensor, options: dict) -> tuple[Strengths, Strengths] | None:
+        if self.guidance.constant:
             return self.guidance.always()
-        return self.guidance.at(float(timestep[0]), self.inner_model.model_sampling)
+        return self.guidance.at(noise_level(options, timestep), self.inner_model.model_sampling)
 
     def _contrasts(self, strengths: Sequence[Strengths]) -> dict[str, list[float]]:
         """The contrasts that this step needs, each with its strength in the video and in the audio tower."""
@@ -195,10 +202,10 @@ def _combined(
     return combine
 
 
-def _packed(values: Sequence[float], shapes: list, like: Tensor) -> Tensor:
+def _packed(values: Sequence[float], shapes: list, like: Tensor) -> Tensor | float:
     """A value for each tower as one vector [1, 1, N] over the pack; a number where nothing is packed."""
     if len(shapes) == 1:
-        return like.new_tensor(values[0])
+        return values[0]
     return torch.cat(
         [like.new_full((1, 1, math.prod(shape[1:])), v) for shape, v in zip(shapes, values, strict=True)], dim=-1
     )

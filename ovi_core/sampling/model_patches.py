@@ -10,6 +10,7 @@ import comfy.model_patcher
 from ..errors import OviError
 from ..network import circular_shift, cross_modal
 from ..network.layers import CHUNK_TOKENS
+from ..network.run_cache import noise_level
 from ..stable_names import stable_name
 from .comfyui import WrappersMP
 from .guidance import is_layer
@@ -92,7 +93,7 @@ def with_cross_modal(
         executor: Any, x: Any, sigma: Any, concat: Any, context: Any, control: Any, options: dict, **kwargs: Any
     ) -> Any:
         model = executor.class_obj
-        if scaling.interval.whole or scaling.interval.holds(float(sigma[0]), model.model_sampling):
+        if scaling.interval.whole or scaling.interval.holds(noise_level(options, sigma), model.model_sampling):
             before = options.get(cross_modal.KEY, [(1.0, 1.0)] * model.num_layers)
             new = [
                 (video * own[0], audio * own[1])

@@ -16,9 +16,10 @@ from ..model.base_model import Ovi
 from ..network.layers import CHUNK_TOKENS
 from ..network.run_cache import RunCache, SamplingRun
 from ..stable_names import stable_name
-from .comfyui import pack_latents, prepare_noise, unpack_latents
+from .comfyui import pack_latents, predicts_once_a_step, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
+from .solvers import ONE_PREDICTION
 from .variant_settings import note_people
 
 
@@ -50,24 +51,37 @@ def sample_hook(
         joint.check_shapes(shapes, "latent_image")
         note_people(guider.model_patcher, getattr(guider, "conds", None))
     model = guider.model_patcher.model
-    run = _run_of(guider.model_options, denoise_mask, shapes)
+    run = _run_of(guider, denoise_mask, shapes, sampler, sigmas)
     noise = _whole_noise(noise, latent_image, run, seed)
     _add_options(guider.model_options, run, denoise_mask, model.model_sampling)
-    settings = (sampler, sigmas, denoise_mask, _with_preview(callback, model), disable_pbar, seed, *more)
+    settings = (sampler, sigmas, denoise_mask, _with_preview(callback, model, run), disable_pbar, seed, *more)
     with model.sampling(run):
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes, **named)
     return _with_masked(result, latent_image, denoise_mask, shapes)
 
 
-def _run_of(model_options: dict, denoise_mask: Tensor | None, shapes: Sequence[Sequence[int]]) -> SamplingRun:
-    """The run of a guider with these options."""
+def _run_of(
+    guider: Any, denoise_mask: Tensor | None, shapes: Sequence[Sequence[int]], sampler: Any, sigmas: Tensor | None
+) -> SamplingRun:
+    """The run of a guider by a sampler over ``sigmas``."""
+    model_options = guider.model_options
     follows = None if denoise_mask is None else masks.follows(denoise_mask)
     return SamplingRun(
         latent_shapes=shapes,
         follows=follows if follows is not None and follows.any() else None,
         retained_frames=getattr(model_options.get("context_handler"), "latent_retain_index_list", ()),
         chunk_tokens=model_options.get("transformer_options", {}).get(CHUNK_TOKENS, 0),
+        sigmas=() if sigmas is None else tuple(sigmas.tolist()),
+        by_step=predicts_once_a_step(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
+        conditionings=_conditionings(guider),
     )
+
+
+def _conditionings(guider: Any) -> int:
+    """How many conditionings run in a step."""
+    if isinstance(guider, OviGuider):
+        return guider.conditionings
+    return max(1, sum(len(conds) for conds in (getattr(guider, "conds", None) or {}).values()))
 
 
 def _whole_noise(noise: Tensor, latent_image: Tensor, run: SamplingRun, seed: int | None) -> Tensor:
@@ -123,14 +137,15 @@ def _freeing(mask: Tensor, model_sampling: Any, other: Callable[..., Tensor] | N
     return free
 
 
-def _with_preview(callback: Any, model: Ovi) -> Any:
-    """ComfyUI's callback of a step, before which the preview gets the step's audio."""
+def _with_preview(callback: Any, model: Ovi, run: SamplingRun) -> Any:
+    """ComfyUI's callback of a step, before which the preview gets the step's audio; it counts the run's steps."""
 
     def preview(step: int, x0: Tensor, *more: Any, **named: Any) -> Any:
         model.preview_video(x0)
-        return callback(step, x0, *more, **named)
+        run.step = step + 1
+        return None if callback is None else callback(step, x0, *more, **named)
 
-    return callback and preview
+    return preview
 
 
 def _with_masked(

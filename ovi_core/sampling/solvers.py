@@ -208,3 +208,6 @@ def _unipc_correct(before: Tensor, predictions: list[Tensor], sigmas: list[float
 sample_unipc = _solve(_unipc_step, _unipc_correct, whole=True, falling=True)
 sample_dpmpp = _solve(_dpmpp_step, None, whole=True, falling=True)
 sample_euler = _solve(_euler_step, None, whole=False, falling=False)
+
+ONE_PREDICTION = (sample_unipc, sample_dpmpp, sample_euler)
+"""Those that ask for one prediction a step, at the step's noise level."""
