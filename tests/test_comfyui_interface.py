@@ -62,6 +62,11 @@ USES = [
     Use("comfy.lora.calculate_weight", "ovi_core/weights/comfyui.py", positional=("patches", "weight", "key")),
     Use("comfy.model_patcher.LowVramPatch", "ovi_core/weights/comfyui.py", positional=("key", "patches")),
     Use("comfy.model_patcher.get_key_weight", "ovi_core/weights/comfyui.py", positional=("model", "key")),
+    Use(
+        "comfy.model_patcher.ModelPatcher.set_attachments",
+        "ovi_core/weights/variant_note.py",
+        positional=("key", "attachment"),
+    ),
     # -- text
     Use("comfy.sd.detect_te_model", "ovi_core/text/comfyui.py", positional=("sd",)),
     Use("comfy.sd.TEModel", "ovi_core/text/comfyui.py", kind="class", attributes=("T5_XXL",)),
@@ -167,6 +172,19 @@ USES = [
     Use("comfy.ldm.common_dit.pad_to_patch_size", "ovi_core/network/comfyui.py", positional=("img", "patch_size")),
     Use("comfy.ldm.flux.math.apply_rope1", "ovi_core/network/comfyui.py", positional=("x", "freqs_cis")),
     Use("comfy.ldm.modules.attention.optimized_attention", "ovi_core/network/comfyui.py"),
+    Use(
+        "comfy.ldm.modules.attention.attention_pytorch",
+        "ovi_core/network/comfyui.py",
+        positional=("q", "k", "v", "heads"),
+    ),
+    Use("comfy.cli_args.args", "ovi_core/network/comfyui.py", kind="value", attributes=("use_sage_attention",)),
+    Use("comfy_kitchen.list_backends", "ovi_core/network/comfyui.py", optional=True),
+    Use(
+        "comfy.k_diffusion.sampling.sample_euler",
+        "ovi_core/sampling/comfyui.py",
+        positional=("model", "x", "sigmas", "extra_args", "callback"),
+        keywords=("s_churn",),
+    ),
     Use(
         "comfy.ldm.modules.attention.wrap_attn",
         "ovi_core/network/layers.py",
