@@ -1,0 +1,113 @@
+"""A compiled block pair is one graph that serves all pairs, for ComfyUI's node and for packs that compile ``blocks.i``.
+
+Counted by a backend that runs what it is given as it is.
+"""
+
+from __future__ import annotations
+
+import pytest
+import tiny_ovi as tiny
+import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from fusion_cases import seeded
+from ovi_native.ovi_core.sampling.guidance import Guidance
+from ovi_native.ovi_core.sampling.guider import OviGuider
+from ovi_native.ovi_core.sampling.schedules import Interval
+from tiny_ovi import same
+
+PAIR = 60
+"""Operations that only a block pair has more than."""
+
+
+class Graphs:
+    """A backend of ``torch.compile`` that notes how many operations each graph has."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, graph, inputs, **options):
+        self.sizes.append(sum(node.op.startswith("call") for node in graph.graph.nodes))
+        return graph.forward
+
+    @property
+    def pairs(self):
+        return sum(size > PAIR for size in self.sizes)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    torch._dynamo.reset()
+    yield tiny.with_pytorch_attention(tiny.load(tmp_path, num_layers=4))
+    torch._dynamo.reset()
+
+
+def compiled(model, backend, whole=False):
+    """The MODEL with each block compiled, as other packs do it, or as a whole, as ComfyUI's node does it."""
+    model = model.clone()
+    keys = [f"diffusion_model.blocks.{i}" for i in range(model.model.num_layers)]
+    set_torch_compile_wrapper(model, backend, keys=["diffusion_model"] if whole else keys)
+    return model
+
+
+def run(model, guidance=None, latent=None, positive=None):
+    guider = OviGuider(model, guidance or Guidance(skip_layers=()))
+    guider.set_conds(positive or tiny.positive(), tiny.negative())
+    return tiny.run(guider, latent, steps=4)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_graph_serves_all_pairs_steps_and_prompts(plain, whole):
+    graphs = Graphs()
+    model = compiled(plain, graphs, whole)
+    assert same(run(model), run(plain))
+    first = [*graphs.sizes]
+    assert graphs.pairs == 1
+    assert max(graphs.sizes) < 400
+    other = [[tiny.text("another"), {}]]
+    assert same(run(model, positive=other), run(plain, positive=other))
+    assert graphs.sizes == first
+
+
+def test_a_guidance_interval_takes_a_graph_for_each_batch_and_none_later(plain):
+    """One row or two; the compiler makes a general one of its own accord when it meets the second size."""
+    graphs = Graphs()
+    model = compiled(plain, graphs)
+    intervals = Interval(0.0, 0.5), Interval(), Interval(0.3, 0.6)
+    for guidance in [Guidance(skip_layers=(), interval=interval) for interval in intervals]:
+        assert same(run(model, guidance), run(plain, guidance))
+    assert graphs.pairs <= 3
+    first = [*graphs.sizes]
+    for interval in intervals:
+        run(model, Guidance(skip_layers=(), interval=interval))
+    assert graphs.sizes == first
+
+
+def test_a_lora_that_is_on_and_off_takes_no_more(plain):
+    graphs = Graphs()
+    model = compiled(plain, graphs)
+    shape = plain.model.diffusion_model.blocks[1].self_attn.q.weight.shape
+    change = torch.from_numpy(seeded.draw("lora", tuple(shape), 3)).float()
+    patched = [some.clone() for some in (model, plain)]
+    for some in patched:
+        some.add_patches({"diffusion_model.blocks.1.self_attn.q.weight": ("diff", (change,))})
+    before = run(model)
+    with_lora = run(patched[0])
+    assert same(with_lora, run(patched[1]))
+    assert not same(with_lora, before, 1e-3)
+    assert same(run(model), before)
+    assert graphs.pairs == 1
+
+
+def test_another_size_takes_one_more(plain):
+    graphs = Graphs()
+    model = compiled(plain, graphs)
+    for seconds in (0.4, 0.6, 0.9):
+        latent = tiny.empty_latent(seconds=seconds)
+        assert same(run(model, latent=latent), run(plain, latent=latent))
+    assert graphs.pairs <= 3
+
+
+def test_keys_of_the_weights_are_those_of_before(plain):
+    weights = plain.model.diffusion_model.state_dict()
+    assert {"blocks.0.modulation.weight", "audio_model.blocks.0.ffn.2.bias", "blocks.3.ffn.0.weight"} <= set(weights)
+    assert not any("_orig_mod" in key or "pair" in key for key in weights)
