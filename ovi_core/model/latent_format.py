@@ -62,8 +62,9 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
             video is the cell that stands for no video.
         """
         frame = x0[:1, :, 0]
-        audio = None if self.sampling_run is None else self.sampling_run.preview_audio
-        if audio is None:
+        run = self.sampling_run
+        audio = None if run is None else run.preview_audio
+        if run is None or audio is None:
             return frame
         height, width = frame.shape[-2:]
         alone = height * width == 1
@@ -74,7 +75,7 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
             scale = max(1, min(wanted, LARGEST // max(height, width)))
             frame = interpolate(frame, scale_factor=scale, mode="bilinear")
             width *= scale
-        strip = self._cells(brightness(audio, width).to(frame), self.sampling_run)
+        strip = self._cells(brightness(audio, width).to(frame), run)
         return strip if alone else torch.cat((frame, strip), dim=-2)
 
     def _cells(self, bright: Tensor, run: SamplingRun) -> Tensor:

@@ -168,7 +168,7 @@ def _draw(box: Box, prompt: str, start: Callable[[Node, Output], Output], **lock
     load = d.add("OviPipelineLoader", variant=variant)
     prompts = words(d, load, said, variant)
     d.group("Size, length, what is given")
-    made = make(d, load, prompts, start(load, empty(d, **size)), **run, **locked)
+    made = make(d, load, prompts, start(load, empty(d, **size)), **{**run, **locked})
     for name in ("video", "images", "audio"):
         box.result(name, getattr(made, name))
 
