@@ -8,7 +8,7 @@ from ...ovi_core.sampling import sample, solvers
 from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions
 from ...ovi_core.sampling.guider import OviGuider as Guider
 from ...ovi_core.sampling.schedules import Interval
-from ...ovi_core.sampling.variant_settings import AUTO, notes_for, skip_layers_for
+from ...ovi_core.sampling.variant_settings import AUTO, clip_notes, notes_for, skip_layers_for
 from ..shared import notify
 from ..shared.boundary import checked
 from ..shared.widgets import (
@@ -168,7 +168,7 @@ class OviSampler(io.ComfyNode):
         layers = skip_layers_for(skip_layers, model)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)
-        notify.warn(cls, notes_for(model, positive, guidance))
+        notify.warn(cls, [*notes_for(model, positive, guidance), *clip_notes(model, latent)])
         return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
 
 

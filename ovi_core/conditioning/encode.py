@@ -113,13 +113,14 @@ def encode_audio(audio_vae: Any, latent: dict, waveform: Tensor, rate: int, audi
         The LATENT, which carries the audio as :class:`SourceAudio`.
     """
     video, old = latent["samples"].unbind()
-    batch, _, length = old.shape
+    length = layout.length(old)
     mono = as_vae_input(waveform, rate, length)
     if audio_frames is None:
         audio_frames = audio_frames_within(mono.shape[-1])
         audio_frames = length if length - audio_frames <= SHORT_TAIL else audio_frames
     encoded = encode_mono(audio_vae, mono, audio_frames).to(old)
-    filled = torch.cat((encoded.expand(batch, -1, -1), old[..., audio_frames:]), dim=-1)
+    rest = layout.span(old, audio_frames, length)
+    filled = torch.cat((encoded.expand(old.shape[0], -1, -1), rest), dim=layout.TIME)
     samples = joint.join(joint.free_video(video), filled)
     return {**latent, "samples": samples, AUDIO: SourceAudio(waveform, rate, encoded)}
 

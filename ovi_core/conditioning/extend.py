@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import denoise_mask, joint
+from ..latents import denoise_mask, joint, layout
 from ..media import resampling
 from ..media.audio import optional_audio, without_added_silence
 from ..media.frame_rate import checked_frame_rate, notes_of_rate, shown_at
@@ -116,4 +116,5 @@ def _tail_of_audio(audio_vae: Any, sound: tuple[Tensor, int] | None, frames: int
         more = samples_of(MIN_AUDIO_FRAMES - audio_frames)
         before = resampling.resampled(waveform[..., :begin].float().mean(dim=1), rate, SAMPLE_RATE)[..., -more:]
         mono = torch.nn.functional.pad(torch.cat((before, mono), dim=-1), (more - before.shape[-1], 0))
-    return encode_mono(audio_vae, mono, audio_frames_within(mono.shape[-1]))[..., -audio_frames:]
+    encoded = encode_mono(audio_vae, mono, audio_frames_within(mono.shape[-1]))
+    return layout.span(encoded, layout.length(encoded) - audio_frames, layout.length(encoded))

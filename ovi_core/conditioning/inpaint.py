@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
 from ..errors import OviError
-from ..latents import denoise_mask, joint
+from ..latents import denoise_mask, joint, layout
 from ..latents.source_media import AUDIO, VIDEO, with_lock
 from ..media.images import checked_mask
 from ..spec import FPS, FRAMES_PER_LATENT, SPATIAL, audio_seconds, frames_of
@@ -73,7 +73,7 @@ def with_spans(
         region = _video_region(video, video_spans, mask)
         masks[0] = _masked(region, action, masked_as, denoise_mask.video_mask(latent), combine)
     if audio is not None:
-        region = _region(audio_spans, "audio_spans", audio.shape[-1], _audio_seconds).to(audio)
+        region = _region(audio_spans, "audio_spans", layout.length(audio), _audio_seconds).to(audio)
         masks[1] = _masked(region, action, masked_as, denoise_mask.audio_mask(latent), combine)
     if all(part is None or bool(denoise_mask.is_masked(part).all()) for part in masks):
         raise OviError(

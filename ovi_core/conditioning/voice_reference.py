@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import denoise_mask, joint, resize
+from ..latents import denoise_mask, joint, layout, resize
 from ..latents.source_media import LEAD, Lead
 from ..media.audio import checked_audio
 from ..media.crossfade import fallen
@@ -64,7 +64,7 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
     longer_video, longer_audio = (part.clone() for part in out["samples"].unbind())
     longer_video = joint.free_video(longer_video)
     video_mask = denoise_mask.video_mask(out).clone()
-    longer_audio[..., :masked] = encode_mono(audio_vae, mono, masked).to(audio)
+    layout.span(longer_audio, 0, masked).copy_(encode_mono(audio_vae, mono, masked).to(audio))
     audio_mask = denoise_mask.with_span(denoise_mask.audio_mask(out), 0, masked, MODES[mode])
     if clip_begins:
         for part in (longer_video, video_mask):
@@ -76,7 +76,7 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
 def _check_free(latent: dict) -> None:
     if LEAD in latent:
         found, remedy = "a latent that starts with a voice already", "Use Ovi Own Voice once."
-    elif bool(denoise_mask.is_masked(denoise_mask.audio_mask(latent)[..., 0]).any()):
+    elif bool(denoise_mask.is_masked(layout.span(denoise_mask.audio_mask(latent), 0, 1)).any()):
         found = "a latent whose sound is given from its start"
         remedy = "Leave Ovi Own Voice out: audio from Ovi Lock Audio stays as it is, and what Ovi Extend continues has "
         remedy += "its voice already."

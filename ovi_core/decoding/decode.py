@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..latents import layout
 from ..latents.source_media import SourceAudio
 from ..media import crossfade, resampling
 from ..spec import FPS, SAMPLE_RATE, frames_for, samples_of
@@ -63,8 +64,9 @@ def _audio(audio_vae: Any, audio: Tensor, given: Given) -> tuple[Tensor, int]:
     """Audio [B, C, S] and its rate in Hz, decoded from [B, 20, L] or given, without what stands before."""
     if given.lead is None:
         return _given_or_decoded(audio_vae, audio, given.audio)
-    samples = samples_of(audio.shape[-1] - given.lead.audio_frames)
-    waveform, rate = _given_or_decoded(audio_vae, audio[..., given.lead.unheard :], given.audio)
+    samples = samples_of(layout.length(audio) - given.lead.audio_frames)
+    shown = layout.span(audio, given.lead.unheard, layout.length(audio))
+    waveform, rate = _given_or_decoded(audio_vae, shown, given.audio)
     cut = waveform[..., given.lead.samples : given.lead.samples + samples]
     return crossfade.risen(cut, SAMPLE_RATE), rate
 
@@ -74,9 +76,9 @@ def _given_or_decoded(audio_vae: Any, audio: Tensor, given: SourceAudio | None) 
     if given is None:
         return decode_audio(audio_vae, audio), SAMPLE_RATE
     whole = given.waveform.expand(audio.shape[0], -1, -1)
-    if given.latent.shape[-1] >= audio.shape[-1]:
+    if layout.length(given.latent) >= layout.length(audio):
         return whole, given.rate
-    end = samples_of(given.latent.shape[-1]) * given.rate // SAMPLE_RATE
+    end = samples_of(layout.length(given.latent)) * given.rate // SAMPLE_RATE
     generated = resampling.resampled(decode_audio(audio_vae, audio), SAMPLE_RATE, given.rate)
     generated = generated.expand(-1, whole.shape[1], -1)
     return crossfade.crossfaded_audio(whole[..., :end], generated, CROSSFADE, given.rate), given.rate

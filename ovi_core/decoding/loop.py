@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
+from ..latents import layout
 from ..media import resampling
 from ..spec import FPS, SAMPLE_RATE, circular_audio_frames, frames_for, samples_of
 from ..vae.checks import check_audio_vae, check_video_vae
@@ -50,8 +51,8 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
     frames = decode_video(vae, torch.cat((circle[:, :, -lead:], circle), dim=2), tiled)
     # the last frame of the loop is the one it starts with
     frames = frames[:, frames_for(lead) :].roll(1, dims=1)
-    audio_frames = circular_audio_frames(video.shape[2], audio.shape[2])
-    circle, lead = audio[:, :, :audio_frames], min(AUDIO_LEAD, audio_frames)
+    audio_frames = circular_audio_frames(layout.length(video), layout.length(audio))
+    circle, lead = layout.span(audio, 0, audio_frames), min(AUDIO_LEAD, audio_frames)
     waveform = decode_audio(audio_vae, torch.cat((circle[:, :, -lead:], circle, circle[:, :, :lead]), dim=2))
     waveform = waveform[..., samples_of(lead) : samples_of(lead + audio_frames)]
     waveform = stretched(waveform, resampling.samples_within(Fraction(frames.shape[1], FPS), SAMPLE_RATE))

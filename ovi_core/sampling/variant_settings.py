@@ -10,6 +10,10 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import Tensor
+
+from ..latents.joint import is_absent
+from ..latents.layout import clip_of, length
 from ..model.base_model import require_ovi
 from ..network.references import KEY
 from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, Variant
@@ -53,6 +57,26 @@ def notes_for(patcher: Any, positive: Any, guidance: Guidance) -> list[str]:
         *_strength_notes(variant, guidance),
         *(_reference_notes(variant, guidance, given) if variant.people else ()),
     ]
+
+
+def clip_notes(patcher: Any, latent: dict) -> Iterator[str]:
+    """What of a latent's size and length the variant of a MODEL was not trained on, where it was trained on few.
+
+    Args:
+        latent: the LATENT that is sampled, not checked yet.
+    """
+    variant, samples = noted_variant(patcher), latent.get("samples")
+    video = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+    if variant is None or not variant.sizes or not isinstance(video, Tensor) or video.ndim != 5:
+        return
+    if is_absent(video.shape):
+        return
+    clip = clip_of(video, length(video))
+    if (clip.width, clip.height) not in variant.sizes:
+        sizes = " and ".join(f"{width}x{height}" for width, height in variant.sizes)
+        yield f"The weights {variant.name} were trained at {sizes} px; this clip has {clip.width}x{clip.height}."
+    if clip.latent_frames != variant.latent_frames:
+        yield f"The weights {variant.name} were trained on {variant.seconds:g} s; this clip has {clip.seconds:.2f} s."
 
 
 def parts_given(options: Iterable[dict]) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 import tiny_ovi as tiny
 import torch
 import weight_layouts as layouts
+from comfy.nested_tensor import NestedTensor
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from comfy_extras.nodes_model_merging import ModelMergeSimple
 from fusion_cases import published_weights, relative_error
@@ -26,7 +27,7 @@ from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.loading.variant_detection import variant_of
 from ovi_native.ovi_core.network.references import KEY, of_people
 from ovi_native.ovi_core.sampling.guidance import Guidance
-from ovi_native.ovi_core.sampling.variant_settings import notes_for, skip_layers_for
+from ovi_native.ovi_core.sampling.variant_settings import clip_notes, notes_for, skip_layers_for
 from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from ovi_native.ovi_core.weights.variant_note import note_variant, noted_variant
@@ -273,6 +274,25 @@ def test_what_does_not_fit_the_weights_is_reported(dreamid, variant, people, gui
     bare = model.clone()
     bare.attachments.clear()
     assert notes_for(bare, positive, guidance) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (torch.empty(1, 48, 31, 44, 80, device="meta"), []),
+        (torch.empty(1, 48, 31, 32, 62, device="meta"), []),
+        (torch.empty(1, 48, 31, 60, 60, device="meta"), ["1280x704 and 992x512 px; this clip has 960x960"]),
+        (torch.empty(1, 48, 61, 44, 80, device="meta"), ["trained on 5 s; this clip has 10.04 s"]),
+        (torch.empty(1, 20, 157, device="meta"), []),
+        ("a latent", []),
+    ],
+)
+def test_a_clip_that_the_weights_were_not_trained_on_is_reported(dreamid, samples, expected):
+    notes = list(clip_notes(dreamid, {"samples": samples}))
+    assert len(notes) == len(expected)
+    assert all(part in note for note, part in zip(notes, expected, strict=True))
+    both = {"samples": NestedTensor([samples, samples])} if isinstance(samples, torch.Tensor) else {}
+    assert list(clip_notes(dreamid, both)) == notes
 
 
 def ksampled(model, positive, negative):
