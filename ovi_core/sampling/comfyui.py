@@ -91,9 +91,9 @@ def has_easy_cache(transformer_options: dict) -> bool:
 
 def predicts_once_a_step(sampler: Any) -> bool:
     """Whether a sampler of ComfyUI is known to ask for one prediction a step, at the step's noise level."""
-    known = ("euler", "euler_ancestral", "dpmpp_2m", "lcm", "res_multistep")
+    known = ("sample_euler", "sample_euler_ancestral", "sample_dpmpp_2m", "sample_lcm", "sample_res_multistep")
     function = getattr(sampler, "sampler_function", None)
-    own = function is not None and function in [getattr(k_sampling, f"sample_{name}", None) for name in known]
+    own = function is not None and function in [getattr(k_sampling, name, None) for name in known]
     return own and not getattr(sampler, "extra_options", {}).get("s_churn", 0)
 
 

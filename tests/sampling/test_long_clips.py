@@ -163,7 +163,7 @@ def test_memory_is_asked_for_one_window(model, monkeypatch):
         return load(models, memory_required=memory_required, **more)
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", look)
-    for patcher, seconds in ((model, 5.0), (windowed(model), 5.0), (windowed(model), 20.0), (model, 20.0)):
+    for patcher, seconds in ((model, 5.0), (windowed(model), 5.0), (windowed(model), 20.0), (model, 30.0)):
         tiny.run(tiny.guider(patcher), empty(seconds), steps=1)
     plain, short, long, without = (max(asked[i : i + 1]) for i in range(4))
     assert plain == short
