@@ -65,7 +65,8 @@ def clip_notes(patcher: Any, latent: dict) -> Iterator[str]:
     Args:
         latent: the LATENT that is sampled, not checked yet.
     """
-    variant, samples = noted_variant(patcher), latent.get("samples")
+    variant = noted_variant(patcher)
+    samples: Any = latent.get("samples")
     video = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
     if variant is None or not variant.sizes or not isinstance(video, Tensor) or video.ndim != 5:
         return
