@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 LONGEST, LONGEST_FOUND = 600, 400  # characters of one part of a message, and of what was found
 BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks and control characters
@@ -26,7 +21,7 @@ class OviError(ValueError):
         found: what was there ("an image of 1x1 px").
         accepted: what would have been right ("32x32 px or more").
         remedy: the next thing to do, as an imperative sentence.
-        node: display name of the node; ``reported_by`` fills it in where core code cannot know it.
+        node: display name of the node; the nodes fill it in, for core code cannot know it.
     """
 
     def __init__(self, *, input: str, found: str, accepted: str, remedy: str, node: str = ""):
@@ -57,20 +52,3 @@ def one_line(text: object, longest: int = LONGEST) -> str:
     if len(plain) <= longest and not cut:
         return plain
     return f"{plain[: longest * 2 // 3]} … {plain[-longest // 3 :]}"
-
-
-def reported_by(node: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator for a node's ``execute``: an :class:`OviError` that passes through it carries the node's name."""
-
-    def decorate(execute: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(execute)
-        def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return execute(*args, **kwargs)
-            except OviError as error:
-                error.node = error.node or node
-                raise
-
-        return run
-
-    return decorate

@@ -22,6 +22,7 @@ AUDIO_CHANNELS = 20
 SPATIAL = 16  # pixels along each side of one cell of the video latent
 SIZE_GRID = 32  # pixels: two latent cells, since the transformer reads them in patches of 2x2
 TEXT_LENGTH = 512  # text positions, end of sentence and padding included
+MOST_PEOPLE = 2  # whose faces and voices weights were trained to take
 MIN_LATENT_FRAMES = 2  # one alone is an image and has no audio
 
 CaptionStyle = Literal["<AUDCAP>", "Audio:", "none"]

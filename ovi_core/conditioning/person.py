@@ -17,15 +17,14 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..media import resampling
-from ..media.audio import checked_audio
+from ..media.audio import checked_audio, is_inaudible
 from ..media.images import checked_images
-from ..network.references import KEY, MOST_PEOPLE
-from ..spec import SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
+from ..network.references import KEY
+from ..spec import MOST_PEOPLE, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
 from ..vae.checks import check_audio_vae, check_video_vae
 from .latent_input import parts_of
 
 VOICE_SECONDS = 1.0  # of speech, which is what the weights were trained on
-SILENT = 1e-3  # rms, 60 dB below full scale
 WHITE = 255
 
 Conditioning = list[list[Any]]
@@ -170,7 +169,7 @@ def voice_second(voice: Any, start: float, batch: int = 1, skipped: float = 0.0)
     found = None
     if not frames:
         found = f"a voice of {lasts:.2f} s, of which nothing is left after {from_second:g} s"
-    elif bool((second.square().mean(dim=-1).sqrt() < SILENT).any()):
+    elif is_inaudible(second):
         found = f"silence from {from_second:g} s to {from_second + second.shape[-1] / SAMPLE_RATE:g} s"
     if found is not None:
         raise OviError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import OviError
 from ..latents import denoise_mask, joint, layout, resize
 from ..latents.source_media import LEAD, Lead
-from ..media.audio import checked_audio
+from ..media.audio import checked_audio, is_inaudible
 from ..media.crossfade import fallen
 from ..spec import (
     AUDIO_PER_LATENT_FRAME,
@@ -29,7 +29,6 @@ from .locked_media import MODES
 PAUSE = 0.2  # s of silence at least between the voice and the clip, in which the voice dies away
 SHORTEST = 0.5  # s
 FADE = 0.01  # s, from the voice to the pause
-SILENT = 1e-3  # rms, 60 dB below full scale
 
 
 def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: str) -> tuple[dict, list[str]]:
@@ -100,7 +99,7 @@ def _voice_as_mono(voice: Any, seconds: float, batch: int) -> Tensor:
     found = None
     if mono.shape[-1] < SHORTEST * SAMPLE_RATE:
         found = f"a voice of {mono.shape[-1] / SAMPLE_RATE:.2f} s"
-    elif bool((mono.square().mean(dim=-1).sqrt() < SILENT).any()):
+    elif is_inaudible(mono):
         found = f"silence in the first {seconds:g} s"
     if found is not None:
         raise OviError(

@@ -16,6 +16,7 @@ ADDED_SILENCE = 0.1  # s, the most at an audio's end that may be there only to m
 HIGHEST_RATE = 10_000_000  # Hz
 REMEDY = "Load the audio with Load Audio, or take that of a video."
 SCALES = {torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
+INAUDIBLE = 1e-3  # rms, 60 dB below full scale
 
 
 def checked_audio(audio: Any, batch: int | None = None, input: str = "audio") -> tuple[Tensor, int]:
@@ -73,6 +74,11 @@ def is_silent(audio: Any) -> bool:
     """Whether an AUDIO has 0 samples or channels: ComfyUI's nodes give that for a clip without audio."""
     waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
     return isinstance(waveform, Tensor) and waveform.ndim > 0 and 0 in waveform.shape
+
+
+def is_inaudible(mono: Tensor) -> bool:
+    """Whether any of several sounds [B, S] is, as a whole, 60 dB or more below full scale."""
+    return bool((mono.square().mean(dim=-1).sqrt() < INAUDIBLE).any())
 
 
 def _checked_rate(rate: Any, input: str) -> int:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents.joint import is_absent
-from ..network.references import KEY, MOST_PEOPLE, of_people
-from ..spec import AUDIO_CHANNELS, VIDEO_CHANNELS
+from ..network.references import KEY, of_people
+from ..spec import AUDIO_CHANNELS, MOST_PEOPLE, VIDEO_CHANNELS
 
 ZEROED = "ovi_references_zeroed"
 """Key of a conditioning's options: ``face`` or ``voice``, the references that are zeros in the model's own units. They

@@ -23,7 +23,6 @@ KEY = "ovi_references"
 """Key of a conditioning's options: a list with an entry for each person, ``{"face": Tensor or None, "voice": Tensor or
 None}``, in the VAEs' own units: face [1, 48, 1, H, W], voice [1, 20, n]."""
 
-MOST_PEOPLE = 2
 AUDIO_TIME_SCALE = 0.197265625
 """Audio frames in units of latent frames where references are read: 31 / 157 in the bfloat16 of the reference engine.
 It holds for the clip's audio too, and is not the scale of Ovi's own weights."""

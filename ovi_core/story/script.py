@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from ..errors import OviError
-from ..text.people_prompt import MOST_PEOPLE
+from ..spec import MOST_PEOPLE
 
 TEXTS = ("scene", "speech", "sound")
 """Fields that may take several lines."""

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 
 from ..errors import OviError
+from ..spec import MOST_PEOPLE
 
-MOST_PEOPLE = 2
 LONGEST = 20_000  # characters of a caption; the text encoder reads 512 tokens
 
 UNREAD = ("SPEAKER_TIMESTAMPS", "AUDIO_DESCRIPTION")
