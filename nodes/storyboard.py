@@ -10,8 +10,8 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..ovi_core.errors import OviError
-from ..ovi_core.sampling.variant_settings import AUTO, skip_layers_for
-from ..ovi_core.spec import VARIANTS
+from ..ovi_core.sampling.variant_settings import AUTO, skip_layers_for, story_notes
+from ..ovi_core.spec import VARIANTS, ClipShape
 from ..ovi_core.story import farm as farms
 from ..ovi_core.story import ray_cluster
 from ..ovi_core.story import script as scripts
@@ -223,7 +223,7 @@ class OviStoryboard(io.ComfyNode):
         )
         store = Store(Path(folder_paths.get_output_directory()) / FOLDER)
         address = ray_cluster.address(farm)
-        notify.warn(cls, _people_notes(variant, script))
+        notify.warn(cls, _notes(scripts.parse(script), settings))
         load_image = partial(_load_image, start_image)
         maker = ShotMaker(Models(model, clip, vae, audio_vae), settings, store, load_image, input_media.load_voice)
         film, report = render(
@@ -240,11 +240,16 @@ class OviStoryboard(io.ComfyNode):
         return io.NodeOutput(InputImpl.VideoFromFile(str(film)), report)
 
 
-def _people_notes(variant: str, script: str) -> list[str]:
-    """What the user should know of people in the script."""
-    if VARIANTS[variant].people or not any(shot.people for shot in scripts.parse(script)):
-        return []
-    return [f"The weights of {variant} were never trained on faces and voices of people."]
+def _notes(shots: list[scripts.Shot], settings: Settings) -> list[str]:
+    """What of the script and the settings does not fit the variant, for the user."""
+    variant = VARIANTS[settings.variant]
+    size = (settings.width, settings.height)
+    try:
+        clips = [ClipShape.from_seconds(*size, shot.seconds or variant.seconds) for shot in shots]
+    except OviError:
+        return []  # reported with its line where the shots are planned
+    strengths = [shot.guidance or (settings.video_cfg, settings.audio_cfg) for shot in shots]
+    return story_notes(variant, clips, any(shot.people for shot in shots), strengths, settings.skip_layers)
 
 
 def _load_image(start_image: Tensor | None, name: str) -> Tensor:

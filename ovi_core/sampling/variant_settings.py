@@ -16,7 +16,7 @@ from ..latents.joint import is_absent
 from ..latents.layout import clip_of, length
 from ..model.base_model import require_ovi
 from ..network.references import KEY
-from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, Variant
+from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, ClipShape, Variant
 from ..weights.variant_note import noted_variant
 from .guidance import Guidance, parse_skip_layers
 
@@ -54,7 +54,7 @@ def notes_for(patcher: Any, positive: Any, guidance: Guidance) -> list[str]:
     return [
         *people_notes(variant, given),
         *_text_notes(variant, options),
-        *_strength_notes(variant, guidance),
+        *_strength_notes(variant, guidance.video_cfg, guidance.audio_cfg, guidance.skip_layers),
         *(_reference_notes(variant, guidance, given) if variant.people else ()),
     ]
 
@@ -72,12 +72,42 @@ def clip_notes(patcher: Any, latent: dict) -> Iterator[str]:
         return
     if is_absent(video.shape):
         return
-    clip = clip_of(video, length(video))
-    if (clip.width, clip.height) not in variant.sizes:
-        sizes = " and ".join(f"{width}x{height}" for width, height in variant.sizes)
-        yield f"The weights {variant.name} were trained at {sizes} px; this clip has {clip.width}x{clip.height}."
-    if clip.latent_frames != variant.latent_frames:
-        yield f"The weights {variant.name} were trained on {variant.seconds:g} s; this clip has {clip.seconds:.2f} s."
+    yield from size_notes(variant, [clip_of(video, length(video))])
+
+
+def size_notes(variant: Variant, clips: Iterable[ClipShape]) -> Iterator[str]:
+    """The sizes and lengths of clips that a variant was not trained on, each once, where it was trained on few."""
+    clips = list(clips) if variant.sizes else []
+    known = " and ".join(f"{width}x{height}" for width, height in variant.sizes)
+    for width, height in dict.fromkeys((clip.width, clip.height) for clip in clips):
+        if (width, height) not in variant.sizes:
+            yield f"The weights {variant.name} were trained at {known} px; this clip has {width}x{height}."
+    for frames, seconds in dict.fromkeys((clip.latent_frames, clip.seconds) for clip in clips):
+        if frames != variant.latent_frames:
+            yield f"The weights {variant.name} were trained on {variant.seconds:g} s; this clip has {seconds:.2f} s."
+
+
+def story_notes(
+    variant: Variant,
+    clips: Iterable[ClipShape],
+    people: bool,
+    strengths: Iterable[tuple[float, float]],
+    skip_layers: tuple[int, ...],
+) -> list[str]:
+    """What of a storyboard does not fit its variant.
+
+    Args:
+        clips: its shots.
+        people: whether any shot is given a face or a voice.
+        strengths: of each shot, for video and audio.
+        skip_layers: block pairs that the negative pass skips.
+    """
+    unseen = people and not variant.people
+    return [
+        *([f"The weights of {variant.name} were never trained on faces and voices of people."] if unseen else []),
+        *dict.fromkeys(note for pair in strengths for note in _strength_notes(variant, *pair, skip_layers)),
+        *size_notes(variant, clips),
+    ]
 
 
 def parts_given(options: Iterable[dict]) -> set[str]:
@@ -131,16 +161,16 @@ def _text_notes(variant: Variant, options: list[dict]) -> Iterator[str]:
             )
 
 
-def _strength_notes(variant: Variant, guidance: Guidance) -> Iterator[str]:
+def _strength_notes(variant: Variant, video_cfg: float, audio_cfg: float, skip_layers: tuple) -> Iterator[str]:
     """Strengths and skipped pairs that are still those of Ovi's published weights."""
     own, ovi = variant.sampling, DEFAULT_VARIANT.sampling
-    defaults = math.isclose(guidance.video_cfg, ovi.video_cfg) and math.isclose(guidance.audio_cfg, ovi.audio_cfg)
+    defaults = math.isclose(video_cfg, ovi.video_cfg) and math.isclose(audio_cfg, ovi.audio_cfg)
     if defaults and (own.video_cfg, own.audio_cfg) != (ovi.video_cfg, ovi.audio_cfg):
         yield (
             f"video_cfg {ovi.video_cfg:g} and audio_cfg {ovi.audio_cfg:g} are for Ovi's own weights. For "
             f"{variant.name} set {own.video_cfg:g} and {own.audio_cfg:g}."
         )
-    if guidance.skip_layers == ovi.skip_layers != own.skip_layers:
+    if skip_layers == ovi.skip_layers != own.skip_layers:
         yield (
             f"skip_layers {_listed(ovi.skip_layers)} is for Ovi's own weights. For {variant.name} set auto, which is "
             f"{_listed(own.skip_layers)}."

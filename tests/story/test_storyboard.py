@@ -11,7 +11,10 @@ import story_cases as story
 import torch
 from comfy_api.latest import InputImpl
 from join_cases import clip
+from ovi_native.nodes import storyboard
 from ovi_native.nodes.storyboard import OviStoryboard
+from ovi_native.ovi_core.story.plan import Settings
+from ovi_native.ovi_core.story.script import parse
 from PIL import Image
 from refusals import refusal
 from server import PromptServer
@@ -82,6 +85,29 @@ def test_it_tells_how_far_it_is_under_the_node(folders, monkeypatch):
         "Writing the film",
     ]
     assert {node_id for node_id, _ in told} == {"7"}
+
+
+STRENGTHS = "video_cfg 4 and audio_cfg 3 are for Ovi's own weights. For dreamid_omni set 3 and 4."
+SKIPPED = "skip_layers 11 is for Ovi's own weights. For dreamid_omni set auto, which is 0 (none)."
+SIZE = "The weights dreamid_omni were trained at 1280x704 and 992x512 px; this clip has 64x32."
+LENGTH = "The weights dreamid_omni were trained on 5 s; this clip has 0.38 s."
+SHORT = "shot 0.4 s\nscene: Night.\nshot 0.4 s\nscene: Day."
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "notes"),
+    [
+        (SHORT, {}, [STRENGTHS, SIZE, LENGTH]),
+        (SHORT, {"video_cfg": 3.0, "audio_cfg": 4.0}, [SIZE, LENGTH]),
+        (f"guidance: 1, 1\n{SHORT}", {"width": 992, "height": 512}, [LENGTH]),
+        (SHORT.replace("0.4", "5"), {"width": 1280, "height": 704, "skip_layers": (11,)}, [STRENGTHS, SKIPPED]),
+        (SHORT, {"variant": "960x960_10s"}, []),
+        (SHORT, {"width": 65}, []),  # an error of its own, with the line
+    ],
+)
+def test_what_does_not_fit_the_variant_is_reported(text, changed, notes):
+    chosen = {"variant": "dreamid_omni", "width": 64, "height": 32, "skip_layers": ()}
+    assert storyboard._notes(parse(text), Settings(**(chosen | changed))) == notes
 
 
 @pytest.mark.parametrize("name", ["missing.png", "../output/secret.png"])
