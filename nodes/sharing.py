@@ -1,4 +1,5 @@
-"""Routes for the page: files that a workflow names differently than this machine, and the version it is saved with.
+"""Routes for the page: files that a workflow names differently than this machine, the examples that it opens, and the
+version it is saved with.
 
 A workflow comes from anywhere, and so may a request. Each is checked and bounded before anything else looks at it, and
 folders are read off the event loop.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from server import PromptServer
 from ..ovi_core.loading.folders import model_files
 from ..ovi_core.loading.substitutes import FileInput, models, published, shared, stand_in
 from .loading.loaders import SAME_FILE
+from .shared import examples
 
 LARGEST_BODY = 4_000_000  # bytes
 MOST_NODES = 1000
@@ -58,15 +60,20 @@ def questions(body: bytes) -> list[tuple[str, list[Any]]]:
     Raises:
         BadRequest: it is anything else, or too much.
     """
+    return [_question(number, node) for number, node in enumerate(_list(body, "nodes"))]
+
+
+def _list(body: bytes, of: str) -> list[Any]:
+    """The list that a body holds; ``of`` says of what, for the sentence."""
     try:
         asked = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise BadRequest("The body is not JSON.") from error
     if not isinstance(asked, list):
-        raise BadRequest("The body is not a list of nodes.")
+        raise BadRequest(f"The body is not a list of {of}.")
     if len(asked) > MOST_NODES:
-        raise BadRequest(f"The body lists {len(asked)} nodes; at most {MOST_NODES} are answered.")
-    return [_question(number, node) for number, node in enumerate(asked)]
+        raise BadRequest(f"The body lists {len(asked)} {of}; at most {MOST_NODES} are answered.")
+    return asked
 
 
 def _no_number(name: str) -> None:
@@ -100,6 +107,26 @@ def answers(body: bytes) -> list[dict[str, Any]]:
             found[key] = opened(kind, names)
         answered.append({**found[key], "values": found[key]["values"] + values[len(names) :]})
     return answered
+
+
+def placed(body: bytes) -> dict[str, Any]:
+    """Put the example files that a workflow names into the input folder.
+
+    Args:
+        body: JSON, a list of names.
+
+    Returns:
+        ``placed``, the files that were not there, and ``notes`` as sentences.
+
+    Raises:
+        BadRequest: it is anything else, or too much.
+    """
+    asked = _list(body, "names")
+    wanted = [name for name in asked if isinstance(name, str)]
+    if len(wanted) < len(asked):
+        raise BadRequest("The body lists what is no name.")
+    new, notes = examples.place(wanted)
+    return {"placed": new, "notes": notes}
 
 
 def opened(kind: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -145,12 +172,20 @@ def offer(nodes: Iterable[str]) -> None:
 
     @server.routes.post("/ovi_native/opened")
     async def send_opened(request: web.Request) -> web.Response:
-        try:
-            body = await _body(request)
-            answered = await asyncio.get_running_loop().run_in_executor(None, answers, body)
-        except BadRequest as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response(answered)
+        return await _answered(request, answers)
+
+    @server.routes.post("/ovi_native/examples")
+    async def send_examples(request: web.Request) -> web.Response:
+        return await _answered(request, placed)
+
+
+async def _answered(request: web.Request, answer: Callable[[bytes], Any]) -> web.Response:
+    try:
+        body = await _body(request)
+        found = await asyncio.get_running_loop().run_in_executor(None, answer, body)
+    except BadRequest as error:
+        return web.json_response({"error": str(error)}, status=400)
+    return web.json_response(found)
 
 
 async def _body(request: web.Request) -> bytes:

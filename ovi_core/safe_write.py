@@ -44,7 +44,7 @@ _counter = itertools.count()
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, input: str, needed: int = 0) -> Iterator[Path]:
+def new_file(path: Path, *, input: str, needed: int = 0, replace: bool = True) -> Iterator[Path]:
     """A path to write to, beside ``path`` and with its suffix; after the block the file is whole at ``path``.
 
     The file is flushed to the disk and has the mode that the user's umask gives. It replaces a file that is there.
@@ -54,8 +54,10 @@ def new_file(path: Path, *, input: str, needed: int = 0) -> Iterator[Path]:
         path: where the file goes; its folder is created.
         input: name of the node's input to report.
         needed: bytes that the file takes, for the error; 0 if not known.
+        replace: False leaves whatever has the name by the end of the block as it is, links included.
 
     Raises:
+        FileExistsError: something has the name, and ``replace`` is off.
         OviError: the file's name is impossible, the disk is full, read-only or broken, or ``path`` cannot be
             replaced; then the finished file is kept under a free name beside it, which the error says.
     """
@@ -80,7 +82,10 @@ def new_file(path: Path, *, input: str, needed: int = 0) -> Iterator[Path]:
         if not ours:
             raise
         raise _unwritable(error, path, input, needed, written) from error
-    _rename(part, path, input)
+    if replace:
+        _rename(part, path, input)
+    else:
+        _add(part, path)
 
 
 def sweep(folder: Path, pattern: str = "*") -> None:
@@ -203,6 +208,23 @@ def _rename(part: Path, path: Path, input: str) -> None:
         accepted="a file that no player holds open, or a name that is not taken",
         remedy=f"The finished file is kept as {kept}. Close the player, or choose another name.",
     ) from problem
+
+
+def _add(part: Path, path: Path) -> None:
+    """Move a finished file to ``path``; where something is there, raise FileExistsError and remove the file."""
+    try:
+        try:
+            os.link(part, path)  # unlike a rename, it never replaces
+        except FileExistsError:
+            raise
+        except OSError as error:  # a file system without hard links, or Windows without the right to make them
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            os.rename(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    _flush_folder(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:

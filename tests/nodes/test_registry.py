@@ -96,6 +96,21 @@ def test_a_clean_comfyui_gets_every_node_and_workflow_from_the_package(installed
         assert json.loads(get(server, f"/api/workflow_templates/{PACK_FOLDER}/{title}.json"))["nodes"]
 
 
+def test_what_comfy_node_validate_warns_of_is_nowhere():
+    """Its rules, with its command line: no exec, no eval, one statement a line."""
+    command = [sys.executable, "-m", "ruff", "check", ".", "-q", "--select", "S102,S307,E702"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_the_pages_scripts_are_named_after_the_pack(project: dict[str, Any]):
+    """All packs' extensions share one list, and the page refuses a name that is taken."""
+    scripts = [file.read_text(encoding="utf-8") for file in (ROOT / "web").rglob("*.js")]
+    names = [name for script in scripts for name in re.findall(r"registerExtension\(\{\s*name: '([^']+)'", script)]
+    assert len(names) == len(set(names)) == len(scripts)
+    assert all(name.startswith(project["project"]["name"] + ".") for name in names)
+
+
 def test_nothing_has_to_be_installed_but_what_the_readme_gives_a_reason_for(project: dict[str, Any]):
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ovi_native.nodes import sharing
-from ovi_native.nodes.sharing import INPUTS, LARGEST_BODY, MOST_NODES, BadRequest, answers
+from ovi_native.nodes.sharing import INPUTS, LARGEST_BODY, MOST_NODES, BadRequest, answers, placed
 from servers import INSTALLATION
 
 from tools.dev.server import Server
@@ -76,6 +76,13 @@ def test_a_malformed_request_is_a_sentence(sent: bytes):
         answers(sent)
     assert str(caught.value).endswith(".")
     assert len(str(caught.value)) < 200
+
+
+def test_a_request_for_examples_is_a_list_of_names():
+    for sent in (b"", b"{", b"{}", b"[5]", b"[[]]", body([None]), body(["x"] * (MOST_NODES + 1)), b"[" * 100_000):
+        with pytest.raises(BadRequest):
+            placed(sent)
+    assert placed(body(["../../etc/passwd", "C:\\x", "a\0b", "\ud800"])) == {"placed": [], "notes": []}
 
 
 @pytest.mark.parametrize(("sent", "count"), ODD.values(), ids=ODD)

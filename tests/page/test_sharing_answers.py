@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tools.dev.setup import ROOT
+
 if TYPE_CHECKING:
     from browser import Studio
+
+    from tools.dev.server import Server
 
 VALUES = ["faces.safetensors", 1.0, 1.0]
 MARKUP = "<img src=x onerror='window.ran = true'>"
 OPEN = """async graph => {
-  const extension = window.app.extensions.find(each => each.name === 'OviNative.Sharing')
+  const extension = window.app.extensions.find(each => each.name === 'comfyui-ovi-native.sharing')
   await extension.beforeConfigureGraph(graph)
   return graph
 }"""
+EXAMPLES = ("ovi_example_first.jpg", "ovi_example_clip.mp4", "ovi_example_voice.flac")
+LOADERS = [("LoadImage", [EXAMPLES[0], "image"]), ("LoadVideo", [EXAMPLES[1], "image"])]
+LOADERS.append(("OviPromptBuilder", [f"voice {EXAMPLES[2]} from 0.2 s"]))
+EMPTY: dict[str, Any] = {"size": [300, 100], "flags": {}, "order": 0, "mode": 0, "properties": {}}
 ANSWERS = {
     "nothing": None,
     "a number": 5,
@@ -72,6 +80,37 @@ def test_a_server_that_fails_changes_nothing(page: Studio):
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_a_workflow_of_another_shape_passes_unchanged(page: Studio, graph: Any):
     assert page.page.evaluate(OPEN, graph) == graph
+
+
+def test_examples_that_a_workflow_opens_are_there_at_once(page: Studio, page_server: Server):
+    """Also those that only a text names, and though the page read the lists of files before they were there."""
+    for name in EXAMPLES:
+        (page_server.base / "input" / name).unlink(missing_ok=True)
+    page.open()
+    nodes = [
+        {"id": key, "type": kind, "pos": [400 * key, 0], "widgets_values": values, **EMPTY}
+        for key, (kind, values) in enumerate(LOADERS, 1)
+    ]
+    page.load({"version": 0.4, "last_node_id": 9, "last_link_id": 0, "nodes": nodes, "links": []}, "examples")
+    assert page.complaints() == []
+    lists = page.page.evaluate("app.graph.nodes.flatMap(node => node.widgets[0].options.values ?? [])")
+    assert set(EXAMPLES[:2]) <= set(lists)
+    for name in EXAMPLES:
+        assert (page_server.base / "input" / name).read_bytes() == (ROOT / "assets" / name).read_bytes()
+
+
+def test_a_folder_that_takes_no_examples_is_said(page: Studio):
+    page.page.route(
+        "**/ovi_native/examples", lambda route: route.fulfill(body=json.dumps({"placed": 5, "notes": [MARKUP, None]}))
+    )
+    try:
+        page.page.evaluate(OPEN, {"nodes": [{"id": 1, "type": "LoadImage", "widgets_values": [EXAMPLES[0], "image"]}]})
+        shown = page.page.locator(".p-toast-message-warn", has_text="example files").first
+        shown.wait_for()
+        assert MARKUP in shown.inner_text()
+        assert page.page.evaluate("window.ran") is None
+    finally:
+        page.page.unroute("**/ovi_native/examples")
 
 
 def test_a_note_is_shown_as_text(page: Studio):
