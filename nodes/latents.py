@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..ovi_core.conditioning import encode, inpaint, keyframes, locked_media
 from ..ovi_core.latents import joint
-from ..ovi_core.spec import ClipShape
+from ..ovi_core.media.images import checked_frames
+from ..ovi_core.spec import VARIANTS, ClipShape, size_for_shape
 from .shared import notify
 from .shared.boundary import checked
 from .shared.widgets import (
@@ -18,10 +19,49 @@ from .shared.widgets import (
     mode_input,
     seconds_input,
     size_inputs,
+    variant_input,
     video_vae_input,
 )
 
 CATEGORY = "Ovi/latents"
+ASPECTS = ("1:1", "5:4", "4:5", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16", "2:1", "1:2", "21:9", "9:21")
+
+
+class OviResolution(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviResolution",
+            display_name="Ovi Resolution",
+            category=CATEGORY,
+            description="Width, height and seconds that a variant was trained for, in the shape you choose or in the "
+            "shape of an image.",
+            search_aliases=["aspect ratio", "ovi size", "width and height", "resolution", "portrait", "landscape"],
+            inputs=[
+                io.Combo.Input(
+                    "aspect", options=list(ASPECTS), default="16:9", tooltip="Shape of the clip, width to height."
+                ),
+                variant_input("The weights that generate the clip. They know an area, not a shape."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="The clip takes the shape of this image; aspect has no effect then."
+                ),
+            ],
+            outputs=[
+                io.Int.Output(display_name="width", tooltip="Pixels, a multiple of 32, for Empty Ovi Latent."),
+                io.Int.Output(display_name="height", tooltip="Pixels, a multiple of 32, for Empty Ovi Latent."),
+                io.Float.Output(display_name="seconds", tooltip="The length that the variant was trained on."),
+            ],
+        )
+
+    @classmethod
+    @checked
+    def execute(cls, aspect: str, variant: str, image=None) -> io.NodeOutput:
+        if image is None:
+            width, height = map(int, aspect.split(":"))
+        else:
+            height, width = checked_frames(image, "image").shape[1:3]
+        chosen = VARIANTS[variant]
+        return io.NodeOutput(*size_for_shape(chosen, width, height), chosen.seconds)
 
 
 class EmptyOviLatent(io.ComfyNode):
@@ -273,4 +313,4 @@ class OviKeepSpan(io.ComfyNode):
         return io.NodeOutput(marked)
 
 
-NODES = [EmptyOviLatent, OviImageToVideo, OviKeyframe, OviEncodeClip, OviKeepSpan]
+NODES = [OviResolution, EmptyOviLatent, OviImageToVideo, OviKeyframe, OviEncodeClip, OviKeepSpan]

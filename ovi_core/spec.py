@@ -58,6 +58,7 @@ class Variant:
             weights that read a structured caption of reference people (``text/people_prompt.py``).
         sampling: the trainers' own settings.
         sizes: widths and heights in pixels it was trained at, where it was not any shape of that area.
+        recommended: those that its authors recommend, where it was.
         people: whether it was trained on the faces and voices of reference people.
     """
 
@@ -68,6 +69,7 @@ class Variant:
     caption: CaptionStyle
     sampling: VariantSampling = VariantSampling()
     sizes: tuple[tuple[int, int], ...] = ()
+    recommended: tuple[tuple[int, int], ...] = ()
     people: bool = False
 
     @property
@@ -81,13 +83,15 @@ def nearest_latent_frames(seconds: float) -> int:
     return 1 + round((seconds * FPS - 1) / FRAMES_PER_LATENT)
 
 
+SIZES_960 = ((960, 960), (1280, 704), (704, 1280))
+SIZES_720 = ((704, 704), (992, 512), (512, 992), (960, 544), (544, 960), (1152, 448), (448, 1152))
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant("960x960_10s", "model_960x960_10s.safetensors", 960 * 960, 10.0, "Audio:"),
-        Variant("960x960_5s", "model_960x960.safetensors", 960 * 960, 5.0, "Audio:"),
-        Variant("720x720_5s", "model.safetensors", 720 * 720, 5.0, "<AUDCAP>"),
-        Variant("mini", "ovi_mini.safetensors", 256 * 256, 5.0, "Audio:", VariantSampling(2.0, 3.0, (2,))),
+        Variant("960x960_10s", "model_960x960_10s.safetensors", 960 * 960, 10.0, "Audio:", recommended=SIZES_960),
+        Variant("960x960_5s", "model_960x960.safetensors", 960 * 960, 5.0, "Audio:", recommended=SIZES_960),
+        Variant("720x720_5s", "model.safetensors", 720 * 720, 5.0, "<AUDCAP>", recommended=SIZES_720),
+        Variant("mini", "ovi_mini.safetensors", 96 * 96, 5.0, "Audio:", VariantSampling(2.0, 3.0, (2,))),
         Variant(
             "dreamid_omni",
             "dreamid_omni.safetensors",
@@ -209,6 +213,31 @@ def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
     """
     scale = _scale_to_area(height, width, area)
     return _to_grid(round(height * scale)), _to_grid(round(width * scale))
+
+
+SHAPE_TOLERANCE = 0.04  # share by which two shapes may differ and count as one: 16:9 and 1280x704 do, by 2 %
+
+
+def size_for_shape(variant: Variant, width: int, height: int) -> tuple[int, int]:
+    """Size of a clip in the shape of ``width`` to ``height`` that a variant was trained for.
+
+    A trained or recommended size of that shape, else one on the grid at the variant's area.
+
+    Returns:
+        ``(width, height)`` in pixels.
+
+    Raises:
+        OviError: a side is not positive.
+    """
+    snapped_height, snapped_width = snap_size(height, width, variant.area)
+
+    def difference(size: tuple[int, int]) -> float:
+        return abs(math.log(size[0] * height / (size[1] * width)))
+
+    nearest = min((*variant.sizes, *variant.recommended), key=difference, default=None)
+    if nearest and difference(nearest) <= SHAPE_TOLERANCE:
+        return nearest
+    return snapped_width, snapped_height
 
 
 def _scale_to_area(height: int, width: int, area: int) -> float:

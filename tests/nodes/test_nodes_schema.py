@@ -47,6 +47,11 @@ CONTRACT = {
         {"video": "CONDITIONING", "audio": "CONDITIONING"},
         ["CONDITIONING"],
     ),
+    "OviResolution": (
+        "Ovi Resolution",
+        {"aspect": "16:9", "variant": "960x960_10s", "image": "IMAGE"},
+        ["INT", "INT", "FLOAT"],
+    ),
     "EmptyOviLatent": (
         "Empty Ovi Latent",
         {"width": 960, "height": 960, "seconds": 10.0, "batch_size": 1, "towers": "video + audio"},
@@ -350,6 +355,10 @@ CHOICES = {
     ("OviPipelineLoader", "precision"): ["bf16", "fp8"],
     ("OviTextEncode", "variant"): [*VARIANTS, "auto"],
     ("OviContextWindows", "variant"): VARIANTS,
+    ("OviResolution", "aspect"): [
+        *("1:1", "5:4", "4:5", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16", "2:1", "1:2", "21:9", "9:21"),
+    ],
+    ("OviResolution", "variant"): VARIANTS,
     ("EmptyOviLatent", "towers"): ["video + audio", "video only", "audio only"],
     ("OviImageToVideo", "fit"): ["crop", "pad", "stretch"],
     ("OviKeyframe", "fit"): ["crop", "pad", "stretch"],
@@ -383,6 +392,7 @@ CHOICES = {
 }
 OPTIONAL = {
     ("OviPipelineLoader", "download_missing"),
+    ("OviResolution", "image"),
     ("EmptyOviLatent", "towers"),
     ("OviImageToVideo", "start_image"),
     ("OviImageToVideo", "end_image"),

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, Overlap, check_size, snap_size
+from ovi_native.ovi_core.spec import (
+    FPS,
+    SAMPLE_RATE,
+    VARIANTS,
+    ClipShape,
+    Overlap,
+    check_size,
+    size_for_shape,
+    snap_size,
+)
 
 GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
 
@@ -14,6 +23,55 @@ GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").r
 @pytest.mark.parametrize("case", GEOMETRY["snap"], ids=str)
 def test_a_wanted_size_is_snapped_as_the_reference_does(case):
     assert snap_size(case["height"], case["width"], case["area"]) == tuple(case["snapped"])
+
+
+PUBLISHED = [
+    ("720x720_5s", (1, 1), (704, 704)),
+    ("720x720_5s", (16, 9), (960, 544)),
+    ("720x720_5s", (9, 16), (544, 960)),
+    ("720x720_5s", (2, 1), (992, 512)),
+    ("720x720_5s", (1, 2), (512, 992)),
+    ("720x720_5s", (1120, 448), (1152, 448)),
+    ("720x720_5s", (4, 3), (832, 640)),
+    ("960x960_5s", (1, 1), (960, 960)),
+    ("960x960_10s", (1920, 1080), (1280, 704)),
+    ("960x960_10s", (9, 16), (704, 1280)),
+    ("960x960_10s", (3, 4), (832, 1120)),
+    ("dreamid_omni", (16, 9), (1280, 704)),
+    ("dreamid_omni", (2, 1), (992, 512)),
+    ("mini", (1, 1), (96, 96)),
+]
+
+
+@pytest.mark.parametrize(("variant", "shape", "size"), PUBLISHED, ids=str)
+def test_a_shape_gets_the_published_size(variant, shape, size):
+    assert size_for_shape(VARIANTS[variant], *shape) == size
+
+
+@pytest.mark.parametrize("variant", ["720x720_5s", "960x960_5s"])
+def test_a_shape_that_no_published_size_has_gets_the_references_size(variant):
+    chosen = VARIANTS[variant]
+    cases = [case for case in GEOMETRY["snap"] if case["area"] == chosen.area]
+    others = [case for case in cases if tuple(case["snapped"][::-1]) not in chosen.recommended]
+    kept = [case for case in others if not 1.75 < max(_ratio(case), 1 / _ratio(case)) < 2]  # 16:9 and 2:1
+    assert len(kept) >= 2
+    for case in kept:
+        assert size_for_shape(chosen, case["width"], case["height"]) == tuple(case["snapped"][::-1]), case
+
+
+def _ratio(case):
+    return case["width"] / case["height"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (2, 3), (16, 9), (21, 9), (9, 21), (1, 1000), (7680, 4320)])
+def test_the_size_for_a_shape_is_on_the_grid(variant, shape):
+    check_size(*size_for_shape(VARIANTS[variant], *shape))
+
+
+def test_a_shape_without_a_side_is_refused():
+    with pytest.raises(OviError, match="sides of 1 px or more"):
+        size_for_shape(VARIANTS["mini"], 0, 100)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +149,6 @@ def test_variants_are_the_published_ones_best_first():
         ("960x960_10s", "model_960x960_10s.safetensors", 921600, 10.0),
         ("960x960_5s", "model_960x960.safetensors", 921600, 5.0),
         ("720x720_5s", "model.safetensors", 518400, 5.0),
-        ("mini", "ovi_mini.safetensors", 65536, 5.0),
+        ("mini", "ovi_mini.safetensors", 9216, 5.0),
         ("dreamid_omni", "dreamid_omni.safetensors", 901120, 5.0),
     ]
