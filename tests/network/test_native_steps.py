@@ -12,6 +12,8 @@ from comfy_extras.nodes_torch_compile import TorchCompileModel
 from ovi_native.ovi_core.network import rope
 from ovi_native.ovi_core.network.run_cache import SamplingRun
 from ovi_native.ovi_core.network.timesteps import Waves
+from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
+from ovi_native.ovi_core.sampling.guider import OviGuider
 from tiny_ovi import both_differ, same
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,6 +58,33 @@ def test_text_is_projected_in_every_step_where_memory_is_short_with_the_same_res
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **more: free)
     assert same(tiny.run(tiny.guider(model)), kept)
     assert text_rows["key"] == ([2] * 2 if room == "for a batch" else [1] * 4) * tiny.STEPS
+
+
+KEYS = 2 * 2 * tiny.SIZES["num_layers"] * 512 * tiny.SIZES["dim"] * 4
+"""Bytes of one conditioning's keys and values in both towers: 512 positions, float32."""
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("conditionings", "guidance"),
+    [
+        (1, Guidance(video_cfg=1.0, audio_cfg=1.0, skip_layers=())),
+        (2, Guidance(skip_layers=())),
+        (3, Guidance(skip_layers=(), options=GuidanceOptions(*[TowerOptions(modality=2.0)] * 2))),
+    ],
+)
+def test_text_keys_are_kept_where_there_is_room_for_those_of_the_conditionings_that_run(
+    model, text_rows, monkeypatch, conditionings, guidance, room
+):
+    parts = tiny.empty_latent()["samples"].unbind()
+    with model.model.sampling(SamplingRun(latent_shapes=[part.shape for part in parts])):
+        step = model.model.memory_required((room, 1, sum(part.numel() for part in parts)))
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **more: room * KEYS + step + 1)
+    guider = OviGuider(tiny.with_pytorch_attention(model), guidance)
+    guider.set_conds(tiny.positive(), tiny.negative())
+    tiny.run(guider)
+    towers, times = 2, 1 if conditionings <= room else tiny.STEPS
+    assert sum(text_rows["key"]) == towers * conditionings * times
 
 
 def test_positions_and_frequencies_are_computed_once_a_run(model, monkeypatch):
