@@ -38,6 +38,10 @@ from .reference_conds import NAMES, reference_conds, reference_lengths, referenc
 
 AUDIO_TEXT = "ovi_audio_text"
 """Key of a conditioning's options: text [B, S, text_dim] for the audio tower, where it is another than the video's."""
+NEGATIVE_TEXT = "ovi_negative_text"
+"""Key of a conditioning's options: the negative prompt's texts of both towers, for ``network.text_attention``."""
+
+NEGATIVE_CONTEXTS = ("negative_context", "negative_audio_context")
 
 
 class OviModelConfig(comfy.supported_models_base.BASE):
@@ -151,6 +155,8 @@ class Ovi(comfy.model_base.BaseModel):
         device = kwargs["device"]  # at once, or every step would copy them there
         out["c_crossattn"] = comfy.conds.CONDRegular(self._full_length(text, prompt_type).to(device))
         out["audio_context"] = comfy.conds.CONDRegular(self._full_length(audio_text, prompt_type).to(device))
+        for name, other in zip(NEGATIVE_CONTEXTS, kwargs.get(NEGATIVE_TEXT) or (), strict=False):
+            out[name] = comfy.conds.CONDRegular(self._full_length(other, "negative").to(device))
         out["keep_text_keys"] = comfy.conds.CONDConstant(self._may_keep_text_keys(kwargs))
         shares = self._shares(kwargs.get("denoise_mask"), shapes)
         for name, share in zip(("video_shares", "audio_shares"), shares, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import cross_modal
-from .layers import GELU, CrossAttention, Layers, SelfAttention, add_gated, in_chunks, modulate, plain_norm
+from .layers import GELU, CrossAttention, FeedForward, Layers, SelfAttention, add_gated, in_chunks, modulated_norm
 from .weight_prefetch import leaves
 
 
@@ -47,12 +47,14 @@ class Stream:
     """What a block needs of one tower beside its tokens: rope table, time code, text key and value [B, S, D].
 
     cross_modal_scale: of what it reads of the other tower, for each of the batch's conditionings, or for all.
+    negative_text: as ``text``, of the negative prompt, where patches compare the answers; see ``text_attention``.
     """
 
     table: Tensor
     time: TimeCode
     text: tuple[Tensor, Tensor]
     cross_modal_scale: cross_modal.Scale
+    negative_text: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Block(nn.Module):
         self.self_attn = SelfAttention(dim, layers)
         self.norm3 = layers.layer_norm(dim)
         self.cross_attn = CrossAttention(dim, layers)
-        self.ffn = nn.Sequential(layers.linear(dim, config.ffn_dim), GELU(), layers.linear(config.ffn_dim, dim))
+        self.ffn = FeedForward(layers.linear(dim, config.ffn_dim), GELU(), layers.linear(config.ffn_dim, dim))
         self.modulation = layers.modulation(6, dim)
 
     def forward(
@@ -128,7 +130,7 @@ def fused_blocks(
 def _self_attended(block: Block, x: Tensor, stream: Stream, parts: Sequence[Tensor], options: dict) -> Tensor:
     """x [B, L, D] after the block's self-attention; parts: its modulation."""
     (shift, scale, gate, *_), index = parts, stream.time.index
-    y = block.self_attn(modulate(plain_norm(x), shift, scale, index), stream.table, options)
+    y = block.self_attn(modulated_norm(x, shift, scale, index), stream.table, options)
     return add_gated(x, y, gate, index)
 
 
@@ -136,12 +138,13 @@ def _cross_attended(
     block: Block, x: Tensor, other: tuple[Tensor, Tensor] | None, stream: Stream, options: dict
 ) -> Tensor:
     """x [B, L, D] after the block's cross-attention to its text and to the ``other`` tower's tokens and rope."""
-    y = block.cross_attn(block.norm3(x), stream.text, other, stream.cross_modal_scale, stream.table, options)
+    scale, table, negative = stream.cross_modal_scale, stream.table, stream.negative_text
+    y = block.cross_attn(block.norm3(x), stream.text, other, scale, table, options, negative)
     return x + y
 
 
 def _fed_forward(block: Block, x: Tensor, stream: Stream, parts: Sequence[Tensor], options: dict) -> Tensor:
     """x [B, L, D] after the block's feed-forward; parts: its modulation."""
     (*_, shift, scale, gate), index = parts, stream.time.index
-    y = in_chunks(block.ffn, options, modulate(plain_norm(x), shift, scale, index))
+    y = in_chunks(block.ffn, options, modulated_norm(x, shift, scale, index))
     return add_gated(x, y, gate, index)

@@ -17,14 +17,19 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, silu
 
+from . import text_attention
 from .batch_rows import pick, put
 from .comfyui import (
     CUDNN_FIRST,
+    FUSED_NORM,
     FUSED_ROPE,
     OVERRIDE,
     CastWeightBiasOp,
+    absorbs_gelu,
+    adaln,
     apply_rope1,
     cudnn_attention,
+    linear_input_act,
     manual_cast,
     optimized_attention,
     with_weight,
@@ -99,6 +104,17 @@ class GELU(nn.Module):
         return torch.ops.aten.gelu_(x, approximate="tanh")
 
 
+class FeedForward(nn.Sequential):
+    """Matrix, GELU, matrix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, L, D]."""
+        first, activation, second = self
+        if absorbs_gelu(second):
+            return linear_input_act(second, first(x), "gelu_tanh")
+        return second(activation(first(x)))
+
+
 def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
     """A part [B, K, D] of each distinct timestep as [B, n, 1, D] for n stretches of tokens, in the type of ``like``.
 
@@ -118,6 +134,20 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None) -> T
     shift, scale = _spread(shift, index, x), _spread(1 + scale, index, x)
     stretches = rearrange(x, "b (n l) d -> b n l d", n=shift.shape[1])
     return rearrange(torch.addcmul(shift, stretches, scale), "b n l d -> b (n l) d")
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None) -> Tensor:
+    """:func:`modulate` after :func:`plain_norm`; by one kernel where comfy_kitchen has it.
+
+    Not where gradients are recorded, which the kernel has none of, nor compiled: a compiler makes its own kernel of
+    these operations, and of those around them.
+    """
+    if not FUSED_NORM or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return modulate(plain_norm(x), shift, scale, index)
+    # the kernel reads both as values of the type of x, unchecked
+    shift, scale = _spread(shift, index, x), _spread(scale, index, x)
+    stretches = rearrange(x, "b (n l) d -> b n l d", n=shift.shape[1])
+    return rearrange(adaln(stretches, scale, shift, EPS), "b n l d -> b (n l) d")
 
 
 def add_gated(x: Tensor, y: Tensor, gate: Tensor, index: Tensor | None) -> Tensor:
@@ -206,6 +236,7 @@ class CrossAttention(SelfAttention):
         cross_modal_scale: tuple[float, ...],
         table: Tensor,
         options: dict,
+        negative_text: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Both answers for x [B, L, D], whose rope is ``table``.
 
@@ -213,6 +244,7 @@ class CrossAttention(SelfAttention):
             text: key and value of the text, each [B, S, D].
             other: the other tower's tokens [B, L', D] and their rope; None without one.
             cross_modal_scale: of the other tower's answer, for each of the batch's conditionings, or for all.
+            negative_text: as ``text``, see ``text_attention``.
         """
         count = len(cross_modal_scale)
         attending = [i for i, scale in enumerate(cross_modal_scale) if scale]
@@ -222,7 +254,7 @@ class CrossAttention(SelfAttention):
 
         def answer(x: Tensor, table: Tensor) -> Tensor:
             q = self.norm_q(self.q(x))
-            answer = attend(q, *text, options)
+            answer = text_attention.patched(attend(q, *text, options), q, negative_text, attend, options)
             if others is not None:
                 q, of_text = (pick(z, attending, count) for z in (q, answer))
                 scales = [cross_modal_scale[i] for i in attending]
@@ -268,4 +300,4 @@ class Head(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, index: Tensor | None) -> Tensor:
         """x: [B, L, D]; embedding: [B, K, D] float32. Returns [B, L, out_dim]."""
         shift, scale = self.modulation(embedding.unsqueeze(2))
-        return self.head(modulate(plain_norm(x), shift, scale, index))
+        return self.head(modulated_norm(x, shift, scale, index))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..latents import joint
-from . import circular_shift, cross_modal, rope
+from . import circular_shift, cross_modal, rope, text_attention
 from .blocks import Block, OviConfig, Stream, Text, TimeCode
 from .comfyui import (
     CUDNN_FIRST,
@@ -44,8 +45,8 @@ class Setup(NamedTuple):
     """What a forward needs beside its inputs, nearly all of it the same in every step of a run.
 
     options: a copy of ComfyUI's transformer options. For each tower that runs, tables: its rope; text_keys: key and
-    value [B, S, D] for every block, or None. cross_modal_scales: of video and audio, in every block. weights: of the
-    block pairs.
+    value [B, S, D] for every block, or None, and after them those of the negative texts. cross_modal_scales: of video
+    and audio, in every block. weights: of the block pairs.
     """
 
     options: dict
@@ -205,14 +206,20 @@ class OviTransformer(Tower):
         face_references: Tensor | None = None,
         voice_references: Tensor | None = None,
         voice_lengths: tuple[int, ...] = (),
+        negative_context: Tensor | None = None,
+        negative_audio_context: Tensor | None = None,
         **kwargs: Any,
     ) -> list[Tensor] | Tensor:
         given = [x] if isinstance(x, Tensor) else x
         references = References(face_references, voice_references, voice_lengths)
         run = transformer_options.get(RunCache.KEY) or RunCache()
-        each = (self, context, video_shares), (self.audio_model, audio_context, audio_shares)
-        towers, asked, shares = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
+        each = (
+            (self, context, video_shares, negative_context),
+            (self.audio_model, audio_context, audio_shares, negative_audio_context),
+        )
+        towers, asked, shares, negative = zip(*(each[0 if latent.ndim == 5 else 1] for latent in given), strict=True)
         contexts = [context if text is None else text for text in asked]
+        contexts += [text for text in negative if text is not None]  # of all towers or of none
         setup = self._set_up(towers, given, contexts, references, keep_text_keys, transformer_options)
         whole = [references.appended(latent) for latent in given]
         tokens = [tower.embed(latent) for tower, latent in zip(towers, whole, strict=True)]
@@ -222,7 +229,7 @@ class OviTransformer(Tower):
         ]
         texts = [
             Text(keys, None if keys else tower.text_embedding(text))
-            for tower, keys, text in zip(towers, setup.text_keys, contexts, strict=True)
+            for tower, keys, text in zip(cycle(towers), setup.text_keys, contexts, strict=False)
         ]
         tokens = self._run_blocks(towers, tokens, times, texts, setup)
         out = [
@@ -249,13 +256,15 @@ class OviTransformer(Tower):
         run, device = options.get(RunCache.KEY) or RunCache(), contexts[0].device
         tables = [tower.table(latent, references, run, options) for tower, latent in zip(towers, given, strict=True)]
         waves = run.once(("waves", device), lambda: Waves.of_dim(self.config.freq_dim, device))
-        text_keys: list = [None] * len(towers)
+        text_keys: list = [None] * len(contexts)
         conditionings = tuple(options.get("uuids", ()))
         if keep and conditionings:
-            for i, (tower, context) in enumerate(zip(towers, contexts, strict=True)):
+            for i, (tower, context) in enumerate(zip(cycle(towers), contexts, strict=False)):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
         scales = cross_modal.scales_of(options, len(self.blocks))
+        if unheard := text_attention.unheard(options):
+            run.once(("unheard patches", unheard), partial(text_attention.warn_of_unheard, unheard))
         weights = WeightPrefetch(self._read_layers(towers, text_keys, scales), device, options)
         options = {**options, CUDNN_FIRST: prefers_cudnn(device, options)}
         return Setup(options, waves, tables, text_keys, scales, weights)
@@ -265,7 +274,7 @@ class OviTransformer(Tower):
         for i, of_block in enumerate(scales):
             yield [
                 layer
-                for tower, keys, scale in zip(towers, text_keys, of_block[: len(towers)], strict=True)
+                for tower, keys, scale in zip(towers, text_keys, of_block, strict=False)
                 for layer in tower.blocks[i].read_layers(keys is not None, len(towers) == 1 or not any(scale))
             ]
 
@@ -281,11 +290,11 @@ class OviTransformer(Tower):
         for i, blocks in enumerate(zip(*(tower.blocks for tower in towers), strict=True)):
             options["block_index"] = i
             setup.weights.advance()
+            keys = [text.of_block(i, block) for text, block in zip(texts, cycle(blocks), strict=False)]
+            negative = keys[len(blocks) :] or [None] * len(blocks)
             streams = tuple(
-                Stream(table, time, text.of_block(i, block), scale)
-                for table, time, text, block, scale in zip(
-                    setup.tables, times, texts, blocks, setup.cross_modal_scales[i][: len(towers)], strict=True
-                )
+                Stream(*of_tower)
+                for of_tower in zip(setup.tables, times, keys, setup.cross_modal_scales[i], negative, strict=False)
             )
 
             first, other = blocks if len(blocks) == 2 else (blocks[0], None)

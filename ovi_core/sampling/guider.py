@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from ..latents import denoise_mask, joint
+from ..model.base_model import AUDIO_TEXT, NEGATIVE_TEXT
 from ..model.reference_conds import ZEROED
-from ..network import cross_modal
+from ..network import cross_modal, text_attention
 from ..network.batch_rows import pick, put
 from ..network.blocks import Stream
 from ..network.references import KEY
 from ..network.run_cache import noise_level
+from ..network.text_attention import NEGATIVE
 from .comfyui import (
     CFGGuider,
     calc_cond_batch,
@@ -38,7 +40,9 @@ WITHOUT_CROSS_MODAL, WITHOUT_FACE, WITHOUT_VOICE = CONTRASTS = ("without_cross_m
 """Further predictions for the positive prompt: without cross-modal attention, and with zeros for what the video and the
 audio tower read of reference people."""
 # Roles: places in the list of conditionings that ComfyUI predicts for; the contrasts follow in their order.
-POSITIVE, NEGATIVE, FIRST_CONTRAST = range(3)
+FIRST_CONTRAST = NEGATIVE + 1
+READ_NEGATIVE = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+"""Hooks of other nodes that may read the negative prediction."""
 
 
 class OviGuider(CFGGuider):
@@ -64,8 +68,12 @@ class OviGuider(CFGGuider):
             for tower in guidance.options
         ]
         self._shapes: list = []
+        options = self.model_options.get("transformer_options", {})
+        self._patches_text = bool(text_attention.patches_of(options))
 
     def set_conds(self, positive: Any, negative: Any) -> None:
+        if self._patches_text and negative:
+            positive, negative = (_with_negative_text(conds, negative[0]) for conds in (positive, negative))
         conditionings = {"positive": positive, "negative": negative}
         if self.guidance.has_modality:
             conditionings[WITHOUT_CROSS_MODAL] = positive
@@ -77,7 +85,7 @@ class OviGuider(CFGGuider):
     @property
     def conditionings(self) -> int:
         """How many conditionings run in a step that needs them all."""
-        skipped = ("negative",) if self.guidance.off else ()
+        skipped = ("negative",) if self.guidance.off and not self._patches_text else ()
         return sum(len(conds) for name, conds in self.conds.items() if name not in skipped)
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
@@ -121,6 +129,8 @@ class OviGuider(CFGGuider):
             options["sampler_cfg_function"] = _combined(strengths, self._shapes, contrasts, found, other)
         if not unguided:
             options["disable_cfg1_optimization"] = True
+        elif self._patches_text and not any(options.get(key) for key in READ_NEGATIVE):
+            options.pop("disable_cfg1_optimization", None)  # of NAGuidance, whose negative text the positive rows have
         cfg = 1.0 if unguided else strengths[0].cfg
         return sampling_function(
             self.inner_model, x, timestep, negative, self.conds["positive"], cfg, model_options=options, seed=seed
@@ -164,6 +174,13 @@ class OviGuider(CFGGuider):
         if WITHOUT_CROSS_MODAL in names:
             role = FIRST_CONTRAST + CONTRASTS.index(WITHOUT_CROSS_MODAL)
             options["transformer_options"] = {**options.get("transformer_options", {}), cross_modal.WITHOUT_ROLE: role}
+
+
+def _with_negative_text(conditioning: Any, negative: Any) -> list:
+    """A conditioning with the texts of the first ``negative`` one, see ``network.text_attention``."""
+    text, options = negative
+    texts = (text, options.get(AUDIO_TEXT, text))
+    return [[own, {**more, NEGATIVE_TEXT: texts}] for own, more in conditioning]
 
 
 def _has_people(conditioning: Any, part: str) -> bool:
@@ -264,7 +281,9 @@ def _skip_negative(inner: Any, towers: list[bool]) -> Any:
         if not others:
             return args
         rest = tuple(_rows(stream, others, len(roles)) for stream in args["streams"])
-        done = run({**args, "img": tuple(pick(t, others, len(roles)) for t in args["img"]), "streams": rest})["img"]
+        options = {**args["transformer_options"], "cond_or_uncond": [roles[i] for i in others]}
+        tokens = tuple(pick(t, others, len(roles)) for t in args["img"])
+        done = run({**args, "img": tokens, "streams": rest, "transformer_options": options})["img"]
         img = tuple(put(old, new, others, len(roles)) for old, new in zip(args["img"], done, strict=True))
         return {**args, "img": img}
 
@@ -274,6 +293,10 @@ def _skip_negative(inner: Any, towers: list[bool]) -> Any:
 def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
     """The stream's rows of the ``wanted`` conditionings, ``of`` of which make up the batch."""
     scale = stream.cross_modal_scale
+
+    def picked(text: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return pick(text[0], wanted, of), pick(text[1], wanted, of)
+
     time = replace(
         stream.time,
         embedding=pick(stream.time.embedding, wanted, of),
@@ -283,6 +306,7 @@ def _rows(stream: Stream, wanted: list[int], of: int) -> Stream:
     return replace(
         stream,
         time=time,
-        text=(pick(stream.text[0], wanted, of), pick(stream.text[1], wanted, of)),
+        text=picked(stream.text),
+        negative_text=None if stream.negative_text is None else picked(stream.negative_text),
         cross_modal_scale=scale if len(scale) == 1 else tuple(scale[i] for i in wanted),
     )
