@@ -34,7 +34,7 @@ class OviLockVideo(io.ComfyNode):
             category=CATEGORY,
             description="Sound for a silent clip: the video is locked, and the model generates sound for it. Ovi AV "
             "Decode returns the same frames, at their own size and frame rate.",
-            search_aliases=["video to audio", "foley", "v2a", "sound for a video", "dub"],
+            search_aliases=["video to audio", "foley", "v2a", "sound for a video", "add sound to video", "dub"],
             inputs=[
                 video_vae_input(),
                 io.Latent.Input(
@@ -76,7 +76,7 @@ class OviLockAudio(io.ComfyNode):
             category=CATEGORY,
             description="Video for a voice, music or an effect: the sound is locked, and the model generates video for "
             "it. Ovi AV Decode returns the same samples, at their own sample rate and channels.",
-            search_aliases=["audio to video", "lip sync", "a2v", "talking head", "music video"],
+            search_aliases=["audio to video", "lip sync", "lip sync to a voice", "a2v", "talking head", "music video"],
             inputs=[
                 audio_vae_input(),
                 io.Latent.Input("latent", tooltip="From Empty Ovi Latent or Ovi Image To Video."),

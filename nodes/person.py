@@ -26,12 +26,14 @@ class OviPerson(io.ComfyNode):
             search_aliases=[
                 "ovi reference",
                 "face",
+                "face reference",
                 "identity",
                 "voice clone",
                 "character",
                 "dreamid",
                 "voice",
                 "reference voice",
+                "reference face",
             ],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt, or the positive of another Ovi Person."),

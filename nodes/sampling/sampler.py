@@ -123,7 +123,15 @@ class OviSampler(io.ComfyNode):
             category=CATEGORY,
             description="Generates a clip and its sound together, with the reference's solvers, schedules and "
             "guidance.",
-            search_aliases=["ovi ksampler", "video with sound", "talking video", "lip sync", "text to video", "t2v"],
+            search_aliases=[
+                "ovi ksampler",
+                "video with sound",
+                "talking video",
+                "lip sync",
+                "text to video",
+                "text to video with sound",
+                "t2v",
+            ],
             inputs=[
                 model_input(),
                 *prompt_inputs(),

@@ -50,7 +50,16 @@ WORDS = {
     "voice": {"OviVoice", "OviPerson"},
     "dreamid": {"OviPerson", "OviPeoplePrompt"},
 }
-
+# Before all other nodes of the pack. ComfyUI's page ranks by name and display name alone, and finds by aliases, too.
+FIRST = {
+    "lip sync": "OviLockAudio",
+    "text to video": "OviSampler",
+    "sound for video": "OviLockVideo",
+    "image to video": "OviImageToVideo",
+    "extend video": "OviExtend",
+    "face": "OviPerson",
+    "voice": "OviVoice",
+}
 SHOWN_PICTURES_ARE_THERE = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
   .filter(image => { const box = image.getBoundingClientRect(); return box.bottom > 0 && box.top < innerHeight; })
   .every(image => image.complete && image.naturalWidth)"""
@@ -222,6 +231,12 @@ def blank(page: Studio) -> Studio:
 def test_search_finds_nodes_by_what_a_user_types(blank: Studio, names: dict[str, str], words: str, nodes: set[str]):
     found = "\n".join(blank.search(words)[:10])
     assert {name for name in nodes if names[name] not in found} == set()
+
+
+@pytest.mark.parametrize(("words", "node"), FIRST.items(), ids=FIRST)
+def test_search_finds_the_right_node_of_the_pack_first(blank: Studio, names: dict[str, str], words: str, node: str):
+    ours = [text.splitlines()[0] for text in blank.search(words) if PACK_FOLDER in text]
+    assert ours[0] == names[node]
 
 
 def test_search_for_the_packs_name_gives_its_nodes_first(blank: Studio):
