@@ -18,6 +18,7 @@ from gguf.quants import dequantize, quantize
 from google.protobuf.unknown_fields import UnknownFieldSet
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import contents, installed, manifest
+from ovi_native.ovi_core.loading.inspection import inspect
 from ovi_native.ovi_core.spec import VARIANTS
 from ovi_native.ovi_core.text.umt5 import read_text_encoder
 from ovi_native.ovi_core.weights.files import read_header
@@ -25,8 +26,6 @@ from ovi_native.ovi_core.weights.gguf_tensors import format_of
 from seeded_weights import draw_weights, relative_error, shapes_of
 from sentencepiece import sentencepiece_model_pb2
 from umt5_cases import UMT5, train_tokenizer
-
-from tools.dev.inspect_file import inspect
 
 SMALL = {"d_model": 64, "d_ff": 96, "d_kv": 8, "num_heads": 8, "num_layers": 3, "vocab_size": 320}
 LIKE_XXL = {"d_model": 32, "d_ff": 10_240, "d_kv": 4, "num_heads": 8, "num_layers": 24, "vocab_size": 320}

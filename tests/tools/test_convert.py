@@ -12,6 +12,7 @@ import weight_layouts as layouts
 from comfy.quant_ops import QuantizedTensor
 from native_cases import error, forward, loaded, tiny_weights
 from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.loading.inspection import inspect
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.network.transformer import OviConfig
@@ -20,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from tools import convert as tool
 from tools.conversion import recipes
 from tools.convert import convert
-from tools.dev.inspect_file import inspect
 
 SILENT = {"say": lambda text: None}
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 import weight_layouts as layouts
 from native_cases import tiny_wan, tiny_weights
+from ovi_native.ovi_core.loading.inspection import inspect
 from ovi_native.ovi_core.loading.variant_detection import variant_of
 from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.tools import standins
 from safetensors.torch import save_file
 from seeded_weights import golden_json
 
-from tools.dev.inspect_file import inspect, main
+from tools.dev.inspect_file import main
 
 
 def report_on(weights, folder, name="file.safetensors", metadata=None):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.loading import loader
+from ovi_native.ovi_core.loading import inspection, loader
 from ovi_native.ovi_core.network.transformer import OviConfig
 from ovi_native.ovi_core.text import umt5
 from ovi_native.ovi_core.vae import audio_vae, video_vae
@@ -23,7 +23,6 @@ from ovi_native.ovi_core.weights import files
 from torch import Tensor
 
 from .. import standins
-from ..dev import inspect_file
 
 TINY = OviConfig(dim=128, ffn_dim=256, num_layers=2, text_dim=64)
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "U8": 1, "I8": 1, "I64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
@@ -56,7 +55,7 @@ def try_everything(path: Path) -> None:
     Raises:
         OviError: it is refused where its content is read.
     """
-    inspect_file.inspect(str(path))
+    inspection.inspect(str(path))
     for read in READERS:
         try:
             read(str(path))
