@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from comfy_api.latest import Types, io
+from torch import Tensor
 
 from ..ovi_core.decoding.decode import decode
 from ..ovi_core.decoding.loop import decode_loop
 from ..ovi_core.decoding.output import playable
 from ..ovi_core.latents import source_media
 from ..ovi_core.media import provenance
+from ..ovi_core.media.audio import in_format
 from .shared import graph, notify
 from .shared.boundary import checked
-from .shared.widgets import audio_vae_input, tiled_input, video_vae_input
+from .shared.widgets import audio_format_input, audio_vae_input, tiled_input, video_vae_input
 
 CATEGORY = "Ovi/decoding"
 
@@ -40,6 +42,7 @@ class OviDecode(io.ComfyNode):
                     optional=True,
                     tooltip="For a clip made with Ovi Loop: its end continues seamlessly at its start.",
                 ),
+                audio_format_input("as the model makes it (16 kHz, mono), or as it was given"),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames, 24 per second."),
@@ -53,16 +56,24 @@ class OviDecode(io.ComfyNode):
 
     @classmethod
     @checked
-    def execute(cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False) -> io.NodeOutput:
+    def execute(
+        cls, samples, vae, audio_vae, tiled: str = "auto", loop: bool = False, audio_format: str = "unchanged"
+    ) -> io.NodeOutput:
         clip = (decode_loop if loop else decode)(vae, audio_vae, samples, tiled)
         notify.warn(cls, clip.notes)
-        audio = {"waveform": clip.audio, "sample_rate": clip.sample_rate}
         film = playable(clip)
-        film_audio = {"waveform": film.clip_audio, "sample_rate": film.sample_rate}
+        audio = _audio(clip.audio, clip.sample_rate, audio_format)
+        film_audio = _audio(film.clip_audio, film.sample_rate, audio_format)
         components = Types.VideoComponents(images=film.images, audio=film_audio, frame_rate=film.frame_rate)
         likeness = provenance.together(source_media.likeness_of(samples), graph.likeness_before(cls.hidden))
-        video = provenance.MarkedVideo(components, clip.source, likeness=likeness)
+        video = provenance.MarkedVideo(components, clip.source, likeness=likeness, clips=len(clip.audio))
         return io.NodeOutput(clip.images, audio, video)
+
+
+def _audio(waveform: Tensor, rate: int, audio_format: str) -> dict:
+    """ComfyUI's AUDIO of a waveform [B, C, S] in the format that the user chose."""
+    waveform, rate = in_format(waveform, rate, audio_format)
+    return {"waveform": waveform, "sample_rate": rate}
 
 
 NODES = [OviDecode]

@@ -13,13 +13,15 @@ from comfy_api.latest import Types, io, ui
 from ..ovi_core.errors import OviError
 from ..ovi_core.media import provenance
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
-from ..ovi_core.media.videos import checked_video
+from ..ovi_core.media.videos import checked_video, single_clips, with_audio_format
 from ..ovi_core.safe_write import check_name, new_file
 from .decoding import CATEGORY
 from .shared import graph
 from .shared.boundary import checked
+from .shared.widgets import audio_format_input
 
 MARKS = {"auto": "", "whole clip": provenance.GENERATED, "part of the clip": provenance.COMPOSITE, "off": None}
+BATCH = ("a file each", "one file")
 
 
 class OviSaveVideo(io.ComfyNode):
@@ -68,6 +70,15 @@ class OviSaveVideo(io.ComfyNode):
                     tooltip="Sign the file with C2PA content credentials. Needs c2pa-python and your own key, see "
                     "docs/provenance.md.",
                 ),
+                audio_format_input("as the video has it"),
+                io.Combo.Input(
+                    "batch",
+                    options=list(BATCH),
+                    default=BATCH[0],
+                    optional=True,
+                    tooltip="For a video of several seeds from Ovi AV Decode: a file for each clip, or all clips one "
+                    "after the other in one file.",
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The same video, with the mark.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -83,19 +94,24 @@ class OviSaveVideo(io.ComfyNode):
         mark_as_ai: str = "auto",
         embed_workflow: bool = True,
         credentials: str = SIGN[0],
+        audio_format: str = "unchanged",
+        batch: str = BATCH[0],
     ) -> io.NodeOutput:
         video = checked_video(video, "video")
         signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
         likeness = provenance.together(provenance.likeness_of(video), graph.likeness_before(cls.hidden))
-        file, subfolder = free_file(filename_prefix, *video.get_dimensions())
-        keep = embed_workflow and not args.disable_metadata
-        with new_file(file, input="filename_prefix") as part:
-            provenance.save(video, str(part), source, _workflow(cls.hidden) if keep else None, likeness)
-            if signs is not None:
-                embed(part, source, signs, file.name, likeness)
-        saved = ui.SavedResult(file.name, subfolder, io.FolderType.output)
-        return io.NodeOutput(video, ui=ui.PreviewVideo([saved]))
+        workflow = _workflow(cls.hidden) if embed_workflow and not args.disable_metadata else None
+        saved = []
+        for clip in single_clips(video) if batch == BATCH[0] else [video]:
+            clip = with_audio_format(clip, audio_format)
+            file, subfolder = free_file(filename_prefix, *clip.get_dimensions())
+            with new_file(file, input="filename_prefix") as part:
+                provenance.save(clip, str(part), source, workflow, likeness)
+                if signs is not None:
+                    embed(part, source, signs, file.name, likeness)
+            saved.append(ui.SavedResult(file.name, subfolder, io.FolderType.output))
+        return io.NodeOutput(video, ui=ui.PreviewVideo(saved))
 
 
 def free_file(prefix: str, width: int, height: int) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...ovi_core.conditioning import locked_media
 from ...ovi_core.decoding.towers import TILED
 from ...ovi_core.media import drift_correction
+from ...ovi_core.media.audio import FORMATS
 from ...ovi_core.media.images import FITS
 from ...ovi_core.sampling import solvers
 from ...ovi_core.sampling.variant_settings import AUTO
@@ -108,6 +109,17 @@ def correct_input(tooltip: str) -> io.Combo.Input:
 
 def tiled_input(tooltip: str, **more: Any) -> io.Combo.Input:
     return io.Combo.Input("tiled", options=list(TILED), default="auto", tooltip=tooltip, **more)
+
+
+def audio_format_input(unchanged: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "audio_format",
+        options=list(FORMATS),
+        default=next(iter(FORMATS)),
+        optional=True,
+        tooltip=f"unchanged: {unchanged}. Video editors expect 48 kHz and stereo. Nothing is added above 8 kHz, and "
+        "both channels are equal if the sound is mono.",
+    )
 
 
 # -- sampling ------------------------------------------------------------------------------------------------------

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from ..errors import OviError
+from .resampling import resampled
 
 ADDED_SILENCE = 0.1  # s, the most at an audio's end that may be there only to make it as long as its frames
 HIGHEST_RATE = 10_000_000  # Hz
 REMEDY = "Load the audio with Load Audio, or take that of a video."
 SCALES = {torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
+FORMATS = {"unchanged": (0, 0), "48 kHz": (48_000, 0), "48 kHz stereo": (48_000, 2)}
+"""Names of formats that video editors expect: Hz and channels, 0 for those that the audio has."""
 INAUDIBLE = 1e-3  # rms, 60 dB below full scale
 
 
@@ -68,6 +71,15 @@ def optional_audio(audio: Any, input: str) -> tuple[Tensor, int] | None:
             remedy="Generate one clip at a time (batch size 1), for each continues in its own way.",
         )
     return waveform, rate
+
+
+def in_format(waveform: Tensor, rate: int, format: str) -> tuple[Tensor, int]:
+    """Audio [B, C, S] at ``rate`` Hz in one of :data:`FORMATS`, and its rate. Mono becomes two equal channels, more
+    than two are mixed to one first."""
+    new_rate, channels = FORMATS[format]
+    if channels and waveform.shape[1] != channels:
+        waveform = waveform.mean(dim=1, keepdim=True).expand(-1, channels, -1)
+    return resampled(waveform, rate, new_rate or rate), new_rate or rate
 
 
 def is_silent(audio: Any) -> bool:

@@ -62,6 +62,7 @@ class MarkedVideo(InputImpl.VideoFromComponents):
         source: :data:`GENERATED` or :data:`COMPOSITE`.
         bit_depth: of the encoded frames.
         likeness: a key of :data:`STATEMENTS`, or nothing.
+        clips: of equal length, which the video shows one after the other.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class MarkedVideo(InputImpl.VideoFromComponents):
         source: str = GENERATED,
         bit_depth: int = 8,
         likeness: tuple[str, ...] = (),
+        clips: int = 1,
     ):
         super().__init__(components, bit_depth)
-        self.source, self.likeness = source, likeness
+        self.source, self.likeness, self.clips = source, likeness, clips
 
     def save_to(
         self,
@@ -85,6 +87,10 @@ class MarkedVideo(InputImpl.VideoFromComponents):
         """As ComfyUI's, in any container; ``more`` are keywords of other releases, such as ``color_space``."""
         super().save_to(path, format, codec, {**(metadata or {}), **tags_of(self.source, self.likeness)}, **more)
         append_xmp(path, self.source, self.likeness)
+
+    def with_components(self, components: Types.VideoComponents, clips: int) -> MarkedVideo:
+        """Other frames and audio with the same mark."""
+        return MarkedVideo(components, self.source, self.get_bit_depth(), self.likeness, clips)
 
     def unmarked(self) -> InputImpl.VideoFromComponents:
         """The same VIDEO without the mark."""

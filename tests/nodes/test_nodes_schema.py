@@ -211,7 +211,14 @@ CONTRACT = {
     ),
     "OviDecode": (
         "Ovi AV Decode",
-        {"samples": "LATENT", "vae": "VAE", "audio_vae": "VAE", "tiled": "auto", "loop": False},
+        {
+            "samples": "LATENT",
+            "vae": "VAE",
+            "audio_vae": "VAE",
+            "tiled": "auto",
+            "loop": False,
+            "audio_format": "unchanged",
+        },
         ["IMAGE", "AUDIO", "VIDEO"],
     ),
     "OviSaveVideo": (
@@ -222,6 +229,8 @@ CONTRACT = {
             "mark_as_ai": "auto",
             "embed_workflow": True,
             "credentials": "if set up",
+            "audio_format": "unchanged",
+            "batch": "a file each",
         },
         ["VIDEO"],
     ),
@@ -377,6 +386,8 @@ CHOICES = {
     ("OviDecode", "tiled"): ["auto", "on", "off"],
     ("OviSaveVideo", "mark_as_ai"): ["auto", "whole clip", "part of the clip", "off"],
     ("OviSaveVideo", "credentials"): ["if set up", "required", "off"],
+    ("OviSaveVideo", "audio_format"): ["unchanged", "48 kHz", "48 kHz stereo"],
+    ("OviSaveVideo", "batch"): ["a file each", "one file"],
     ("OviPromptBuilder", "variant"): VARIANTS,
     ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
     ("OviStoryboard", "variant"): VARIANTS,
@@ -391,6 +402,9 @@ CHOICES = {
     ("OviTrainLora", "algorithm"): ["LoRA", "LoHa", "LoKr", "OFT"],
 }
 OPTIONAL = {
+    ("OviDecode", "audio_format"),
+    ("OviSaveVideo", "audio_format"),
+    ("OviSaveVideo", "batch"),
     ("OviPipelineLoader", "download_missing"),
     ("OviResolution", "image"),
     ("EmptyOviLatent", "towers"),
