@@ -210,6 +210,9 @@ ROWS: dict[tuple[str, str], Callable[[Any], list[Tensor]]] = {
     ("OviPerson", "voice"): lambda x: person(face=ONE, voice=x, voice_start=0.0),
     ("OviStoryboard", "start_image"): lambda x: first_shot(_first(x)),
     ("OviKeepSpan", "mask"): lambda x: latents("OviKeepSpan", filled(), "redo", "", "", x),
+    ("OviResolution", "image"): lambda x: [
+        torch.tensor(NODES["OviResolution"].execute("1:1", "mini", x).result).float()
+    ],
     ("OviSaveVideo", "video"): film,
 }
 
