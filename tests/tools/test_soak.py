@@ -43,9 +43,7 @@ def test_eight_mixed_prompts_leave_nothing_behind(server: Server, monkeypatch: p
 
 
 def test_a_clip_that_is_not_as_ordered_and_an_input_that_should_be_refused_are_found(server: Server):
-    graph = prompts.graphs()["Ovi text to video"]
     order = next(order for order in prompts.orders(client.object_info(server.url), 0) if order.frames)
-    assert graph
     wrong = prompts.Order(order.title, order.prompt, refused="skip_layers", frames=(order.frames or 0) + 4, size=(8, 8))
     report = run.Report()
     run._run(server, wrong, report)

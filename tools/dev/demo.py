@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..mini.measure.marks import Marks
 
 SHIPPED = [
-    ROOT / "workflows" / f"{title}.json"
-    for title in ("Ovi text to video", "Ovi picture to video", "Ovi sound for a silent clip")
+    ROOT / "workflows" / f"00 Try it now - {job}.json"
+    for job in ("text to video", "image to video", "sound for a silent clip")
 ]
 EXAMPLE_PICTURE = ROOT / "assets" / "ovi_example_first.jpg"
 OUTPUT = ROOT / "output"

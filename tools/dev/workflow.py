@@ -7,7 +7,7 @@ node's inputs in the order in which a saved workflow keeps its widget values.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "FLOAT,IN
 NOTES = {"Note", "MarkdownNote"}
 PAGE_ONLY = {"Reroute", "PrimitiveNode", "GetNode", "SetNode"}
 MODES = {2: "muted", 4: "bypassed"}
+SUBGRAPH_INPUT = "-10"  # the node id that links within a subgraph have where they come from outside
+MOST_LEVELS = 20  # of subgraphs within one another
+OWN = object()
+"""Stands for the value that a widget has of its own."""
 
 
 @dataclass(frozen=True)
@@ -63,59 +67,114 @@ def to_prompt(graph: dict[str, Any], object_info: dict[str, Any]) -> dict[str, A
         if graph and all(isinstance(node, dict) and "class_type" in node for node in graph.values()):
             return graph
         raise DevError("This JSON is neither a workflow saved in ComfyUI (no 'nodes') nor one exported for the API.")
-    sources = dict(_links(graph))
-    subgraphs = {definition["id"] for definition in (graph.get("definitions") or {}).get("subgraphs") or []}
-    prompt = {}
-    for node in graph["nodes"]:
-        if node["type"] not in NOTES:
-            _require_supported(node, object_info, subgraphs)
-            inputs = _inputs(node, object_info[node["type"]], sources)
-            prompt[str(node["id"])] = {
-                "class_type": node["type"],
-                "inputs": inputs,
-                "_meta": {"title": _title(node, object_info)},
-            }
+    prompt: dict[str, Any] = {}
+    definitions = {entry["id"]: entry for entry in (graph.get("definitions") or {}).get("subgraphs") or []}
+    _Level(graph, definitions, object_info).write(prompt)
     return prompt
 
 
-def _links(graph: dict[str, Any]) -> Iterator[tuple[int, list[Any]]]:
-    """(link id, [source node id, source slot]) of every link; format 0.4 has lists, format 1.0 has objects."""
+class _Level:
+    """The nodes of a workflow, or of one of its subgraphs where ``parent`` has it as the node ``instance``.
+
+    Nodes within a subgraph are named after the node that is the subgraph, as ComfyUI's page names them: ``5:2``.
+    """
+
+    def __init__(
+        self,
+        graph: dict[str, Any],
+        definitions: dict[str, Any],
+        object_info: dict[str, Any],
+        parent: _Level | None = None,
+        instance: dict[str, Any] | None = None,
+    ):
+        self.graph, self.definitions, self.object_info = graph, definitions, object_info
+        self.parent, self.instance = parent, instance
+        self.sources = dict(_links(graph))
+        self.nodes = {str(node["id"]): node for node in graph.get("nodes") or []}
+        self.prefix = f"{parent.prefix}{instance['id']}:" if parent and instance else ""
+        if self.prefix.count(":") > MOST_LEVELS:
+            raise DevError(f"Subgraphs lie within one another more than {MOST_LEVELS} deep. Unpack some of them.")
+
+    def write(self, prompt: dict[str, Any]) -> None:
+        """Add the nodes to ``prompt``."""
+        for key, node in self.nodes.items():
+            if node["type"] in NOTES:
+                continue
+            _require_supported(node, self.object_info, self.definitions)
+            if node["type"] in self.definitions:
+                self.within(node).write(prompt)
+                continue
+            inputs = _inputs(node, self.object_info[node["type"]], self)
+            meta = {"title": _title(node, self.object_info)}
+            prompt[self.prefix + key] = {"class_type": node["type"], "inputs": inputs, "_meta": meta}
+
+    def within(self, node: dict[str, Any]) -> _Level:
+        """The subgraph that a node is."""
+        return _Level(self.definitions[node["type"]], self.definitions, self.object_info, self, node)
+
+    def value(self, node: dict[str, Any], entry: dict[str, Any]) -> Any:
+        """What a linked input gets: a node's output, a widget's value, or :data:`OWN` where it has none."""
+        if entry["link"] not in self.sources:
+            raise DevError(
+                f"Node {node['id']} ({node['type']}), input '{entry['name']}': the file lacks its link "
+                f"{entry['link']}. Connect the input again in ComfyUI and save."
+            )
+        return self._output(*self.sources[entry["link"]])
+
+    def _output(self, key: str, slot: int) -> Any:
+        if key == SUBGRAPH_INPUT and self.parent and self.instance:
+            return self.parent._given(self.instance, self.graph["inputs"][slot]["name"])
+        node = self.nodes[key]
+        if node["type"] not in self.definitions:
+            return [self.prefix + key, slot]
+        inner = self.within(node)
+        links = inner.graph["outputs"][slot]["linkIds"]
+        return inner._output(*inner.sources[links[0]]) if links else OWN
+
+    def _given(self, instance: dict[str, Any], name: str) -> Any:
+        """What an input of a subgraph's node gets: a link, or the value of its widget."""
+        inputs = instance.get("inputs") or []
+        entry = next((entry for entry in inputs if entry["name"] == name), None)
+        if entry and entry.get("link") is not None:
+            return self.value(instance, entry)
+        widgets = [entry["name"] for entry in inputs if "widget" in entry]
+        values = dict(zip(widgets, instance.get("widgets_values") or [], strict=False))
+        return values.get(name, OWN)
+
+
+def _links(graph: dict[str, Any]) -> Iterator[tuple[int, tuple[str, int]]]:
+    """(link id, (source node id, source slot)) of every link; format 0.4 has lists, all others have objects."""
     for link in graph.get("links") or []:
         if isinstance(link, dict):
-            yield link["id"], [str(link["origin_id"]), link["origin_slot"]]
+            yield link["id"], (str(link["origin_id"]), link["origin_slot"])
         else:
-            yield link[0], [str(link[1]), link[2]]
+            yield link[0], (str(link[1]), link[2])
 
 
 def _title(node: dict[str, Any], object_info: dict[str, Any]) -> str:
     return node.get("title") or object_info[node["type"]].get("display_name") or node["type"]
 
 
-def _require_supported(node: dict[str, Any], object_info: dict[str, Any], subgraphs: set[str]) -> None:
+def _require_supported(node: dict[str, Any], object_info: dict[str, Any], subgraphs: Container[str]) -> None:
     where = f"Node {node['id']} ({node.get('title') or node['type']})"
     way_out = "Save the workflow in ComfyUI with 'Export (API)' and give that file, or take the node out."
     if node.get("mode", 0) in MODES:
         raise DevError(f"{where} is {MODES[node['mode']]}; only ComfyUI's page can resolve that. {way_out}")
     if node["type"] in PAGE_ONLY:
         raise DevError(f"{where} exists only on ComfyUI's page, the server has no such node. {way_out}")
-    if node["type"] in subgraphs:
-        raise DevError(f"{where} is a subgraph, which only ComfyUI's page can unfold. {way_out}")
-    if node["type"] not in object_info:
+    if node["type"] not in object_info and node["type"] not in subgraphs:
         raise DevError(f"{where}: the server has no node of type '{node['type']}'. Install the pack it comes from.")
 
 
-def _inputs(node: dict[str, Any], info: dict[str, Any], sources: dict[int, list[Any]]) -> dict[str, Any]:
+def _inputs(node: dict[str, Any], info: dict[str, Any], level: _Level) -> dict[str, Any]:
     values = node.get("widgets_values") or []
     inputs = dict(values) if isinstance(values, dict) else _widget_inputs(node, info, values)
     for entry in node.get("inputs") or []:
         if entry.get("link") is None:
             continue
-        if entry["link"] not in sources:
-            raise DevError(
-                f"Node {node['id']} ({node['type']}), input '{entry['name']}': the file lacks its link "
-                f"{entry['link']}. Connect the input again in ComfyUI and save."
-            )
-        inputs[entry["name"]] = sources[entry["link"]]
+        value = level.value(node, entry)
+        if value is not OWN:
+            inputs[entry["name"]] = value
     return inputs
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from ..dev import workflow
 from ..dev.clip_check import frames_for
-from ..dev.setup import ROOT
+from ..workflows import catalogue
+from ..workflows.parts import SMALL
 
-OTHER_WEIGHTS = "dreamid_omni"  # in a workflow for weights that are not here
-CHAIN = "Ovi chain"  # how the title of a workflow with another system begins: its weights are not here
 SIZES = (64, 96)
 SECONDS = (0.4, 0.5, 0.7)
 MANY_STEPS = 400  # of a prompt that is interrupted
@@ -51,20 +50,16 @@ class Order:
     size: tuple[int, int] | None = None
 
 
-def graphs() -> dict[str, dict[str, Any]]:
-    """The shipped workflows that run with what the pack brings, by title."""
-    files = sorted((ROOT / "workflows").glob("*.json"))
-    return {
-        file.stem: workflow.load(file)
-        for file in files
-        if not file.stem.startswith(CHAIN) and OTHER_WEIGHTS not in file.read_text(encoding="utf-8")
-    }
+def graphs(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The templates that run with what the pack brings, by title, set for Ovi mini."""
+    titles = [title for title in catalogue.WORKFLOWS if not catalogue.needs_other_weights(title)]
+    return {title: catalogue.graph(title, nodes, [], SMALL) for title in titles if catalogue.TRY not in title}
 
 
 def orders(nodes: dict[str, Any], seed: int) -> Iterator[Order]:
     """Prompts without end; ``nodes`` is the server's ``/object_info``."""
     random = Random(seed)
-    prompts = {title: workflow.to_prompt(graph, nodes) for title, graph in graphs().items()}
+    prompts = {title: workflow.to_prompt(graph, nodes) for title, graph in graphs(nodes).items()}
     while True:
         for title in random.sample(sorted(prompts), len(prompts)):
             yield _order(random, title, small(copy.deepcopy(prompts[title]), random))
@@ -85,22 +80,22 @@ def _order(random: Random, title: str, prompt: dict[str, Any]) -> Order:
 def small(prompt: dict[str, Any], random: Random) -> dict[str, Any]:
     """The prompt at a tiny size and length, with few steps and another seed."""
     width, height, seconds = random.choice(SIZES), random.choice(SIZES), random.choice(SECONDS)
-    prompt = _with(prompt, "EmptyOviLatent", width=width, height=height, seconds=seconds)
+    prompt = _with(prompt, "EmptyOviLatent", True, width=width, height=height, seconds=seconds)
     prompt = _with(prompt, "OviSampler", steps=random.randint(1, 3))
-    prompt = _with(prompt, "OviStoryboard", width=64, height=64, steps=1, overlap_seconds=0.2, script=SCRIPT)
-    prompt = _with(prompt, "OviExtend", seconds=0.7, overlap_seconds=0.2)
+    prompt = _with(prompt, "OviStoryboard", True, width=64, height=64, steps=1, overlap_seconds=0.2, script=SCRIPT)
+    prompt = _with(prompt, "OviExtend", True, seconds=0.7, overlap_seconds=0.2)
     prompt = _with(prompt, "OviJoin", overlap_seconds=0.2)
     prompt = _with(prompt, "OviKeepSpan", video_spans="0.1-0.2", audio_spans="0.1-0.2")
     prompt = _with(prompt, "OviContextWindows", variant="mini")
     return workflow.set_seed(prompt, random.randrange(2**32))
 
 
-def _with(prompt: dict[str, Any], kind: str, /, **values: Any) -> dict[str, Any]:
-    """``prompt`` with these widgets of every node of a kind that has them; links stay."""
+def _with(prompt: dict[str, Any], kind: str, linked: bool = False, /, **values: Any) -> dict[str, Any]:
+    """``prompt`` with these widgets of every node of a kind that has them; links stay, unless ``linked``."""
     for node in prompt.values():
         if node["class_type"] == kind:
             inputs = node["inputs"]
-            inputs |= {n: v for n, v in values.items() if n in inputs and not isinstance(inputs[n], list)}
+            inputs |= {n: v for n, v in values.items() if n in inputs and (linked or not isinstance(inputs[n], list))}
     return prompt
 
 
@@ -113,4 +108,5 @@ def _promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | Non
     (latent,) = latents
     frames = frames_for(latent["seconds"]) * latent.get("batch_size", 1)
     loops = any(node["inputs"].get("loop") for node in prompt.values() if node["class_type"] == "OviDecode")
-    return (None if loops else frames), (latent["width"], latent["height"])
+    size = None if "LatentUpscaleBy" in kinds else (latent["width"], latent["height"])
+    return (None if loops else frames), size

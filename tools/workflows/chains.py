@@ -1,11 +1,26 @@
-"""Workflows that go on from another open system's clip or picture, or hand Ovi's clip to one, with its stock nodes."""
+"""Templates that go on from another open system's clip or picture, or hand Ovi's clip to one, with its stock nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .drawing import GREEN, RED, Drawing, Node, Output
-from .parts import BALL, SOUND_ALONE, Draw, begin, clip_of, empty, listed, make, save, words
+from .drawing import GREEN, RED, Node, Output
+from .parts import (
+    BALL,
+    EXAMPLE,
+    MODEL,
+    Draw,
+    begin,
+    clip_of,
+    empty,
+    listed,
+    make,
+    prefix,
+    save,
+    save_decoded,
+    words,
+)
+from .sheet import Sheet
 
 CHAINS: dict[str, Draw] = {}
 HUB = "https://huggingface.co"
@@ -73,30 +88,38 @@ FILES: dict[str, tuple[str, str]] = {
 }
 SEEN = "A small red wooden ball bounces on the floor."
 UNSEEN = "worst quality, blurry, jittery, distorted"
-ONE_SENTENCE = (
-    "**Write your own sentence** in *What {name} shows*, and in *What happens* the same with what is to be heard after "
-    "`Audio:`. The pictures stay as {name} made them, frame for frame."
-)
+PROMPT = "**prompt**: what the clip shows, and what is heard after *Audio:*."
+EIGHT_FPS = "ovi_example_8fps.mp4"
 
 
-def _load(d: Drawing, kind: str, **given: Any) -> Node:
+def _load(s: Sheet, kind: str, **given: Any) -> Node:
     """A stock loader, which offers its files for download where the page finds them missing."""
-    node = d.add(kind, **given)
+    node = s.add(kind, **given)
     named = [(value, *FILES[value]) for value in given.values() if value in FILES]
     models = [{"name": name, "url": url, "directory": folder} for name, folder, url in named if url]
     node.entry["properties"] |= {"models": models} if models else {}
     return node
 
 
-def _asked(d: Drawing, name: str, clip: Output) -> tuple[Output, Output]:
-    """What the other system is prompts: positive and negative conditioning."""
-    d.group(f"What {name} makes")
-    shown = d.add("CLIPTextEncode", f"What {name} shows", GREEN, clip=clip, text=SEEN).conditioning
-    return shown, d.add("CLIPTextEncode", f"What {name} leaves out", RED, clip=clip, text=UNSEEN).conditioning
+def _shown(s: Sheet, name: str, clip: Output) -> Output:
+    """What the other system is prompted to show."""
+    s.group(f"Words for {name}", "words")
+    said = s.ask("scene", "STRING", SEEN, text=True)
+    return s.add("CLIPTextEncode", f"What {name} shows", GREEN, clip=clip, text=said).conditioning
+
+
+def _asked(s: Sheet, name: str, clip: Output) -> tuple[Output, Output]:
+    """What the other system is prompted with: positive and negative conditioning."""
+    shown = _shown(s, name, clip)
+    return shown, s.add("CLIPTextEncode", f"What {name} leaves out", RED, clip=clip, text=UNSEEN).conditioning
+
+
+def _seed(s: Sheet) -> Output:
+    return s.ask("seed", "INT", 42)
 
 
 def _sampled(
-    d: Drawing,
+    s: Sheet,
     model: Output,
     asked: tuple[Output, Output],
     latent: Output,
@@ -105,256 +128,269 @@ def _sampled(
     sampler: str = "euler",
     scheduler: str = "simple",
 ) -> Output:
-    given = {"model": model, "positive": asked[0], "negative": asked[1], "latent_image": latent, "seed": 42}
+    given = {"model": model, "positive": asked[0], "negative": asked[1], "latent_image": latent, "seed": _seed(s)}
     run = {"steps": steps, "cfg": cfg, "sampler_name": sampler, "scheduler": scheduler, "denoise": 1.0}
-    return d.add("KSampler", **given, **run).latent
+    return s.add("KSampler", **given, **run).latent
 
 
-def _sounded(d: Drawing, load: Node, images: Output, rate: float | Output, width: int = 224) -> None:
-    """Sound for a clip of that rate: it is locked, sampled, decoded and saved. ``width``: of the latent, in pixels."""
-    prompts = words(d, load, BALL)
-    d.group("The clip is kept, its sound is free")
-    latent = empty(d, width=width, height=96 if width == 96 else 128)
+def _sounded(s: Sheet, load: Node, images: Output, rate: float | Output) -> None:
+    """Sound for a clip of that rate: it is locked, sampled, decoded and saved."""
+    prompts = words(s, load, BALL)
+    s.group("The clip stays, its sound is free", "size")
     given = {"images": images, "frame_rate": rate, "length": "the whole clip"}
-    latent = d.add("OviLockVideo", vae=load.vae, latent=latent, **given).latent
-    save(d, make(d, load, prompts, latent, heading=SOUND_ALONE).video)
+    latent = s.add("OviLockVideo", vae=load.vae, latent=empty(s, images), **given).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-def _still_to_clip(d: Drawing, name: str, file: str, side: int) -> None:
+def _still_to_clip(s: Sheet, name: str, file: str, side: int) -> None:
     load = begin(
-        d,
-        f"**Describe the picture** in *What {name} shows*, and in *What happens* how it goes on and how it sounds. The "
-        "picture becomes the clip's first frame, cropped to its shape.",
+        s,
+        f"{name} makes an image, Ovi a clip with sound that begins with it.",
+        f"**scene**: what the image of {name} shows.",
+        "**prompt**: how it goes on, and what is heard after *Audio:*.",
+        MODEL,
     )
-    still = _load(d, "CheckpointLoaderSimple", ckpt_name=file)
-    asked = _asked(d, name, still.clip)
-    latent = d.add("EmptyLatentImage", width=side, height=side, batch_size=1).latent
-    drawn = _sampled(d, still.model, asked, latent, steps=25, cfg=7.0, scheduler="normal")
-    picture = d.add("VAEDecode", samples=drawn, vae=still.vae).image
-    prompts = words(d, load, BALL)
-    d.group("Size, length, first frame")
-    latent = d.add("OviImageToVideo", vae=load.vae, latent=empty(d), start_image=picture).latent
-    save(d, make(d, load, prompts, latent).video)
+    still = _load(s, "CheckpointLoaderSimple", ckpt_name=file)
+    asked = _asked(s, name, still.clip)
+    s.group(f"Image of {name}", "given")
+    latent = s.add("EmptyLatentImage", width=side, height=side, batch_size=1).latent
+    drawn = _sampled(s, still.model, asked, latent, steps=25, cfg=7.0, scheduler="normal")
+    image = s.add("VAEDecode", samples=drawn, vae=still.vae).image
+    prompts = words(s, load, BALL)
+    s.group("Size, length, first frame", "size")
+    latent = s.add("OviImageToVideo", vae=load.vae, latent=empty(s, image), start_image=image).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(CHAINS, "Ovi chain SD 1.5 picture to clip")
-def _sd15(d: Drawing) -> None:
-    _still_to_clip(d, "SD 1.5", "v1-5-pruned-emaonly-fp16.safetensors", 512)
+@listed(CHAINS, "21 SD 1.5 image to clip")
+def _sd15(s: Sheet) -> None:
+    _still_to_clip(s, "SD 1.5", "v1-5-pruned-emaonly-fp16.safetensors", 512)
 
 
-@listed(CHAINS, "Ovi chain SDXL picture to clip")
-def _sdxl(d: Drawing) -> None:
-    _still_to_clip(d, "SDXL", "sd_xl_base_1.0.safetensors", 1024)
+@listed(CHAINS, "22 SDXL image to clip")
+def _sdxl(s: Sheet) -> None:
+    _still_to_clip(s, "SDXL", "sd_xl_base_1.0.safetensors", 1024)
 
 
-@listed(CHAINS, "Ovi chain AnimateDiff to sound")
-def _animatediff(d: Drawing) -> None:
+@listed(CHAINS, "23 AnimateDiff to sound")
+def _animatediff(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose the clip that AnimateDiff made** in *Load Video*, or take that away and connect the images of "
-        "AnimateDiff's *VAE Decode* to *Ovi Lock Video*. An image batch does not say its rate: *frame_rate* is 8, as "
-        "AnimateDiff was trained. Say in *What happens* what is to be heard.",
-        files="clip is `ovi_example_8fps.mp4`",
+        s,
+        "Sound for a clip of AnimateDiff, at 8 frames per second as it was trained.",
+        "**Load Video**: the clip; or connect the images of AnimateDiff's *VAE Decode* to *Ovi Lock Video*, inside.",
+        PROMPT,
+        MODEL,
     )
-    d.group("AnimateDiff's clip")
-    _sounded(d, load, clip_of(d, "ovi_example_8fps.mp4").images, 8.0, width=96)
+    s.group("AnimateDiff's clip", "given")
+    _sounded(s, load, clip_of(s, EIGHT_FPS).images, 8.0)
 
 
-@listed(CHAINS, "Ovi chain Open-Sora to sound")
-def _open_sora(d: Drawing) -> None:
+@listed(CHAINS, "28 Open-Sora to sound")
+def _open_sora(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose the file** in *Load Video*, of Open-Sora or whatever else makes one: its frame rate comes with it. "
-        "Say in *What happens* what it shows and what is to be heard.",
-        files="clip is `ovi_example_silent.mp4`",
+        s,
+        "Sound for a file of Open-Sora or of whatever else makes one; its frame rate comes with it.",
+        "**Load Video**: the file.",
+        PROMPT,
+        MODEL,
     )
-    d.group("The file")
-    clip = clip_of(d, "ovi_example_silent.mp4")
-    _sounded(d, load, clip.images, clip.fps, width=96)
+    s.group("The file", "given")
+    clip = clip_of(s, EXAMPLE.silent)
+    _sounded(s, load, clip.images, clip.fps)
 
 
-@listed(CHAINS, "Ovi chain LTX-Video to sound")
-def _ltx(d: Drawing) -> None:
-    load = begin(
-        d,
-        ONE_SENTENCE.format(name="LTX-Video") + " *frame_rate* is the same in *LTXVConditioning* and *Ovi Lock Video*.",
-        size="1152×768 in *Empty Ovi Latent*, ",
+def _begin_other(s: Sheet, name: str, more: str = "") -> Node:
+    return begin(
+        s,
+        f"{name} makes a silent clip, Ovi its sound. The frames stay as {name} made them.{more}",
+        f"**scene**: what {name} shows.",
+        "**prompt**: the same, and what is heard after *Audio:*.",
+        MODEL,
     )
-    ltx = _load(d, "CheckpointLoaderSimple", ckpt_name="ltxv-2b-0.9.8-distilled.safetensors")
-    text = _load(d, "CLIPLoader", clip_name="t5xxl_fp16.safetensors", type="ltxv")
-    asked = _asked(d, "LTX-Video", text.clip)
-    paced = d.add("LTXVConditioning", positive=asked[0], negative=asked[1], frame_rate=25.0)
-    latent = d.add("EmptyLTXVLatentVideo", width=768, height=512, length=97, batch_size=1).latent
-    d.group("LTX-Video's clip")
-    sampler = d.add("KSamplerSelect", sampler_name="euler").sampler
-    sigmas = d.add("LTXVScheduler", steps=8, latent=latent).sigmas
+
+
+@listed(CHAINS, "26 LTX-Video to sound")
+def _ltx(s: Sheet) -> None:
+    load = _begin_other(s, "LTX-Video")
+    ltx = _load(s, "CheckpointLoaderSimple", ckpt_name="ltxv-2b-0.9.8-distilled.safetensors")
+    text = _load(s, "CLIPLoader", clip_name="t5xxl_fp16.safetensors", type="ltxv")
+    asked = _asked(s, "LTX-Video", text.clip)
+    paced = s.add("LTXVConditioning", positive=asked[0], negative=asked[1], frame_rate=25.0)
+    s.group("LTX-Video's clip", "given")
+    latent = s.add("EmptyLTXVLatentVideo", width=768, height=512, length=97, batch_size=1).latent
+    sampler = s.add("KSamplerSelect", sampler_name="euler").sampler
+    sigmas = s.add("LTXVScheduler", steps=8, latent=latent).sigmas
     given = {"model": ltx.model, "positive": paced.positive, "negative": paced.negative, "latent_image": latent}
-    run = d.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=42, cfg=1.0)
-    film = d.add("VAEDecode", samples=run.output, vae=ltx.vae).image
-    _sounded(d, load, film, 25.0, width=192)
+    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=_seed(s), cfg=1.0)
+    film = s.add("VAEDecode", samples=run.output, vae=ltx.vae).image
+    _sounded(s, load, film, 25.0)
 
 
-@listed(CHAINS, "Ovi chain HunyuanVideo to sound")
-def _hunyuan(d: Drawing) -> None:
-    load = begin(d, ONE_SENTENCE.format(name="HunyuanVideo"), size="1248×704 in *Empty Ovi Latent*, ")
-    model = _load(d, "UNETLoader", unet_name="hunyuan_video_t2v_720p_bf16.safetensors").model
+@listed(CHAINS, "25 HunyuanVideo to sound")
+def _hunyuan(s: Sheet) -> None:
+    load = _begin_other(s, "HunyuanVideo")
+    model = _load(s, "UNETLoader", unet_name="hunyuan_video_t2v_720p_bf16.safetensors").model
     files = {"clip_name1": "clip_l.safetensors", "clip_name2": "llava_llama3_fp8_scaled.safetensors"}
-    text = _load(d, "DualCLIPLoader", **files, type="hunyuan_video")
-    vae = _load(d, "VAELoader", vae_name="hunyuan_video_vae_bf16.safetensors").vae
-    d.group("What HunyuanVideo makes")
-    shown = d.add("CLIPTextEncode", "What HunyuanVideo shows", GREEN, clip=text.clip, text=SEEN).conditioning
-    shown = d.add("FluxGuidance", conditioning=shown, guidance=6.0).conditioning
-    latent = d.add("EmptyHunyuanLatentVideo", width=848, height=480, length=73, batch_size=1).latent
-    model = d.add("ModelSamplingSD3", model=model, shift=7.0).model
-    d.group("HunyuanVideo's clip")
-    given = {"noise": d.add("RandomNoise", noise_seed=42).noise, "latent_image": latent}
-    given["guider"] = d.add("BasicGuider", model=model, conditioning=shown).guider
-    given["sampler"] = d.add("KSamplerSelect", sampler_name="euler").sampler
-    given["sigmas"] = d.add("BasicScheduler", model=model, scheduler="simple", steps=20, denoise=1.0).sigmas
-    run = d.add("SamplerCustomAdvanced", **given)
-    film = d.add("VAEDecodeTiled", samples=run.output, vae=vae, tile_size=256).image
-    _sounded(d, load, film, 24.0)
+    text = _load(s, "DualCLIPLoader", **files, type="hunyuan_video")
+    vae = _load(s, "VAELoader", vae_name="hunyuan_video_vae_bf16.safetensors").vae
+    shown = _shown(s, "HunyuanVideo", text.clip)
+    shown = s.add("FluxGuidance", conditioning=shown, guidance=6.0).conditioning
+    latent = s.add("EmptyHunyuanLatentVideo", width=848, height=480, length=73, batch_size=1).latent
+    model = s.add("ModelSamplingSD3", model=model, shift=7.0).model
+    s.group("HunyuanVideo's clip", "given")
+    given = {"noise": s.add("RandomNoise", noise_seed=_seed(s)).noise, "latent_image": latent}
+    given["guider"] = s.add("BasicGuider", model=model, conditioning=shown).guider
+    given["sampler"] = s.add("KSamplerSelect", sampler_name="euler").sampler
+    given["sigmas"] = s.add("BasicScheduler", model=model, scheduler="simple", steps=20, denoise=1.0).sigmas
+    run = s.add("SamplerCustomAdvanced", **given)
+    film = s.add("VAEDecodeTiled", samples=run.output, vae=vae, tile_size=256).image
+    _sounded(s, load, film, 24.0)
 
 
-def _split_files(d: Drawing, name: str, kind: str, model: str, text: str, vae: str, change: str) -> tuple[Node, ...]:
+def _split_files(s: Sheet, name: str, kind: str, files: tuple[str, str, str], more: str = "") -> tuple[Node, ...]:
     """The loaders of a system that is published in three files: Ovi's, and model, text encoder and VAE."""
-    load = begin(d, ONE_SENTENCE.format(name=name) + change, size="1248×704 in *Empty Ovi Latent*, ")
+    load = _begin_other(s, name, more)
     return (
         load,
-        _load(d, "UNETLoader", unet_name=model),
-        _load(d, "CLIPLoader", clip_name=text, type=kind),
-        _load(d, "VAELoader", vae_name=vae),
+        _load(s, "UNETLoader", unet_name=files[0]),
+        _load(s, "CLIPLoader", clip_name=files[1], type=kind),
+        _load(s, "VAELoader", vae_name=files[2]),
     )
 
 
-@listed(CHAINS, "Ovi chain Mochi to sound")
-def _mochi(d: Drawing) -> None:
+@listed(CHAINS, "27 Mochi to sound")
+def _mochi(s: Sheet) -> None:
     files = ("mochi_preview_bf16.safetensors", "t5xxl_fp16.safetensors", "mochi_vae.safetensors")
-    load, model, text, vae = _split_files(d, "Mochi", "mochi", *files, change="")
-    asked = _asked(d, "Mochi", text.clip)
-    latent = d.add("EmptyMochiLatentVideo", width=848, height=480, length=163, batch_size=1).latent
-    film = _sampled(d, model.model, asked, latent, steps=30, cfg=4.5)
-    _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 30.0)
+    load, model, text, vae = _split_files(s, "Mochi", "mochi", files)
+    asked = _asked(s, "Mochi", text.clip)
+    s.group("Mochi's clip", "given")
+    latent = s.add("EmptyMochiLatentVideo", width=848, height=480, length=163, batch_size=1).latent
+    film = _sampled(s, model.model, asked, latent, steps=30, cfg=4.5)
+    _sounded(s, load, s.add("VAEDecode", samples=film, vae=vae.vae).image, 30.0)
 
 
-@listed(CHAINS, "Ovi chain Wan 2.1 to sound")
-def _wan21(d: Drawing) -> None:
+@listed(CHAINS, "29 Wan 2.1 to sound")
+def _wan21(s: Sheet) -> None:
     files = ("wan2.1_t2v_1.3B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan_2.1_vae.safetensors")
-    load, model, text, vae = _split_files(d, "Wan 2.1", "wan", *files, change="")
-    asked = _asked(d, "Wan 2.1", text.clip)
-    latent = d.add("EmptyHunyuanLatentVideo", width=832, height=480, length=81, batch_size=1).latent
-    shifted = d.add("ModelSamplingSD3", model=model.model, shift=8.0).model
-    film = _sampled(d, shifted, asked, latent, steps=30, cfg=6.0, sampler="uni_pc")
-    _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 16.0)
+    load, model, text, vae = _split_files(s, "Wan 2.1", "wan", files)
+    asked = _asked(s, "Wan 2.1", text.clip)
+    s.group("Wan's clip", "given")
+    latent = s.add("EmptyHunyuanLatentVideo", width=832, height=480, length=81, batch_size=1).latent
+    shifted = s.add("ModelSamplingSD3", model=model.model, shift=8.0).model
+    film = _sampled(s, shifted, asked, latent, steps=30, cfg=6.0, sampler="uni_pc")
+    _sounded(s, load, s.add("VAEDecode", samples=film, vae=vae.vae).image, 16.0)
 
 
-@listed(CHAINS, "Ovi chain Wan 2.2 to sound")
-def _wan22(d: Drawing) -> None:
+@listed(CHAINS, "30 Wan 2.2 to sound")
+def _wan22(s: Sheet) -> None:
     files = ("wan2.2_ti2v_5B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan2.2_vae.safetensors")
-    change = " The full Ovi has the same text encoder and VAE: then *Load Ovi* gives both, and two loaders can go."
-    load, model, text, vae = _split_files(d, "Wan 2.2", "wan", *files, change=change)
-    asked = _asked(d, "Wan 2.2", text.clip)
+    more = " Ovi has the same text encoder and VAE: *Load Ovi* can give both, and two loaders can go."
+    load, model, text, vae = _split_files(s, "Wan 2.2", "wan", files, more)
+    asked = _asked(s, "Wan 2.2", text.clip)
+    s.group("Wan's clip", "given")
     size = {"width": 1280, "height": 704, "length": 121, "batch_size": 1}
-    latent = d.add("Wan22ImageToVideoLatent", vae=vae.vae, **size).latent
-    shifted = d.add("ModelSamplingSD3", model=model.model, shift=8.0).model
-    film = _sampled(d, shifted, asked, latent, steps=20, cfg=5.0, sampler="uni_pc")
-    _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 24.0)
+    latent = s.add("Wan22ImageToVideoLatent", vae=vae.vae, **size).latent
+    shifted = s.add("ModelSamplingSD3", model=model.model, shift=8.0).model
+    film = _sampled(s, shifted, asked, latent, steps=20, cfg=5.0, sampler="uni_pc")
+    _sounded(s, load, s.add("VAEDecode", samples=film, vae=vae.vae).image, 24.0)
 
 
-@listed(CHAINS, "Ovi chain CogVideoX to sound")
-def _cogvideox(d: Drawing) -> None:
+@listed(CHAINS, "24 CogVideoX to sound")
+def _cogvideox(s: Sheet) -> None:
     files = ("cogvideox_5b.safetensors", "t5xxl_fp16.safetensors", "cogvideox_vae.safetensors")
-    change = (
-        " `cogvideox_5b.safetensors` stands for a CogVideoX model as ComfyUI's own code names its weights. A clip that "
-        "another pack made goes from its *VAE Decode* straight to *Ovi Lock Video*; *frame_rate* is 8, of 1.5 it is 16."
+    more = (
+        " *cogvideox_5b.safetensors* stands for a CogVideoX model with the names that ComfyUI reads. A clip that "
+        "another pack made goes from its *VAE Decode* to *Ovi Lock Video*, with *frame_rate* 8 (1.5: 16)."
     )
-    load, model, text, vae = _split_files(d, "CogVideoX", "cogvideox", *files, change=change)
-    asked = _asked(d, "CogVideoX", text.clip)
+    load, model, text, vae = _split_files(s, "CogVideoX", "cogvideox", files, more)
+    asked = _asked(s, "CogVideoX", text.clip)
+    s.group("CogVideoX's clip", "given")
     # Of the same 16 channels, 4 frames and 8 pixels a step; ComfyUI has no node of CogVideoX's own for it.
-    latent = d.add("EmptyHunyuanLatentVideo", width=720, height=480, length=49, batch_size=1).latent
-    film = _sampled(d, model.model, asked, latent, steps=50, cfg=6.0)
-    _sounded(d, load, d.add("VAEDecode", samples=film, vae=vae.vae).image, 8.0, width=192)
+    latent = s.add("EmptyHunyuanLatentVideo", width=720, height=480, length=49, batch_size=1).latent
+    film = _sampled(s, model.model, asked, latent, steps=50, cfg=6.0)
+    _sounded(s, load, s.add("VAEDecode", samples=film, vae=vae.vae).image, 8.0)
 
 
-def _of_ovi(d: Drawing, change: str, files: str = "") -> Node:
+def _of_ovi(s: Sheet, about: str, *change: str) -> Node:
     """The decoder of a clip that Ovi makes from text."""
-    load = begin(d, change, files=files)
-    prompts = words(d, load, BALL)
-    d.group("Size, length")
-    return make(d, load, prompts, empty(d))
+    load = begin(s, about, "**prompt**: your own sentence.", *change, MODEL)
+    prompts = words(s, load, BALL)
+    s.group("Size and length", "size")
+    return make(s, load, prompts, empty(s))
 
 
-def _save(d: Drawing, images: Output, audio: Output, fps: float, mark: str = "whole clip") -> None:
+def _save(s: Sheet, images: Output, audio: Output, fps: float, mark: str = "whole clip") -> None:
     """Save what a stock node changed, with the mark that it has lost on the way."""
-    d.group("Watch and listen")
-    video = d.add("CreateVideo", images=images, audio=audio, fps=fps).video
-    d.add("OviSaveVideo", video=video, filename_prefix="video/" + d.title.replace(" ", "_"), mark_as_ai=mark)
+    s.group("Image and sound together", "decoding")
+    save(s, s.add("CreateVideo", images=images, audio=audio, fps=fps).video)
+    s.save("OviSaveVideo", "video", filename_prefix=prefix(s), mark_as_ai=mark)
 
 
-@listed(CHAINS, "Ovi chain to LTX upscale")
-def _to_ltx(d: Drawing) -> None:
+@listed(CHAINS, "31 Ovi to LTX upscale")
+def _to_ltx(s: Sheet) -> None:
     clip = _of_ovi(
-        d,
-        "**Write your own sentence** in *What happens*, and in *What LTX-Video shows* the same without the sound. "
-        "LTX-Video doubles the size and draws details anew; the first number in *ManualSigmas* says how much: less "
-        "keeps lips as they are. Whole seconds have the 8n + 1 frames that it takes.",
+        s,
+        "LTX-Video doubles the size of Ovi's clip and draws new details. Whole seconds have the 8n + 1 frames that it "
+        "takes.",
+        "**scene**: the same without the sound, for LTX-Video.",
+        "**sigmas**: the first number says how much changes; less keeps lips as they are.",
     )
-    d.group("Weights of LTX-Video")
-    ltx = _load(d, "CheckpointLoaderSimple", ckpt_name="ltxv-2b-0.9.8-distilled.safetensors")
-    text = _load(d, "CLIPLoader", clip_name="t5xxl_fp16.safetensors", type="ltxv")
-    doubler = _load(d, "LatentUpscaleModelLoader", model_name="ltxv-spatial-upscaler-0.9.8.safetensors")
-    asked = _asked(d, "LTX-Video", text.clip)
-    paced = d.add("LTXVConditioning", positive=asked[0], negative=asked[1], frame_rate=24.0)
-    latent = d.add("VAEEncode", pixels=clip.images, vae=ltx.vae).latent
+    s.group("Weights of LTX-Video", "weights")
+    ltx = _load(s, "CheckpointLoaderSimple", ckpt_name="ltxv-2b-0.9.8-distilled.safetensors")
+    text = _load(s, "CLIPLoader", clip_name="t5xxl_fp16.safetensors", type="ltxv")
+    doubler = _load(s, "LatentUpscaleModelLoader", model_name="ltxv-spatial-upscaler-0.9.8.safetensors")
+    asked = _asked(s, "LTX-Video", text.clip)
+    paced = s.add("LTXVConditioning", positive=asked[0], negative=asked[1], frame_rate=24.0)
+    s.group("LTX-Video draws details", "sampling")
+    latent = s.add("VAEEncode", pixels=clip.images, vae=ltx.vae).latent
     given = {"samples": latent, "upscale_model": doubler.latent_upscale_model, "vae": ltx.vae}
-    latent = d.add("LTXVLatentUpsampler", **given).latent
-    d.group("LTX-Video draws details")
-    sampler = d.add("KSamplerSelect", sampler_name="euler").sampler
-    sigmas = d.add("ManualSigmas", sigmas="0.725, 0.4219, 0.0").sigmas
+    latent = s.add("LTXVLatentUpsampler", **given).latent
+    sampler = s.add("KSamplerSelect", sampler_name="euler").sampler
+    sigmas = s.add("ManualSigmas", sigmas=s.ask("sigmas", "STRING", "0.725, 0.4219, 0.0")).sigmas
     given = {"model": ltx.model, "positive": paced.positive, "negative": paced.negative, "latent_image": latent}
-    run = d.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=42, cfg=1.0)
-    _save(d, d.add("VAEDecode", samples=run.output, vae=ltx.vae).image, clip.audio, 24.0)
+    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=_seed(s), cfg=1.0)
+    _save(s, s.add("VAEDecode", samples=run.output, vae=ltx.vae).image, clip.audio, 24.0)
 
 
-@listed(CHAINS, "Ovi chain to more frames a second")
-def _to_more_frames(d: Drawing) -> None:
+@listed(CHAINS, "32 Ovi to upscaling")
+def _to_upscaling(s: Sheet) -> None:
     clip = _of_ovi(
-        d,
-        "**Write your own sentence** in *What happens*. *multiplier* puts frames between those that Ovi made; *fps* in "
-        "*Create Video* is 24 times it, so that picture and sound stay together.",
+        s,
+        "Real-ESRGAN makes each frame 4 times as wide and high, and *Scale Image By* brings it down to twice Ovi's "
+        "size.",
     )
-    d.group("Frames between")
-    between = _load(d, "FrameInterpolationModelLoader", model_name="film_net_fp16.safetensors").interp_model
-    more = d.add("FrameInterpolate", interp_model=between, images=clip.images, multiplier=2).image
-    _save(d, more, clip.audio, 48.0)
+    s.group("Larger frames", "given")
+    upscaler = _load(s, "UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors").upscale_model
+    large = s.add("ImageUpscaleWithModel", upscale_model=upscaler, image=clip.images).image
+    large = s.add("ImageScaleBy", image=large, upscale_method="lanczos", scale_by=0.5).image
+    _save(s, large, clip.audio, 24.0)
 
 
-@listed(CHAINS, "Ovi chain to upscaling")
-def _to_upscaling(d: Drawing) -> None:
+@listed(CHAINS, "33 Ovi to more frames a second")
+def _to_more_frames(s: Sheet) -> None:
     clip = _of_ovi(
-        d,
-        "**Write your own sentence** in *What happens*. The upscaler makes each frame 4 times as wide and high; "
-        "*scale_by* brings it down to what you want, here twice Ovi's size.",
+        s,
+        "FILM puts a frame between each two of Ovi's. Where *multiplier* is changed, inside, *fps* of *Create Video* "
+        "is 24 times it, so that video and sound stay together.",
     )
-    d.group("Larger frames")
-    upscaler = _load(d, "UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors").upscale_model
-    large = d.add("ImageUpscaleWithModel", upscale_model=upscaler, image=clip.images).image
-    large = d.add("ImageScaleBy", image=large, upscale_method="lanczos", scale_by=0.5).image
-    _save(d, large, clip.audio, 24.0)
+    s.group("Frames between", "given")
+    between = _load(s, "FrameInterpolationModelLoader", model_name="film_net_fp16.safetensors").interp_model
+    more = s.add("FrameInterpolate", interp_model=between, images=clip.images, multiplier=2).image
+    _save(s, more, clip.audio, 48.0)
 
 
-@listed(CHAINS, "Ovi chain to music and voice mix")
-def _to_mix(d: Drawing) -> None:
+@listed(CHAINS, "34 Ovi to music and voice mix")
+def _to_mix(s: Sheet) -> None:
     clip = _of_ovi(
-        d,
-        "**Choose your music or voice** in *Load Audio*. *Empty Audio* is the pause before it, *Adjust Audio Volume* "
-        "sets how loud it is beside Ovi's sound. The mix is as long as the clip.",
-        files="voice is `ovi_example_voice.flac`",
+        s,
+        "Music or a voice is added to Ovi's sound. The mix is as long as the clip.",
+        "**Load Audio**: your music or voice.",
+        "**pause**: seconds before it. **volume**: its loudness beside Ovi's sound, in dB.",
     )
-    d.group("The mix")
-    pause = d.add("EmptyAudio", duration=0.5, sample_rate=44100).audio
-    added = d.add("LoadAudio", "Music or voice", audio="ovi_example_voice.flac").audio
-    added = d.add("AudioConcat", audio1=pause, audio2=added, direction="after").audio
-    added = d.add("AudioAdjustVolume", audio=added, volume=-6).audio
-    mix = d.add("AudioMerge", "Ovi's sound and the other", audio1=clip.audio, audio2=added, merge_method="add").audio
-    _save(d, clip.images, mix, 24.0, mark="part of the clip")
+    s.group("The mix", "given")
+    pause = s.add("EmptyAudio", duration=s.ask("pause", "FLOAT", 0.5), sample_rate=44100).audio
+    added = s.given("music", "LoadAudio", "Music or voice", audio=EXAMPLE.voice)
+    added = s.add("AudioConcat", audio1=pause, audio2=added, direction="after").audio
+    added = s.add("AudioAdjustVolume", audio=added, volume=s.ask("volume", "INT", -6)).audio
+    mix = s.add("AudioMerge", "Ovi's sound and the other", audio1=clip.audio, audio2=added, merge_method="add").audio
+    _save(s, clip.images, mix, 24.0, mark="part of the clip")

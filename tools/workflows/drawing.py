@@ -1,4 +1,4 @@
-"""A workflow as ComfyUI's page saves it (format 0.4), from groups of nodes: places, ids, links and widgets are counted.
+"""Nodes in groups, as ComfyUI's page saves them (format 0.4): places, ids, links and widgets are counted.
 
 Every group is a column; columns go from left to right, nodes from top to bottom.
 """
@@ -6,7 +6,7 @@ Every group is a column; columns go from left to right, nodes from top to bottom
 from __future__ import annotations
 
 import re
-import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,25 +14,36 @@ from ..dev.setup import ROOT
 from ..dev.workflow import WIDGET_TYPES, widget_slots
 
 WIDGETS = {*WIDGET_TYPES, "COMFY_DYNAMICCOMBO_V3"}
+GROWING = "COMFY_AUTOGROW_V3"  # an input that is as many as are connected: values.a, values.b
 PACK = "comfyui-ovi-native"
 VERSION = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
-WIDTHS = {"MarkdownNote": 400, "OviTextEncode": 440, "OviPeoplePrompt": 440, "OviStoryboard": 480, "SaveVideo": 480}
+WIDTHS = {"OviTextEncode": 440, "OviPeoplePrompt": 440, "OviStoryboard": 480}
 WIDTH, GAP, COLUMN_GAP, TITLE, MARGIN = 360, 60, 80, 75, 20
 # Pixels, as the newer of the page's two renderers has them, which is the larger one.
-SLOT, ROW, TEXT, PREVIEW, PLAYER = 20, 28, 110, 240, 500  # a socket, a widget, a text field, a picture, a video
+SLOT, ROW, TEXT, PREVIEW = 20, 28, 110, 240  # a socket, a widget, a text field, an image
+LINE, LETTERS = 20, 48  # of a text field: a line's height, and how many characters go into one
 FOOT = 40  # below the last row: the pack's name, or the button for more inputs
 SAMPLERS = {"OviSampler", "OviStoryboard", "SamplerCustomAdvanced", "KSampler", "KSamplerAdvanced"}  # show previews
-COLOURS = ("#3f789e", "#8A8", "#b58b2a", "#a1309b", "#88A")
-NOTE, GREEN, RED = ("#432", "#653"), ("#232", "#353"), ("#322", "#533")
+COLOURS = {
+    "weights": "#3f789e",
+    "words": "#8A8",
+    "size": "#b58b2a",
+    "given": "#5f9ea0",
+    "sampling": "#a1309b",
+    "decoding": "#88A",
+}
+"""Of groups, by what they are about."""
+GREEN, RED = ("#232", "#353"), ("#322", "#533")
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a placed node, to be given to another node's input."""
+    """One output of a placed node, to be given to another node's input; ``value``: of a widget that it stands for."""
 
     node: Node
     slot: int
     kind: str
+    value: Any = None
 
 
 @dataclass
@@ -51,15 +62,13 @@ class Node:
 
 @dataclass
 class Drawing:
-    """A workflow in the making.
+    """Nodes in the making.
 
     Args:
-        title: the file's name, which is the title that ComfyUI shows.
         info: the server's ``/object_info``.
         models: what the loader's node says of files to be had (``properties.models``).
     """
 
-    title: str
     info: dict[str, Any]
     models: list[dict[str, str]]
     nodes: list[Node] = field(default_factory=list)
@@ -69,89 +78,39 @@ class Drawing:
     _y: int = 0
     _column: int = 0
     _members: list[dict[str, Any]] = field(default_factory=list)
-    _notes: list[dict[str, Any]] = field(default_factory=list)
 
-    def note(self, text: str) -> None:
-        """The note, above the first group."""
-        height = 90 + 24 * sum(1 + len(line) // 48 for line in text.split("\n"))
-        self._place("MarkdownNote", height, "Read me", NOTE)["widgets_values"] = [text]
-        self._y += TITLE
-        self._members = []
-
-    def group(self, title: str) -> None:
-        """Begin the next group; the first stands below the note, every other one is a new column."""
+    def group(self, title: str, about: str) -> None:
+        """Begin the next group, a new column; ``about``: what it is about, one of :data:`COLOURS`."""
         if self.groups:
             self._close()
             self._x += self._column + COLUMN_GAP
             self._y = self._column = 0
-        number = len(self.groups) + 1
-        colour = COLOURS[min(number, len(COLOURS)) - 1]
-        group = {"id": number, "title": f"{number}  {title}", "bounding": [], "color": colour}
+        group = {"id": len(self.groups) + 1, "title": title, "bounding": [], "color": COLOURS[about]}
         self.groups.append({**group, "font_size": 24, "flags": {}})
 
     def add(self, kind: str, title: str = "", colours: tuple[str, str] | None = None, /, **given: Any) -> Node:
         """Place a node: an ``Output`` among ``given`` becomes a link, all else a widget's value (else its default)."""
-        info = self.info[kind]
-        values = _widgets(info, given)
-        height = _height(info, values) + PREVIEW * (kind in SAMPLERS)
-        entry = self._place(kind, height, title, colours)
-        entry["widgets_values"] = values
-        sources = {name: value for name, value in given.items() if isinstance(value, Output)}
-        if unknown := given.keys() - _sockets(info).keys() - {slot.name for slot in widget_slots(info, values)}:
-            raise ValueError(f"{kind} has no input {unknown}")
-        for name, type_ in _sockets(info).items():
-            source = sources.get(name)
-            if source is None and (type_ in WIDGETS or name not in info["input"].get("required", {})):
-                continue
-            if source is None:
-                raise ValueError(f"{kind}: nothing is connected to {name}")
-            self._link(source, entry, name, {"widget": {"name": name}} if type_ in WIDGETS else {})
-        shown = zip(info["output_name"], info["output"], strict=True)
-        entry["outputs"] = [{"name": name, "type": type_, "links": []} for name, type_ in shown]
-        entry["properties"] = {"Node name for S&R": kind}
-        ours = PACK in info["python_module"]
-        entry["properties"] |= {"cnr_id": PACK, "ver": VERSION} if ours else {"cnr_id": "comfy-core"}
+        number = len(self.nodes) + 1
+        node = placed(self.info, number, kind, title, colours, (self._x, self._y), given)
+        entry = node.entry
+        for name, source in [(name, value) for name, value in given.items() if isinstance(value, Output)]:
+            slot = next(index for index, slot in enumerate(entry["inputs"]) if slot["name"] == name)
+            self._link(source, entry, slot)
         if kind == "OviPipelineLoader":
             entry["properties"]["models"] = self.models
-        node = Node(entry, [name.lower() for name in info["output_name"]])
+        self._y += entry["size"][1] + GAP
+        self._column = max(self._column, entry["size"][0])
+        self._members.append(entry)
         self.nodes.append(node)
         return node
 
-    def graph(self) -> dict[str, Any]:
-        """The finished workflow."""
+    def finish(self) -> None:
+        """Close the last group."""
         self._close()
-        entries = sorted((*(node.entry for node in self.nodes), *self._notes), key=lambda entry: entry["id"])
-        return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{self.title}")),
-            "revision": 0,
-            "last_node_id": len(entries),
-            "last_link_id": len(self.links),
-            "nodes": entries,
-            "links": self.links,
-            "groups": self.groups,
-            "config": {},
-            "extra": {},
-            "version": 0.4,
-        }
 
-    def _place(self, kind: str, height: int, title: str, colours: tuple[str, str] | None) -> dict[str, Any]:
-        number = len(self.nodes) + len(self._notes) + 1
-        width = WIDTHS.get(kind, WIDTH)
-        entry = {"id": number, "type": kind, "pos": [self._x, self._y], "size": [width, height], "flags": {}}
-        entry |= {"order": number - 1, "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": []}
-        entry |= {"title": title} if title else {}
-        entry |= {"color": colours[0], "bgcolor": colours[1]} if colours else {}
-        self._y += height + GAP
-        self._column = max(self._column, width)
-        self._members.append(entry)
-        if kind == "MarkdownNote":
-            self._notes.append(entry)
-        return entry
-
-    def _link(self, source: Output, entry: dict[str, Any], name: str, widget: dict[str, Any]) -> None:
+    def _link(self, source: Output, entry: dict[str, Any], slot: int) -> None:
         number = len(self.links) + 1
-        slot = len(entry["inputs"])
-        entry["inputs"].append({"name": name, "type": source.kind, "link": number, **widget})
+        entry["inputs"][slot]["link"] = number
         source.node.entry["outputs"][source.slot]["links"].append(number)
         self.links.append([number, source.node.entry["id"], source.slot, entry["id"], slot, source.kind])
 
@@ -163,11 +122,61 @@ class Drawing:
         self._members = []
 
 
-def _sockets(info: dict[str, Any]) -> dict[str, str]:
-    """Inputs by name and type, those of widgets last, as the page has them."""
+def placed(
+    info: dict[str, Any],
+    number: int,
+    kind: str,
+    title: str,
+    colours: tuple[str, str] | None,
+    place: tuple[int, int],
+    given: dict[str, Any],
+) -> Node:
+    """A node with the values ``given``; its inputs that are given an ``Output`` have a slot, and no link yet.
+
+    Raises:
+        ValueError: it has no input of such a name, or lacks one that is required.
+    """
+    about = info[kind]
+    values = _widgets(about, given)
+    sockets = _sockets(about, given)
+    if unknown := given.keys() - sockets.keys() - {slot.name for slot in widget_slots(about, values)}:
+        raise ValueError(f"{kind} has no input {unknown}")
+    inputs = []
+    for name, type_ in sockets.items():
+        source = given.get(name)
+        linked = isinstance(source, Output)
+        if not linked and (type_ in WIDGETS or name not in about["input"].get("required", {})):
+            continue
+        if not linked:
+            raise ValueError(f"{kind}: nothing is connected to {name}")
+        widget = {"widget": {"name": name}} if type_ in WIDGETS else {}
+        inputs.append({"name": name, "type": source.kind, "link": None, **widget})
+    shown = zip(about["output_name"], about["output"], strict=True)
+    ours = PACK in about["python_module"]
+    origin = {"cnr_id": PACK, "ver": VERSION} if ours else {"cnr_id": "comfy-core"}
+    height = _height(about, values) + PREVIEW * (kind in SAMPLERS)
+    entry = {"id": number, "type": kind, "pos": [*place], "size": [WIDTHS.get(kind, WIDTH), height], "flags": {}}
+    entry |= {"order": number - 1, "mode": 0, "inputs": inputs}
+    entry |= {"outputs": [{"name": name, "type": type_, "links": []} for name, type_ in shown]}
+    entry |= {"properties": {"Node name for S&R": kind, **origin}, "widgets_values": values}
+    entry |= {"title": title} if title else {}
+    entry |= {"color": colours[0], "bgcolor": colours[1]} if colours else {}
+    return Node(entry, [name.lower() for name in about["output_name"]])
+
+
+def text_height(text: str, letters: int = LETTERS) -> int:
+    """Pixels in which a text field shows all of a text."""
+    return max(TEXT, 30 + LINE * sum(1 + len(line) // letters for line in text.split("\n")))
+
+
+def _sockets(info: dict[str, Any], given: Iterable[str] = ()) -> dict[str, str]:
+    """Inputs by name and type, those of widgets last, as the page has them; of a growing input those that are given."""
     specs = [item for group in ("required", "optional") for item in (info["input"].get(group) or {}).items()]
     kinds = {name: "COMBO" if isinstance(spec[0], list) else spec[0] for name, spec in specs}
-    return dict(sorted(kinds.items(), key=lambda item: item[1] in WIDGETS))
+    growing = [name for name, kind in kinds.items() if kind == GROWING]
+    kinds |= {name: "*" for name in given if name.partition(".")[0] in growing}
+    known = {name: kind for name, kind in kinds.items() if kind != GROWING}
+    return dict(sorted(known.items(), key=lambda item: item[1] in WIDGETS))
 
 
 def _widgets(info: dict[str, Any], given: dict[str, Any]) -> list[Any]:
@@ -178,7 +187,7 @@ def _widgets(info: dict[str, Any], given: dict[str, Any]) -> list[Any]:
         first = options[0]["key"] if slot.kind == "DYNAMIC" else options[0]
         value = given.get(slot.name, slot.config.get("default", first))
         if isinstance(value, Output):
-            value = slot.config.get("default", first)
+            value = slot.config.get("default", first) if value.value is None else value.value
         media = next((name for name in ("image", "video", "audio") if name in info["input"]["required"]), "image")
         values.append({"CONTROL": "fixed", "UPLOAD": media}.get(slot.kind, value))
     return values
@@ -187,7 +196,7 @@ def _widgets(info: dict[str, Any], given: dict[str, Any]) -> list[Any]:
 def _height(info: dict[str, Any], values: list[Any]) -> int:
     slots = widget_slots(info, values)
     links = [kind for kind in _sockets(info).values() if kind not in WIDGETS]
-    texts = sum(bool(slot.config.get("multiline")) for slot in slots)
-    upload = any(slot.kind == "UPLOAD" for slot in slots)
-    player = PLAYER if info.get("output_node") else PREVIEW * upload
-    return FOOT + SLOT * max(len(links), len(info["output"])) + ROW * len(slots) + TEXT * texts + player
+    texts = [str(value) for slot, value in zip(slots, values, strict=True) if slot.config.get("multiline")]
+    preview = PREVIEW * any(slot.kind == "UPLOAD" for slot in slots)
+    rows = SLOT * max(len(links), len(info["output"])) + ROW * len(slots) + sum(map(text_height, texts))
+    return FOOT + rows + preview

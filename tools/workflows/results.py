@@ -51,7 +51,6 @@ def run(installation: Installation, titles: Iterable[str]) -> None:
     from ..dev.server import Server, stopped_by_signals
     from . import catalogue, poster, thumbnail
 
-    graphs = {title: workflow.load(FOLDER / f"{title}.json") for title in titles}
     with stopped_by_signals(), tempfile.TemporaryDirectory() as work:
         base, models = Path(work, "base"), Path(work, "models")
         (base / "input").mkdir(parents=True)
@@ -60,7 +59,8 @@ def run(installation: Installation, titles: Iterable[str]) -> None:
         write_lora(models / "loras")
         with Server(installation, base, models=models) as server:
             nodes = client.object_info(server.url)
-            for title, graph in graphs.items():
+            for title in titles:
+                graph = catalogue.graph(title, nodes, [], catalogue.SMALL)
                 picture = FOLDER / f"{title}.jpg"
                 if catalogue.needs_other_weights(title):
                     thumbnail.draw(graph, picture)

@@ -1,16 +1,19 @@
-"""The workflows, each in a few lines: what they are called, what their note says, which nodes they have."""
+"""The templates that need Ovi alone, each in a few lines: titles, checklists, nodes."""
 
 from __future__ import annotations
 
-from .drawing import Drawing
+from .drawing import Node
 from .parts import (
     BALL,
+    EXAMPLE,
     FACE,
+    FIRE,
     LAMP,
     LORA,
-    PICTURES_ALONE,
+    MODEL,
     SMALL,
-    SOUND_ALONE,
+    STREET,
+    TALK,
     Draw,
     begin,
     clip_of,
@@ -18,247 +21,389 @@ from .parts import (
     empty,
     listed,
     make,
+    prefix,
+    resolution,
     save,
+    save_decoded,
+    strengths,
+    variant,
     words,
 )
+from .sheet import Sheet
 
 TEMPLATES: dict[str, Draw] = {}
+SENTENCE = "**prompt**: your own sentence. Speech between &lt;S&gt; and &lt;E&gt;, the sound after *Audio:*."
+ASPECT = "**aspect**: the shape, width to height."
+SHORT = "960x960_5s"
+OTHER_VARIANT = {"09 Loop": SHORT, "15 Low memory": SHORT}
+"""Templates that are set for 5 s instead of 10."""
 
 
-@listed(TEMPLATES, "Ovi text to video")
-def _text(d: Drawing) -> None:
+@listed(TEMPLATES, "00 Try it now - text to video")
+@listed(TEMPLATES, "01 Text to video")
+def _text(s: Sheet) -> None:
+    s.app = True
+    load = begin(s, "A video with speech and sound, from a sentence.", SENTENCE, ASPECT, MODEL)
+    prompts = words(s, load, TALK, BALL)
+    s.group("Size and length", "size")
+    save_decoded(s, make(s, load, prompts, empty(s)))
+
+
+@listed(TEMPLATES, "00 Try it now - image to video")
+@listed(TEMPLATES, "02 Image to video")
+def _image(s: Sheet) -> None:
+    s.app = True
     load = begin(
-        d,
-        "**Write your own sentence** in *What happens* (speech between `<S>` and `<E>`, the sound after `Audio:`). The "
-        "small variant knows only balls, lamps, bars and faces in six colours.",
+        s,
+        "A video with sound that begins with your image.",
+        "**Load Image**: your image. The clip has its shape.",
+        "**prompt**: what happens then, and the sound after *Audio:*.",
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("Size, length")
-    save(d, make(d, load, prompts, empty(d)).video)
+    prompts = words(s, load, BALL)
+    image = s.given("image", "LoadImage", image=EXAMPLE.first)
+    s.group("Size, length, first frame", "size")
+    latent = s.add("OviImageToVideo", vae=load.vae, latent=empty(s, image), start_image=image).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(TEMPLATES, "Ovi picture to video")
-def _picture(d: Drawing) -> None:
+@listed(TEMPLATES, "00 Try it now - sound for a silent clip")
+@listed(TEMPLATES, "03 Sound for a silent clip")
+def _sound(s: Sheet) -> None:
+    s.app = True
     load = begin(
-        d,
-        "**Choose your picture** in *Load Image* and write in *What happens* what its subject does; it should be able "
-        "to.",
-        files="picture is `ovi_example_first.jpg`",
+        s,
+        "Sound for a clip; its frames stay as they are.",
+        "**Load Video**: your clip.",
+        "**prompt**: what the clip shows, and what is heard after *Audio:*.",
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("Size, length and first frame")
-    first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
-    latent = d.add("OviImageToVideo", vae=load.vae, latent=empty(d), start_image=first).latent
-    save(d, make(d, load, prompts, latent, seed=7).video)
+    prompts = words(s, load, BALL)
+    clip = clip_into(s, "The silent clip")
+    given = {"images": clip.images, "frame_rate": clip.fps, "mode": mode(s), "length": "the whole clip"}
+    latent = s.add("OviLockVideo", vae=load.vae, latent=empty(s, clip.images), **given).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(TEMPLATES, "Ovi first and last picture")
-def _first_and_last(d: Drawing) -> None:
+@listed(TEMPLATES, "04 Video for a voice")
+def _voice(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose both pictures** and write in *What happens* how the one becomes the other.",
-        files="pictures are `ovi_example_first.jpg` and `ovi_example_last.jpg`",
+        s,
+        "A video for a recording; the recording stays as it is.",
+        "**Load Audio**: your recording.",
+        "**prompt**: who speaks, with the words of the recording between &lt;S&gt; and &lt;E&gt;.",
+        ASPECT,
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("Size, length, first and last frame")
-    latent = empty(d)
-    first = d.add("LoadImage", "First picture", image="ovi_example_first.jpg").image
-    last = d.add("LoadImage", "Last picture", image="ovi_example_last.jpg").image
-    latent = d.add("OviImageToVideo", vae=load.vae, latent=latent, start_image=first, end_image=last).latent
-    save(d, make(d, load, prompts, latent).video)
+    prompts = words(s, load, FACE)
+    voice = s.given("voice", "LoadAudio", audio=EXAMPLE.voice)
+    s.group("Size, the voice", "size")
+    given = {"audio": voice, "mode": mode(s), "length": "the whole sound"}
+    latent = s.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(s, aspect="1:1"), **given).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(TEMPLATES, "Ovi sound for a silent clip")
-def _sound_for_a_clip(d: Drawing) -> None:
+@listed(TEMPLATES, "05 Extend a clip")
+def _extend(s: Sheet) -> None:
+    s.app = True
     load = begin(
-        d,
-        "**Choose your clip** in *Load Video* and say in *What happens* what it shows and, after `Audio:`, what is "
-        "to be heard. The pictures stay as they are. *mode* is clean, as the small variant learned it; with the full "
-        "weights begin with *follow the noise*.",
-        files="clip is `ovi_example_silent.mp4`",
+        s,
+        "Goes on from the end of a clip, in video and sound, and joins both.",
+        "**Load Video**: your clip.",
+        "**prompt**: what happens next.",
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("The silent clip")
-    clip = clip_of(d, "ovi_example_silent.mp4")
-    given = {"images": clip.images, "frame_rate": clip.fps, "mode": "clean", "length": "the whole clip"}
-    latent = d.add("OviLockVideo", vae=load.vae, latent=empty(d), **given).latent
-    save(d, make(d, load, prompts, latent, heading=SOUND_ALONE).video)
+    prompts = words(s, load, FACE)
+    clip = clip_into(s, "The clip before", EXAMPLE.clip)
+    given = {"images": clip.images, "audio": clip.audio, "frame_rate": clip.fps, "overlap_seconds": 0.5}
+    seconds = resolution(s, clip.images).seconds
+    latent = s.add("OviExtend", vae=load.vae, audio_vae=load.audio_vae, seconds=seconds, **given).latent
+    new = make(s, load, prompts, latent)
+    s.group("Both as one", "decoding")
+    before = {"images_a": clip.images, "audio_a": clip.audio, "frame_rate": clip.fps, "overlap_seconds": 0.5}
+    film = s.add("OviJoin", images_b=new.images, audio_b=new.audio, **before)
+    save(s, s.add("CreateVideo", images=film.images, audio=film.audio, fps=24.0).video)
 
 
-@listed(TEMPLATES, "Ovi pictures for a voice")
-def _pictures_for_a_voice(d: Drawing) -> None:
+@listed(TEMPLATES, "06 First and last image")
+def _first_and_last(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose your recording** in *Load Audio* and write in *What happens* who speaks, with the words that are "
-        "heard between `<S>` and `<E>`. The sound stays as it is. *mode* is clean, for the small variant hears a noisy "
-        "sound too late; with the full weights begin with *follow the noise*.",
-        files="voice is `ovi_example_voice.flac`",
+        s,
+        "A video that begins with one image and ends with another. End images are untested with the published weights.",
+        "**Load Image**, both: images of one shape.",
+        "**prompt**: how the one becomes the other.",
+        MODEL,
     )
-    prompts = words(d, load, FACE)
-    d.group("The voice")
-    voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
-    latent = d.add("OviLockAudio", audio_vae=load.audio_vae, latent=empty(d), audio=voice, mode="clean").latent
-    save(d, make(d, load, prompts, latent, heading=PICTURES_ALONE).video)
+    prompts = words(s, load, BALL)
+    first = s.given("first image", "LoadImage", "First image", image=EXAMPLE.first)
+    last = s.given("last image", "LoadImage", "Last image", image=EXAMPLE.last)
+    s.group("Size, first and last frame", "size")
+    given = {"start_image": first, "end_image": last}
+    latent = s.add("OviImageToVideo", vae=load.vae, latent=empty(s, first), **given).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(TEMPLATES, "Ovi go on from a clip")
-def _go_on(d: Drawing) -> None:
+@listed(TEMPLATES, "07 Redo a word")
+def _redo(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose your clip** in *Load Video* and write what happens next. *Ovi Extend* and *Ovi Join Clips* have the "
-        "same overlap.",
-        size="10 s in *Ovi Extend*, ",
-        files="clip is `ovi_example_clip.mp4`",
+        s,
+        "Regenerates some seconds of a clip; all else stays as it is.",
+        "**Load Video**: your clip.",
+        "**prompt**: the whole clip, with the right word.",
+        "**video_spans**, **audio_spans**: the seconds to redo. Another seed gives another take.",
+        MODEL,
     )
-    prompts = words(d, load, FACE)
-    d.group("The clip before")
-    clip = clip_of(d, "ovi_example_clip.mp4")
-    given = {"images": clip.images, "audio": clip.audio, "overlap_seconds": 0.5}
-    latent = d.add("OviExtend", vae=load.vae, audio_vae=load.audio_vae, seconds=2.0, **given).latent
-    new = make(d, load, prompts, latent)
-    d.group("Both as one")
-    before = {"images_a": clip.images, "audio_a": clip.audio, "overlap_seconds": 0.5}
-    film = d.add("OviJoin", images_b=new.images, audio_b=new.audio, **before)
-    save(d, d.add("CreateVideo", images=film.images, audio=film.audio, fps=24.0).video)
+    prompts = words(s, load, FACE)
+    clip = clip_into(s, "The clip, and what to redo", EXAMPLE.clip)
+    given = {"images": clip.images, "audio": clip.audio, "frame_rate": clip.fps}
+    latent = empty(s, clip.images)
+    latent = s.add("OviEncodeClip", vae=load.vae, audio_vae=load.audio_vae, latent=latent, **given).latent
+    spans = {name: s.ask(name, "STRING", "0.7-1.1") for name in ("video_spans", "audio_spans")}
+    latent = s.add("OviKeepSpan", latent=latent, **spans).latent
+    save_decoded(s, make(s, load, prompts, latent))
 
 
-@listed(TEMPLATES, "Ovi storyboard")
-def _storyboard(d: Drawing) -> None:
+@listed(TEMPLATES, "08 Keep a voice")
+def _keep_voice(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Write your own shots** in *script*: a line `shot 2 s` begins one, `go on` begins it with the end of the "
-        "shot before. A finished shot is kept and not made again.",
-        size="960×960, shots of 10 s, ",
+        s,
+        "New speech in the voice of a recording, which is not in the finished clip. Untested with the published "
+        "weights.",
+        "**Load Audio**: 2 to 3 s of the voice, of a person who agreed to it.",
+        "**prompt**: first the words of the recording, then the new ones, each between &lt;S&gt; and &lt;E&gt;.",
+        ASPECT,
+        MODEL,
     )
-    d.group("Script")
-    script = (
-        "shot 2 s\nscene: A large purple rubber ball bounces on the floor.\n"
-        "sound: Dull rubber thuds, one for each bounce.\n\n"
-        "shot 2 s, go on\nscene: A large purple rubber ball bounces on the floor.\n"
-        "sound: Dull rubber thuds, one for each bounce.\n\n"
-        "shot 2 s\nscene: A yellow face says\nspeech: bee bee\nsound: A clear voice."
+    prompts = words(s, load, "A yellow face says <S>bee bee<E> <S>bee bee<E>. Audio: A clear voice.")
+    voice = s.given("voice", "LoadAudio", audio=EXAMPLE.voice)
+    s.group("Size, length, the voice", "size")
+    latent = s.add("OviVoice", audio_vae=load.audio_vae, latent=empty(s, aspect="1:1"), voice=voice).latent
+    save_decoded(s, make(s, load, prompts, latent))
+
+
+@listed(TEMPLATES, "09 Loop")
+def _loop(s: Sheet) -> None:
+    load = begin(
+        s,
+        "A clip whose end meets its start, in video and sound. Untested with the published weights.",
+        "**prompt**: something that goes on, such as fire, rain, a lamp.",
+        ASPECT,
+        MODEL,
     )
+    model = s.add("OviLoop", model=load.model).model
+    prompts = words(s, load, FIRE, LAMP)
+    s.group("Size and length", "size")
+    save_decoded(s, make(s, load, prompts, empty(s), model, loop=True))
+
+
+@listed(TEMPLATES, "10 Storyboard")
+def _storyboard(s: Sheet) -> None:
+    load = begin(
+        s,
+        "A film of several shots from a script. Finished shots are kept and not generated again.",
+        "**script**: a line *shot* begins each, *shot, go on* begins it with the end of the one before; *shot 5 s* "
+        "sets its length.",
+        ASPECT,
+        MODEL,
+    )
+    s.group("Size", "size")
+    size = resolution(s)
+    s.group("All shots", "sampling")
     models = {"model": load.model, "clip": load.clip, "vae": load.vae, "audio_vae": load.audio_vae}
-    size = {"variant": "mini", "width": 96, "height": 96, "overlap_seconds": 0.5}
-    save(d, d.add("OviStoryboard", **models, script=script, **size, seed=42, **SMALL).video)
+    shape = {"variant": variant(s), "width": size.width, "height": size.height, "overlap_seconds": 0.5}
+    script = s.ask("script", "STRING", SMALL_SCRIPT if s.variant == SMALL else SCRIPT, text=True)
+    seed = s.ask("seed", "INT", 42)
+    save(s, s.add("OviStoryboard", **models, script=script, **shape, seed=seed, **strengths(s)).video)
 
 
-@listed(TEMPLATES, "Ovi several seeds at once")
-def _several(d: Drawing) -> None:
+SCRIPT = (
+    "shot\nscene: A young woman in a green coat walks along an empty beach in the evening sun.\n"
+    "sound: Quiet waves and wind.\n\n"
+    "shot, go on\nscene: The young woman in the green coat stops, turns to the camera and smiles.\n"
+    "speech: I have been waiting for you.\nsound: A warm voice, quiet waves.\n\n"
+    "shot\nscene: A wooden boat lies on the sand, seagulls walk around it.\nsound: Seagulls, wind."
+)
+SMALL_SCRIPT = (
+    "shot 2 s\nscene: A large purple rubber ball bounces on the floor.\n"
+    "sound: Dull rubber thuds, one for each bounce.\n\n"
+    "shot 2 s, go on\nscene: A large purple rubber ball bounces on the floor.\n"
+    "sound: Dull rubber thuds, one for each bounce.\n\n"
+    "shot 2 s\nscene: A yellow face says\nspeech: bee bee\nsound: A clear voice."
+)
+
+
+@listed(TEMPLATES, "11 Several seeds")
+def _several(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Write your own sentence** in *What happens*. *batch_size* in *Empty Ovi Latent* says how many clips are "
-        "made of it, each from noise of its own; they are saved one after the other in one file.",
+        s,
+        "Several clips of one sentence, each from its own noise, each in its own file.",
+        SENTENCE,
+        "**clips**: how many at once. Memory grows with it.",
+        ASPECT,
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("Size, length, how many")
-    save(d, make(d, load, prompts, empty(d, batch_size=2)).video)
+    prompts = words(s, load, TALK, BALL)
+    s.group("Size, length, how many", "size")
+    latent = empty(s, batch_size=s.ask("clips", "INT", 2))
+    s.result("video", make(s, load, prompts, latent).video)
+    s.save("OviSaveVideo", "video", filename_prefix=prefix(s))
 
 
-@listed(TEMPLATES, "Ovi LoRA")
-def _lora(d: Drawing) -> None:
+@listed(TEMPLATES, "12 Draft, then large")
+def _draft(s: Sheet) -> None:
     load = begin(
-        d,
-        f"**Choose your LoRA** in *Load Ovi LoRA* (`{LORA}` stands for it; it lies in `models/loras`, and has to "
-        "fit the variant), then its strength for the picture and for the sound.",
+        s,
+        "A draft of half the size, then the same clip in full size: the draft's video latent is enlarged, its audio "
+        "latent is kept, and both are refined together. Faster than full size from the start. Untested with the "
+        "published weights.",
+        SENTENCE,
+        "**refine**: how much changes in the second run; less stays nearer to the draft.",
+        ASPECT,
+        MODEL,
     )
-    model = d.add("OviLoraLoader", model=load.model, lora_name=LORA).model
-    prompts = words(d, load, BALL)
-    d.group("Size, length")
-    save(d, make(d, load, prompts, empty(d), model).video)
+    prompts = words(s, load, TALK, BALL)
+    s.group("Half the size", "size")
+    size = resolution(s)
+    half = {
+        name: s.add("ComfyMathExpression", f"Half the {name}", expression=HALF, **{"values.a": getattr(size, name)}).int
+        for name in ("width", "height")
+    }
+    latent = s.add("EmptyOviLatent", **half, seconds=size.seconds).latent
+    s.group("Draft", "sampling")
+    given = {"model": load.model, "positive": prompts[0], "negative": prompts[1]}
+    run = {"seed": s.ask("seed", "INT", 42), **strengths(s)}
+    parts = s.add("LTXVSeparateAVLatent", av_latent=s.add("OviSampler", "Draft", **given, latent=latent, **run).latent)
+    s.group("Twice the size", "size")
+    large = s.add("LatentUpscaleBy", samples=parts.video_latent, upscale_method="bicubic", scale_by=2.0).latent
+    joint = s.add("LTXVConcatAVLatent", video_latent=large, audio_latent=parts.audio_latent).latent
+    s.group("Refine both", "sampling")
+    run["denoise"] = s.ask("refine", "FLOAT", 0.4)
+    refined = s.add("OviSampler", "Refine", **given, latent=joint, **run).latent
+    save_decoded(s, decode(s, load, refined))
 
 
-@listed(TEMPLATES, "Ovi low memory")
-def _low_memory(d: Drawing) -> None:
+HALF = "max(32, round(a / 64) * 32)"
+"""Pixels, on the grid of 32."""
+
+
+@listed(TEMPLATES, "13 Prompt enhancer")
+def _enhancer(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Write your own sentence** in *What happens*. If it still does not fit, halve *chunk_tokens*. `fp8` in *Load "
-        "Ovi* halves the weights, *tiled* in *Ovi AV Decode* may be set to on.",
+        s,
+        "A language model writes the prompt from a few words, in the form that Ovi reads; the clip is generated from "
+        "it.",
+        "**prompt**: a few words.",
+        "**instructions**, inside: how the prompt is written. What it wrote is shown there too.",
+        ASPECT,
+        MODEL,
+    )
+    writer = s.add("CLIPLoader", "Language model", clip_name=WRITER["name"], type="stable_diffusion")
+    writer.entry["properties"]["models"] = [WRITER]
+    s.group("Written by a language model", "given")
+    short = s.ask("prompt", "STRING", "A fisherman on a pier talks about the sea.", text=True)
+    asked = s.add("StringConcatenate", "Instructions", string_a=INSTRUCTIONS, string_b=short, delimiter="\n\n").string
+    written = s.add("TextGenerate", clip=writer.clip, prompt=asked, max_length=400).generated_text
+    s.add("PreviewAny", "What it wrote", source=written)
+    prompts = words(s, load, written)
+    s.group("Size and length", "size")
+    save_decoded(s, make(s, load, prompts, empty(s)))
+
+
+WRITER = {
+    "name": "qwen3.5_4b_bf16.safetensors",
+    "url": "https://huggingface.co/Comfy-Org/Qwen3.5/resolve/main/text_encoders/qwen3.5_4b_bf16.safetensors",
+    "directory": "text_encoders",
+}
+INSTRUCTIONS = (
+    "Write one paragraph that describes a video of ten seconds for a video generator. Describe who is seen, the place, "
+    "the light and what happens, in plain present tense. Put each sentence that is spoken between <S> and <E>, at most "
+    "twelve words in all. End with 'Audio:' and a short description of voices and sounds. Write nothing else. The idea:"
+)
+
+
+@listed(TEMPLATES, "14 LoRA")
+def _lora(s: Sheet) -> None:
+    load = begin(
+        s,
+        "A clip with a LoRA, its strength set apart for video and sound.",
+        f"**lora_name**: your LoRA, from *models/loras*; *{LORA}* stands for it. It has to fit the variant.",
+        "**video_strength**, **audio_strength**: how much of it each tower takes.",
+        SENTENCE,
+        ASPECT,
+        MODEL,
+    )
+    asked = {"lora_name": s.ask("lora_name", "COMBO", LORA)}
+    asked |= {name: s.ask(name, "FLOAT", 1.0) for name in ("video_strength", "audio_strength")}
+    model = s.add("OviLoraLoader", model=load.model, **asked).model
+    prompts = words(s, load, TALK, BALL)
+    s.group("Size and length", "size")
+    save_decoded(s, make(s, load, prompts, empty(s), model))
+
+
+@listed(TEMPLATES, "15 Low memory")
+def _low_memory(s: Sheet) -> None:
+    load = begin(
+        s,
+        "For a card with little memory: fp8 weights, and fewer tokens computed at once.",
+        SENTENCE,
+        "**chunk_tokens**: halve it if memory still runs out. Inside, *tiled* in *Ovi AV Decode* can be set to on.",
+        ASPECT,
+        MODEL,
         precision="fp8",
     )
-    model = d.add("OviLowMemory", model=load.model).model
-    prompts = words(d, load, BALL)
-    d.group("Size, length")
-    save(d, make(d, load, prompts, empty(d), model).video)
+    model = s.add("OviLowMemory", model=load.model, chunk_tokens=s.ask("chunk_tokens", "INT", 8192)).model
+    prompts = words(s, load, TALK, BALL)
+    s.group("Size and length", "size")
+    save_decoded(s, make(s, load, prompts, empty(s), model))
 
 
-@listed(TEMPLATES, "Ovi few steps")
-def _few_steps(d: Drawing) -> None:
+@listed(TEMPLATES, "16 Few steps")
+def _few_steps(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Write your own sentence** in *What happens*. *ManualSigmas* has one number more than there are steps. With "
-        "guidance 1 the negative text is not used, and a step takes half the time.\n\nThis is for weights or a LoRA "
-        "trained for few steps; others get blurred.",
-        skip="",
-        size="960×960, 10 s; for a better clip ",
+        s,
+        "Four steps without guidance, for weights or a LoRA that were trained for few steps; others give blurred "
+        "clips.",
+        SENTENCE,
+        "**sigmas**: noise levels, one number more than there are steps.",
+        ASPECT,
+        MODEL,
     )
-    prompts = words(d, load, BALL)
-    d.group("Size, length, steps")
-    latent = empty(d)
-    noise = d.add("RandomNoise", noise_seed=42).noise
-    sigmas = d.add("ManualSigmas", sigmas="1.0, 0.94, 0.83, 0.63, 0.0").sigmas
-    solver = d.add("OviSamplerSelect", solver="euler").sampler
-    d.group("Make picture and sound together")
+    prompts = words(s, load, TALK, BALL)
+    s.group("Size, length, steps", "size")
+    latent = empty(s)
+    noise = s.add("RandomNoise", noise_seed=s.ask("seed", "INT", 42)).noise
+    sigmas = s.add("ManualSigmas", sigmas=s.ask("sigmas", "STRING", "1.0, 0.94, 0.83, 0.63, 0.0")).sigmas
+    solver = s.add("OviSamplerSelect", solver="euler").sampler
+    s.group("Sampling", "sampling")
     strength = {"video_cfg": 1.0, "audio_cfg": 1.0, "skip_layers": "0"}
-    guider = d.add("OviGuider", model=load.model, positive=prompts[0], negative=prompts[1], **strength).guider
+    guider = s.add("OviGuider", model=load.model, positive=prompts[0], negative=prompts[1], **strength).guider
     given = {"noise": noise, "guider": guider, "sampler": solver, "sigmas": sigmas, "latent_image": latent}
-    save(d, decode(d, load, d.add("SamplerCustomAdvanced", **given).output).video)
+    save_decoded(s, decode(s, load, s.add("SamplerCustomAdvanced", **given).output))
 
 
-@listed(TEMPLATES, "Ovi own voice")
-def _own_voice(d: Drawing) -> None:
+@listed(TEMPLATES, "17 Longer than trained")
+def _windows(s: Sheet) -> None:
     load = begin(
-        d,
-        "**Choose a recording** of the voice in *Load Audio*, 2 to 3 s. *What happens* has first the words of the "
-        "recording, then the new ones, each between `<S>` and `<E>`. The recording is not in the finished clip.",
-        files="voice is `ovi_example_voice.flac`",
+        s,
+        "A clip longer than the weights were trained for, generated in crossfaded windows, in the memory of one.",
+        SENTENCE,
+        "**seconds**: the length.",
+        ASPECT,
+        MODEL,
     )
-    prompts = words(d, load, "A yellow face says <S>bee bee<E> <S>bee bee<E>. Audio: A clear voice.")
-    d.group("Size, length and the voice")
-    voice = d.add("LoadAudio", audio="ovi_example_voice.flac").audio
-    latent = d.add("OviVoice", audio_vae=load.audio_vae, latent=empty(d), voice=voice).latent
-    save(d, make(d, load, prompts, latent).video)
+    model = s.add("OviContextWindows", model=load.model, variant=variant(s)).model
+    prompts = words(s, load, STREET, BALL)
+    s.group("Size and length", "size")
+    seconds = s.ask("seconds", "FLOAT", 12.0 if s.variant == SMALL else 20.0)
+    save_decoded(s, make(s, load, prompts, empty(s, seconds=seconds), model))
 
 
-@listed(TEMPLATES, "Ovi loop")
-def _loop(d: Drawing) -> None:
-    load = begin(
-        d,
-        "**Write your own sentence** in *What happens*, of something that goes on: a fire, rain, a lamp. *loop* is on "
-        "in *Ovi AV Decode*, and *Ovi Loop* is on the model.",
-    )
-    model = d.add("OviLoop", model=load.model).model
-    prompts = words(d, load, LAMP)
-    d.group("Size, length")
-    save(d, make(d, load, prompts, empty(d), model, loop=True).video)
+def clip_into(s: Sheet, heading: str, file: str = EXAMPLE.silent) -> Node:
+    """Frames, sound and rate of a clip from outside, in a group of their own."""
+    s.group(heading, "given")
+    return clip_of(s, file)
 
 
-@listed(TEMPLATES, "Ovi redo a word")
-def _redo(d: Drawing) -> None:
-    load = begin(
-        d,
-        "**Choose your clip** in *Load Video*, write the seconds to be made anew in *Ovi Keep Span* and the right word "
-        "in *What happens*. All else stays as it is. Another seed gives another take.",
-        files="clip is `ovi_example_clip.mp4`",
-    )
-    prompts = words(d, load, FACE)
-    d.group("The clip, and what to redo in it")
-    clip = clip_of(d, "ovi_example_clip.mp4")
-    given = {"images": clip.images, "audio": clip.audio, "frame_rate": clip.fps}
-    latent = d.add("OviEncodeClip", vae=load.vae, audio_vae=load.audio_vae, latent=empty(d), **given).latent
-    latent = d.add("OviKeepSpan", latent=latent, video_spans="0.7-1.1", audio_spans="0.7-1.1").latent
-    save(d, make(d, load, prompts, latent).video)
-
-
-@listed(TEMPLATES, "Ovi long clip in windows")
-def _windows(d: Drawing) -> None:
-    load = begin(
-        d,
-        "**Write your own sentence** in *What happens* and the length in *Empty Ovi Latent*: longer than the weights "
-        "were trained for. *Ovi Context Windows* lets the model see it piece by piece, in the memory of one.",
-        size="960×960, 20 s, ",
-    )
-    model = d.add("OviContextWindows", model=load.model, variant="mini").model
-    prompts = words(d, load, BALL)
-    d.group("Size, length")
-    save(d, make(d, load, prompts, empty(d, seconds=12.0), model).video)
+def mode(s: Sheet) -> str:
+    """How a locked tower is seen: the small model learned to see it clean."""
+    return "clean" if s.variant == SMALL else "follow the noise"
