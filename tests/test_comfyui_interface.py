@@ -179,6 +179,14 @@ USES = [
     ),
     Use("comfy.cli_args.args", "ovi_core/network/comfyui.py", kind="value", attributes=("use_sage_attention",)),
     Use("comfy_kitchen.list_backends", "ovi_core/network/comfyui.py", optional=True),
+    Use("comfy_kitchen.adaln", "ovi_core/network/comfyui.py", positional=("x", "scale", "shift", "eps"), optional=True),
+    Use(
+        "comfy.ops.linear_input_act",
+        "ovi_core/network/comfyui.py",
+        positional=("linear", "x", "input_act"),
+        mentions=("TensorWiseINT8Layout", "_layout_cls"),
+        optional=True,
+    ),
     Use(
         "comfy.k_diffusion.sampling.sample_euler",
         "ovi_core/sampling/comfyui.py",

@@ -26,18 +26,30 @@ try:
     from comfy import model_prefetch
 except ImportError:
     model_prefetch = None
+try:
+    from comfy.ops import linear_input_act
+except ImportError:
+    linear_input_act = None
+try:
+    from comfy_kitchen import adaln
+except ImportError:
+    adaln = None
 
 __all__ = [
     "CUDNN_FIRST",
+    "FUSED_NORM",
     "FUSED_ROPE",
     "OVERRIDE",
     "PREFETCH",
     "CastWeightBiasOp",
     "WrapperExecutor",
     "WrappersMP",
+    "absorbs_gelu",
+    "adaln",
     "apply_rope1",
     "cudnn_attention",
     "get_all_wrappers",
+    "linear_input_act",
     "manual_cast",
     "optimized_attention",
     "pad_to_patch_size",
@@ -95,21 +107,33 @@ PREFETCHES = model_prefetch is not None and _known(
 )
 
 
-def _has_fused_rope() -> bool:
-    """Whether ComfyUI rotates by one kernel; else it makes copies in float32."""
+def _has_kernel(operation: str) -> bool:
+    """Whether comfy_kitchen does ``operation`` by one kernel; else it runs the same operations as PyTorch does."""
     try:
         from comfy_kitchen import list_backends
 
         return any(
-            some["available"] and not some["disabled"] and "apply_rope1" in some["capabilities"]
+            some["available"] and not some["disabled"] and operation in some["capabilities"]
             for name, some in list_backends().items()
             if name != "eager"
         )
-    except (ImportError, KeyError, TypeError, AttributeError):  # another version of it; it is only about memory
+    except (ImportError, KeyError, TypeError, AttributeError):  # another version of it; it is only about speed
         return False
 
 
-FUSED_ROPE = _has_fused_rope()
+FUSED_ROPE = _has_kernel("apply_rope1")
+"""Rotation by one kernel; else there are copies in float32."""
+FUSED_NORM = takes(adaln, "x", "scale", "shift", "eps") and _has_kernel("adaln")
+"""Norm and modulation by one kernel."""
+INT8_LAYOUT = "TensorWiseINT8Layout"
+
+
+def absorbs_gelu(layer: nn.Module) -> bool:
+    """Whether ComfyUI's ``linear_input_act`` computes GELU while it quantises what goes into ``layer``.
+
+    With other weights it would make a second tensor for GELU's result.
+    """
+    return linear_input_act is not None and getattr(layer.weight, "_layout_cls", None) == INT8_LAYOUT
 
 
 def prefers_cudnn(device: torch.device, options: dict) -> bool:

@@ -27,6 +27,7 @@ from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler, OviSamplerS
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model import checkpoint
+from ovi_native.ovi_core.network import layers
 from ovi_native.ovi_core.network.timesteps import TimestepShares
 from ovi_native.ovi_core.network.transformer import OviConfig
 from ovi_native.ovi_core.sampling import solvers
@@ -57,9 +58,11 @@ def first_frame_shares(case: dict) -> TimestepShares | None:
     return TimestepShares.of_mask(tokens.flatten(1), case["T"])
 
 
+@pytest.mark.parametrize("kernel", [False, True], ids=["PyTorch's norm", "comfy_kitchen's norm"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", FORWARD_CASES)
-def test_one_forward_equals_the_reference(model, name, mode):
+def test_one_forward_equals_the_reference(model, name, mode, kernel, monkeypatch):
+    monkeypatch.setattr(layers, "FUSED_NORM", kernel)
     case = CASES[name]
     inputs = Inputs(case)
     video, shares, options = inputs.video.clone(), None, {}
