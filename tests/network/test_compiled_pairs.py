@@ -5,9 +5,13 @@ Counted by a backend that runs what it is given as it is.
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 import tiny_ovi as tiny
 import torch
+import torch._inductor.config
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from fusion_cases import seeded
 from ovi_native.ovi_core.sampling.guidance import Guidance
@@ -66,6 +70,23 @@ def test_one_graph_serves_all_pairs_steps_and_prompts(plain, whole):
     other = [[tiny.text("another"), {}]]
     assert same(run(model, positive=other), run(plain, positive=other))
     assert graphs.sizes == first
+
+
+@pytest.fixture
+def inductor(tmp_path, monkeypatch):
+    """PyTorch's own compiler, with nothing compiled yet and all kernels in one file, which takes it less time."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        missing = "there is no C++ compiler (Debian: apt install g++), which inductor needs on a CPU"
+        (pytest.fail if os.environ.get("OVI_NEED_COMPILER") else pytest.skip)(missing)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with torch._inductor.config.patch(cpp_wrapper=True, compile_threads=1):
+        yield "inductor"
+
+
+def test_what_inductor_makes_of_a_pair_gives_the_same(plain, inductor):
+    """The one test in which a compiler writes code: some 30 s."""
+    assert same(run(compiled(plain, inductor)), run(plain), 1e-5)
+    assert torch._dynamo.utils.counters["inductor"]["fxgraph_cache_miss"] == 1
 
 
 def test_a_guidance_interval_takes_a_graph_for_each_batch_and_none_later(plain):
