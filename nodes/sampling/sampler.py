@@ -176,8 +176,10 @@ class OviSampler(io.ComfyNode):
         layers = skip_layers_for(skip_layers, model)
         guidance = Guidance(video_cfg, audio_cfg, layers, options=guidance_options or GuidanceOptions())
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)
-        notify.warn(cls, [*notes_for(model, positive, guidance), *clip_notes(model, latent)])
-        return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed))
+        notes = [*notes_for(model, positive, guidance), *clip_notes(model, latent)]
+        notify.warn(cls, notes)
+        show = notify.below(cls, notes)
+        return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed, show))
 
 
 NODES = [OviGuider, OviScheduler, OviSamplerSelect, OviSampler]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from comfy_api.latest import io
 from server import PromptServer
@@ -22,6 +22,12 @@ def warn(node: type[io.ComfyNode], notes: Iterable[str]) -> None:
         for note in notes:
             logging.warning("%s: %s", name, note)
         show(node, "\n\n".join(notes))
+
+
+def below(node: type[io.ComfyNode], notes: Iterable[str]) -> Callable[[str], None]:
+    """A function that shows a line under ``node``, below ``notes`` that stay."""
+    above = "".join(f"{note}\n\n" for note in notes)
+    return lambda line: show(node, above + line)
 
 
 def show(node: type[io.ComfyNode], text: str) -> None:

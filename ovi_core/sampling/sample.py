@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
@@ -16,6 +17,7 @@ from . import solvers
 from .comfyui import prepare_noise, step_callback
 from .guidance import Guidance
 from .guider import OviGuider
+from .time_left import TimeLeft
 
 MOST_STEPS = 10_000
 MOST_SHIFT = 10_000
@@ -67,6 +69,7 @@ def sample(
     solver: str,
     sigmas: Tensor,
     seed: int,
+    show: Callable[[str], None] | None = None,
 ) -> dict:
     """Sample a LATENT; returns a copy with new ``samples``, which says whether people were given.
 
@@ -74,6 +77,7 @@ def sample(
         positive, negative: CONDITIONING of ComfyUI, plain or dual.
         latent: joint latent with, optionally, ``noise_mask`` and ``batch_index``.
         sigmas: noise levels, from :func:`sigmas_for` with the same ``solver``.
+        show: shows a line on how far the run is.
         seed: of the noise, drawn on the CPU as ComfyUI draws it: the videos of a batch first, then the audio.
 
     Raises:
@@ -83,13 +87,14 @@ def sample(
     guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
     noise = prepare_noise(samples, seed, latent.get("batch_index"))
+    callback = step_callback(patcher, len(sigmas) - 1)
     result = guider.sample(
         noise,
         samples,
         solvers.sampler(solver),
         sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=step_callback(patcher, len(sigmas) - 1),
+        callback=TimeLeft(show, callback) if show else callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

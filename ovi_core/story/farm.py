@@ -19,12 +19,12 @@ import comfy.model_management
 import folder_paths
 
 from ..errors import OviError
+from ..sampling.time_left import in_words
 from . import ray_cluster
 from .comfyui import check_interrupted, started_as
 from .farm_worker import Loaded, Media, file_in, strange_answer
 from .maker import ShowLine
 from .plan import Plan
-from .progress import in_words
 from .shot_maker import ShotMaker
 from .shot_store import decodes
 

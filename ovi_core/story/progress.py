@@ -9,6 +9,7 @@ from typing import Any
 
 import comfy.utils
 
+from ..sampling.time_left import in_words
 from .maker import ShowLine
 from .plan import Plan
 
@@ -46,13 +47,3 @@ class Progress:
     def made(self, plan: Plan) -> None:
         """A shot is in the store."""
         self.done += plan.clip.latent_frames
-
-
-def in_words(seconds: float) -> str:
-    """A length of time in its two largest units: 42 s, 3 min 10 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

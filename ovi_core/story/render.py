@@ -6,11 +6,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+from ..sampling.time_left import in_words
 from . import film, script
 from .comfyui import check_interrupted
 from .maker import Maker, MakeShots, ShowLine
 from .plan import LoadImage, LoadVoice, Plan, Settings, no_voices, plan_shots
-from .progress import Progress, in_words
+from .progress import Progress
 from .shot_store import State, Store
 
 

@@ -22,9 +22,10 @@ from film_cases import assert_same_film, assert_shows, decoded, put_together
 from join_cases import clip, join, sound
 from ovi_native.nodes.clips import OviExtend
 from ovi_native.ovi_core.errors import OviError
+from ovi_native.ovi_core.sampling.time_left import in_words
 from ovi_native.ovi_core.story import film, script
 from ovi_native.ovi_core.story.plan import START_IMAGE, plan_shots
-from ovi_native.ovi_core.story.progress import Progress, in_words
+from ovi_native.ovi_core.story.progress import Progress
 
 FROM_STORE = "from the store"
 
