@@ -27,7 +27,8 @@ SMALL = "mini"
 MAIN = "960x960_10s"
 WORLD = (
     "\n\n## The small model\nThis template uses the small model that comes with the pack: nothing to download. It "
-    "knows only balls, lamps, bars and faces in six colours, so it shows how the nodes work, not how good Ovi is."
+    "knows only balls, lamps, bars and faces in six colours, 96 pixels wide: it shows how the nodes work, not how good "
+    "Ovi is."
 )
 UNSEEN = "\n\n*Not yet run with the published weights.*"
 MODEL = "**variant**: the weights. Size, length and prompt style follow it."
@@ -53,15 +54,16 @@ def begin(s: Sheet, about: str, *change: str, precision: str = "bf16") -> Node:
         change: the checklist of what to change.
     """
     s.about = about
+    change = tuple(text for text in change if text != MODEL or s.variant != SMALL)
     steps = "\n".join(f"{number}. {text}" for number, text in enumerate(change, 1))
     s.note(f"{about}\n\n## Change\n{steps}{WORLD if s.variant == SMALL else UNSEEN}")
     s.group("Weights", "weights")
     return s.add("OviPipelineLoader", variant=variant(s), precision=precision)
 
 
-def variant(s: Sheet) -> Output:
-    """The one widget that says which weights are used."""
-    return s.ask("variant", "COMBO", s.variant)
+def variant(s: Sheet) -> Output | str:
+    """The one widget that says which weights are used; the small model, for which all else is set, has none."""
+    return SMALL if s.variant == SMALL else s.ask("variant", "COMBO", s.variant)
 
 
 def words(s: Sheet, load: Node, prompt: str | Output, small: str = "") -> tuple[Output, Output]:
