@@ -141,6 +141,14 @@ class OviPipelineLoader(io.ComfyNode):
                     tooltip="Download the variant's missing files, up to 37 GB, from Hugging Face into ComfyUI's model "
                     "folders. A stopped download resumes. Off: nothing is downloaded.",
                 ),
+                io.Boolean.Input(
+                    "other_sources",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where a file of download_missing is gone from its source, download the next published "
+                    "file of the same variant instead, such as one in fp8. Off: an error names that file and its size.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="Ovi's model, for Ovi Dual-Tower Sampler or Ovi Guider."),
@@ -153,12 +161,13 @@ class OviPipelineLoader(io.ComfyNode):
 
     @classmethod
     @checked
-    def execute(cls, variant: str, precision: str = "bf16", download_missing: bool = False) -> io.NodeOutput:
+    def execute(
+        cls, variant: str, precision: str = "bf16", download_missing: bool = False, other_sources: bool = False
+    ) -> io.NodeOutput:
         chosen = VARIANTS[variant]
-        if download_missing:
-            installed.fetch_missing(chosen, _shown_progress())
+        fetched = installed.fetch_missing(chosen, _shown_progress(), other_sources) if download_missing else []
         files, notes = installed.find_files(chosen)
-        notify.warn(cls, notes)
+        notify.warn(cls, [*fetched, *notes])
         logging.info("Ovi %s: %s", chosen.name, files)
         with installed.found_for(chosen, model_name=files.model, audio_model_name=files.audio_model):
             model = load_model(files.model, files.audio_model, "fp8_e4m3fn" if precision == "fp8" else "default")

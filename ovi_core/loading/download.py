@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import OviError
 from ..safe_write import DISK, FULL
@@ -38,12 +39,14 @@ class Source:
     """A file on Hugging Face: its repository and its path there.
 
     Attributes:
-        size: bytes, where it is known without asking; else 0.
+        size: bytes, about, where it is known without asking; else 0.
+        sha256: 64 hexadecimal digits, where it is known; for servers that give none.
     """
 
     repo: str
     path: str
     size: int = 0
+    sha256: str = ""
 
     @property
     def url(self) -> str:
@@ -55,7 +58,13 @@ class Source:
 
 
 class Gone(OviError):
-    """A published file that is not to be had from its source: moved, removed, renamed, or behind a licence."""
+    """A published file that is not to be had from its source: moved, removed, renamed, or behind a licence.
+
+    Attributes:
+        done: how many of the files that were asked for at the same time had come before, in their order.
+    """
+
+    done = 0
 
     def __init__(self, source: Source, failed: OviError):
         super().__init__(
@@ -108,10 +117,14 @@ def fetch(files: Sequence[tuple[Source, Path]], progress: Progress, say: Callabl
     jobs = [_look_up(source, target) for source, target in files]
     _require_space(jobs)
     total, done = sum(job.size for job in jobs), 0
-    for job in jobs:
+    for number, job in enumerate(jobs):
         say(f"Fetching {job.target.name} ({gigabytes(job.size)}) from {job.source} to {job.target.parent}")
-        with _explained(job.source, job.size):
-            _fetch(job, partial(_report, progress, done, total), say)
+        try:
+            with _explained(job.source, job.size):
+                _fetch(job, partial(_report, progress, done, total), say)
+        except Gone as error:
+            error.done = number
+            raise
         done += job.size
 
 
@@ -135,8 +148,12 @@ def _library() -> Any:
 def _look_up(source: Source, target: Path) -> Job:
     """Ask Hugging Face for size, hash and revision."""
     hub = _library()
+    asked = hub.hf_hub_url(source.repo, source.path)
     with _explained(source):
-        found = hub.get_hf_file_metadata(hub.hf_hub_url(source.repo, source.path))
+        found = hub.get_hf_file_metadata(asked)
+    if not found.etag and urlsplit(found.location or asked)[:3] != urlsplit(asked)[:3]:
+        moved = f"it has moved to {found.location}, another place, which is not followed unasked"
+        raise Gone(source, _failed(source, moved, "Look whether that is the same file"))
     if not found.commit_hash or not found.etag or not found.size or found.size < 0:
         raise _failed(
             source,
@@ -144,7 +161,7 @@ def _look_up(source: Source, target: Path) -> Job:
             "Look at the address in a browser, check HF_ENDPOINT and proxy",
         )
     url = hub.hf_hub_url(source.repo, source.path, revision=found.commit_hash)
-    sha256 = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag) else None
+    sha256 = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag) else source.sha256 or None
     tag = re.sub("[^0-9A-Za-z]", "", found.etag)[:12]
     return Job(source, url, target, found.size, sha256, target.with_name(f"{target.name}.{tag}.partial"))
 

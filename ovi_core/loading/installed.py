@@ -33,14 +33,21 @@ class Files:
         return f"model {model}, {rest}, audio VAE {vae}"
 
 
-def fetch_missing(variant: Variant, progress: Progress) -> None:
+def fetch_missing(variant: Variant, progress: Progress, other_sources: bool = False) -> list[str]:
     """Fetch the published files of a variant that ComfyUI's model folders have under no name.
+
+    Args:
+        other_sources: where a source is gone, fetch the next published file that can stand in.
+
+    Returns:
+        Which files came in place of others, for the user.
 
     Raises:
         OviError: one could not be fetched.
     """
     missing = contents.find(variant, listed()).missing
-    fetch_parts([(part, part.place()) for part in missing if part.source], progress)
+    places = [(part, part.place()) for part in missing if part.source]
+    return fetch_parts(places, progress, agree=lambda part, other: other_sources)
 
 
 def find_files(variant: Variant) -> tuple[Files, list[str]]:

@@ -24,7 +24,7 @@ class Part:
         file: the published file.
         names: accepted file names, the preferred first; compared without folder, extension and case.
         source: where to get ``file``; None if it is not published.
-        others: where files are published that can stand in for it, the next best first.
+        others: where it, or a file that can stand in for it, is published as well, the next best first.
     """
 
     what: str
@@ -54,12 +54,25 @@ class Part:
 
 
 WAN_22 = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
-UMT5_SOURCE = Source("Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors")
-UMT5_OTHERS = (
-    Source(WAN_22, UMT5_SOURCE.path, 11_400_000_000),
-    Source(UMT5_SOURCE.repo, "split_files/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors", 6_735_906_897),
+UMT5_SOURCE = Source(
+    "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/text_encoders/umt5_xxl_fp16.safetensors", 11_400_000_000
 )
-WAN_VAE_SOURCE = Source(WAN_22, "split_files/vae/wan2.2_vae.safetensors")
+UMT5_OTHERS = (
+    Source(WAN_22, UMT5_SOURCE.path, UMT5_SOURCE.size),
+    Source(
+        UMT5_SOURCE.repo,
+        "split_files/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",
+        6_735_906_897,
+        "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+    ),
+)
+WAN_VAE_SOURCE = Source(
+    WAN_22,
+    "split_files/vae/wan2.2_vae.safetensors",
+    1_410_000_000,
+    "e40321bd36b9709991dae2530eb4ac303dd168276980d3e9bc4b6e2b75fed156",
+)
+WAN_VAE_OTHERS = (Source("Comfy-Org/Wan-2.2", WAN_VAE_SOURCE.path, WAN_VAE_SOURCE.size, WAN_VAE_SOURCE.sha256),)
 MMAUDIO = "hkchengrex/MMAudio"
 UMT5_GGUF = ("q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "f16")
 UMT5_NAMES = (
@@ -74,9 +87,11 @@ VOCODER_NAMES = ("best_netg", "mmaudio_vocoder_bigvgan_best_netg_bf16")
 
 SHARED = (
     Part("text encoder", TEXT_FOLDER, "umt5_xxl_fp16.safetensors", UMT5_NAMES, UMT5_SOURCE, UMT5_OTHERS),
-    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", WAN_VAE_NAMES, WAN_VAE_SOURCE),
-    Part("audio VAE", VAE_FOLDER, "v1-16.pth", AUDIO_VAE_NAMES, Source(MMAUDIO, "ext_weights/v1-16.pth")),
-    Part("vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, Source(MMAUDIO, "ext_weights/best_netG.pt")),
+    Part("video VAE", VAE_FOLDER, "wan2.2_vae.safetensors", WAN_VAE_NAMES, WAN_VAE_SOURCE, WAN_VAE_OTHERS),
+    Part("audio VAE", VAE_FOLDER, "v1-16.pth", AUDIO_VAE_NAMES, Source(MMAUDIO, "ext_weights/v1-16.pth", 687_000_000)),
+    Part(
+        "vocoder", VAE_FOLDER, "best_netG.pt", VOCODER_NAMES, Source(MMAUDIO, "ext_weights/best_netG.pt", 449_000_000)
+    ),
 )
 MINI = (
     Part("text encoder", TEXT_FOLDER, "ovi_mini_umt5.safetensors", ("ovi_mini_umt5",)),
@@ -92,10 +107,11 @@ OTHER_MODEL_NAMES = {
     ),
 }
 KIJAI = "Kijai/WanVideo_comfy_fp8_scaled"
+KIJAI_10S = "9ddbb9099bfa26ea0ec5d599624eae81f3401bcd31916c37ef59e25c19e5ff7f"
 OTHER_SOURCES = {
     "960x960_5s": (Source(KIJAI, "TI2V/Ovi/Wan2_2-5B-Ovi_960x960_fp8_e4m3fn_scaled_KJ.safetensors", 12_400_000_000),),
     "960x960_10s": (
-        Source(KIJAI, "TI2V/Ovi/Wan2_2-5B-Ovi_960x960_10s_fp8_e4m3fn_scaled_KJ.safetensors", 12_341_119_544),
+        Source(KIJAI, "TI2V/Ovi/Wan2_2-5B-Ovi_960x960_10s_fp8_e4m3fn_scaled_KJ.safetensors", 12_341_119_544, KIJAI_10S),
     ),
     "dreamid_omni": (
         Source(DREAMID_SMALLER, "dreamid_omni.bf16.safetensors", 23_300_000_000),
@@ -103,6 +119,8 @@ OTHER_SOURCES = {
     ),
 }
 """Where a variant is published a second time, with sizes in bytes."""
+IN_BFLOAT16, IN_FLOAT32 = 23_300_000_000, 46_600_000_000
+"""Sizes of the published transformers: 11.66 billion values."""
 
 
 def model_part(variant: Variant) -> Part:
@@ -110,9 +128,9 @@ def model_part(variant: Variant) -> Part:
     # The published name comes last: one of them is plain model.safetensors, which may be anything.
     others = OTHER_MODEL_NAMES.get(variant.name, ())
     names = (f"ovi_{variant.name}", *others, PurePath(variant.file).stem.lower())
-    repository = {"mini": None, "dreamid_omni": DREAMID}.get(variant.name, OVI)
-    source = repository and Source(repository, variant.file)
-    return Part("model", MODEL_FOLDER, variant.file, names, source or None, OTHER_SOURCES.get(variant.name, ()))
+    repository, size = {"mini": (None, 0), "dreamid_omni": (DREAMID, IN_FLOAT32)}.get(variant.name, (OVI, IN_BFLOAT16))
+    source = Source(repository, variant.file, size) if repository else None
+    return Part("model", MODEL_FOLDER, variant.file, names, source, OTHER_SOURCES.get(variant.name, ()))
 
 
 def parts_of(variant: Variant) -> tuple[Part, ...]:
@@ -129,26 +147,53 @@ def model_list(variant: Variant) -> list[dict[str, str]]:
     ]
 
 
+def refuse(part: Part, other: Source) -> bool:
+    """No other source than a part's first is asked."""
+    return False
+
+
 def fetch_parts(
-    wanted: Sequence[tuple[Part, Path]], progress: Progress, say: Callable[[str], None] = logging.info
-) -> None:
-    """Fetch parts that are published to their paths.
+    wanted: Sequence[tuple[Part, Path]],
+    progress: Progress,
+    say: Callable[[str], None] = logging.info,
+    agree: Callable[[Part, Source], bool] = refuse,
+    to_agree: str = "switch other_sources on",
+) -> list[str]:
+    """Fetch parts that are published to their paths; where a source is gone, the next one's file, if that is agreed to.
+
+    Args:
+        agree: whether to fetch the file of another source in place of a part whose source is gone.
+        to_agree: how the user does that, for the error.
+
+    Returns:
+        Which files came in place of others, for the user.
 
     Raises:
         OviError: one could not be fetched. Where its source is gone, the next published file is named with its size.
     """
-    try:
-        fetch([(part.source, path) for part, path in wanted if part.source], progress, say)
-    except Gone as error:
-        others = [(part, other) for part, _ in wanted if part.source == error.source for other in part.others]
-        if others:
-            offered = " Or ".join(
-                f"put '{PurePath(other.path).name}' ({gigabytes(other.size)}, {other.url}) into models/{part.folder}, "
-                "where it is found."
-                for part, other in others
-            )
-            error.remedy += f" Or {offered}"
-        raise
+    notes = []
+    left = [(part, path, (part.source, *part.others)) for part, path in wanted if part.source]
+    while left:
+        try:
+            fetch([(sources[0], path) for _, path, sources in left], progress, say)
+            break
+        except Gone as error:
+            left = left[error.done :]
+            at = next(index for index, (_, _, sources) in enumerate(left) if sources[0] == error.source)
+            part, path, sources = left[at]
+            if len(sources) == 1:
+                raise
+            other = sources[1]
+            if not agree(part, other):
+                error.remedy += f" Or {to_agree}, and {_offered(other)} is fetched into models/{part.folder} instead."
+                raise
+            notes.append(f"'{part.saved_as}' is gone from {error.source}, so {_offered(other)} was fetched.")
+            left[at] = part, path.with_name(PurePath(other.path).name), sources[1:]
+    return notes
+
+
+def _offered(other: Source) -> str:
+    return f"'{PurePath(other.path).name}' ({gigabytes(other.size)}, {other.url})"
 
 
 def wanted(part: Part) -> str:

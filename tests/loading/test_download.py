@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,12 +27,14 @@ from hub_server import File
 from native_cases import finite, sample, tiny_weights
 from ovi_native.nodes.loading.loaders import OviPipelineLoader
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.loading import fingerprints
+from ovi_native.ovi_core.loading import fingerprints, installed
 from ovi_native.ovi_core.loading import manifest as files_of_ovi
-from ovi_native.ovi_core.loading.download import Source, fetch
+from ovi_native.ovi_core.loading.download import Gone, Source, fetch
 from ovi_native.ovi_core.loading.variant_detection import variant_of
 from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.tools import standins
+from ovi_native.tools.dev import fetch_models
+from ovi_native.tools.dev.problems import DevError
 from refusals import LONGEST
 from safetensors.torch import save
 
@@ -348,6 +351,115 @@ def test_the_loader_fetches_what_is_missing_and_loads_it(hub, models):
     assert len(hub.log) == asked
 
 
+# Sources that are gone.
+
+
+def gone(hub, what, **how):
+    """Publish some bytes as each file, but ``what`` at its second source alone; returns the part."""
+    parts = {part.what: part for part in files_of_ovi.parts_of(VARIANT)}
+    for part in parts.values():
+        hub.files[address(part)] = File(part.what.encode() * 100)
+    file = hub.files.pop(address(parts[what]))
+    if how:
+        hub.files[address(parts[what])] = File(file.data, **how)
+    hub.files[second(parts[what])] = file
+    return parts[what]
+
+
+def second(part):
+    return f"{part.others[0].repo}/{part.others[0].path}"
+
+
+@pytest.mark.parametrize("how", [{}, {"status": 403}, {"status": 401}, {"moved": "http://127.0.0.1:9/elsewhere"}])
+def test_a_source_that_is_gone_leads_to_the_next_one_when_the_user_agrees(hub, models, how):
+    part = gone(hub, "text encoder", **how)
+    with pytest.raises(OviError) as caught:
+        installed.fetch_missing(VARIANT, lambda done, total: None)
+    assert "switch other_sources on" in caught.value.remedy
+    assert f"(11.4 GB, https://huggingface.co/{part.others[0].repo}/" in caught.value.remedy
+    assert not [method for method, *_ in hub.log if method == "GET"], "nothing is fetched before the user is asked"
+    assert not list(models.rglob("*.*"))
+    (note,) = installed.fetch_missing(VARIANT, lambda done, total: None, other_sources=True)
+    assert "is gone from huggingface.co/Comfy-Org/Wan_2.1" in note
+    assert "(11.4 GB, https://huggingface.co/Comfy-Org/Wan_2.2" in note
+    assert {path for method, _, path, _ in hub.log if method == "GET"} == {
+        *(address(other) for other in files_of_ovi.parts_of(VARIANT) if other is not part),
+        second(part),
+    }
+
+
+def test_the_node_passes_on_that_the_user_agrees_and_says_what_came(hub, models, caplog):
+    publish(hub)
+    part = next(part for part in files_of_ovi.parts_of(VARIANT) if part.what == "video VAE")
+    hub.files[second(part)] = hub.files.pop(address(part))
+    with pytest.raises(OviError, match="switch other_sources on"):
+        OviPipelineLoader.execute(VARIANT.name, download_missing=True)
+    assert finite(sample(OviPipelineLoader.execute(VARIANT.name, "bf16", True, True).result[0]))
+    assert "'wan2.2_vae.safetensors' is gone from huggingface.co/Comfy-Org/Wan_2.2_ComfyUI" in caplog.text
+
+
+def test_a_repository_that_was_renamed_is_followed_to_its_new_name(hub, target):
+    hub.files["other/weights/folder/big.safetensors"] = hub.files[ADDRESS]
+    hub.files[ADDRESS] = File(DATA, moved="/other/weights/resolve/main/folder/big.safetensors")
+    get(target)
+    assert target.read_bytes() == DATA
+
+
+def test_where_no_source_is_left_the_error_is_the_last_ones(hub, models):
+    part = gone(hub, "video VAE")
+    del hub.files[second(part)]
+    with pytest.raises(OviError, match=r"huggingface.co/Comfy-Org/Wan-2.2: .*404"):
+        installed.fetch_missing(VARIANT, lambda done, total: None, other_sources=True)
+
+
+def test_what_had_come_before_a_source_failed_is_not_fetched_again(hub, models, monkeypatch):
+    """Gone in the middle: the first file of the list is there when the second one's source refuses."""
+    parts = [part for part in files_of_ovi.parts_of(VARIANT) if part.what in ("text encoder", "video VAE")]
+    asked = []
+
+    def fetch(files, *more):
+        asked.append([source.repo for source, _ in files])
+        if len(asked) == 1:
+            error = Gone(files[1][0], OviError(input="x", found="y", accepted="z", remedy="w"))
+            error.done = 1
+            raise error
+
+    monkeypatch.setattr(files_of_ovi, "fetch", fetch)
+    places = [(part, models / part.folder / part.saved_as) for part in parts]
+    notes = files_of_ovi.fetch_parts(places, lambda done, total: None, agree=lambda part, other: True)
+    assert asked == [[part.source.repo for part in parts], ["Comfy-Org/Wan-2.2"]]
+    assert len(notes) == 1
+
+
+def test_a_known_hash_is_checked_where_the_server_gives_none(hub, target):
+    hub.files[ADDRESS].etag = "no-hash"
+    wrong = Source(SOURCE.repo, SOURCE.path, 0, "0" * 64)
+    with pytest.raises(OviError, match="damaged on the way"):
+        fetch([(wrong, target)], Once())
+    fetch([(Source(SOURCE.repo, SOURCE.path, 0, hashlib.sha256(DATA).hexdigest()), target)], Once())
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("yes", "answer", "agreed"), [(False, "y", True), (True, None, True), (False, "", False), (False, EOFError, False)]
+)
+def test_the_command_asks_before_it_takes_another_source(hub, tmp_path, monkeypatch, yes, answer, agreed):
+    part, asked = gone(hub, "text encoder"), []
+
+    def answered(question):
+        asked.append(question)
+        if answer is EOFError:
+            raise EOFError
+        return answer
+
+    monkeypatch.setattr("builtins.input", answered)
+    with nullcontext() if agreed else pytest.raises(DevError, match=r"Or give --yes, and 'umt5_xxl_fp16"):
+        fetch_models.run(VARIANT.name, tmp_path, yes)
+    assert len(asked) == (not yes)
+    assert all("'umt5_xxl_fp16.safetensors' (11.4 GB) from huggingface.co/Comfy-Org/Wan_2.2" in line for line in asked)
+    assert (tmp_path / part.folder / part.saved_as).exists() == agreed
+
+
 def test_a_stopped_run_stops_the_download(hub, models):
     publish(hub)
     comfy.model_management.interrupt_current_processing(True)
@@ -372,7 +484,11 @@ def command(hub, folder, **environment):
     settings = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
     arguments = ["--with-packages", "fetch-models", "--variant", VARIANT.name, "--to", str(folder)]
     return subprocess.run(
-        [sys.executable, str(ROOT / "dev.py"), *arguments], env=settings, capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "dev.py"), *arguments],
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -399,9 +515,10 @@ MODEL_FILE = re.compile(r".+\.(safetensors|sft|ckpt|pth?|bin|gguf)$")
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_shipped_workflow_tells_the_host_where_its_files_are_to_be_had(path):
-    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+    (subgraph,) = json.loads(path.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+    for node in subgraph["nodes"]:
         models = {entry["name"]: entry for entry in node["properties"].get("models", [])}
-        if path.stem.startswith("Ovi chain") and not node["type"].startswith("Ovi"):
+        if not node["type"].startswith("Ovi"):
             assert all(entry["url"].startswith("https://huggingface.co/") for entry in models.values()), node["type"]
             models = {name: entry for name, entry in models.items() if name in PUBLISHED}  # not the others'
         assert models.items() <= PUBLISHED.items(), node["type"]
@@ -409,9 +526,8 @@ def test_a_shipped_workflow_tells_the_host_where_its_files_are_to_be_had(path):
         values = node.get("widgets_values", [])
         named = {value for value in values if isinstance(value, str) and MODEL_FILE.match(value)}
         assert named & PUBLISHED.keys() <= models.keys(), node["type"]
-        if node["type"] == "OviPipelineLoader":  # for the small variant: those of the one the note beside it names
-            variant = VARIANTS[values[0] if files_of_ovi.model_list(VARIANTS[values[0]]) else "960x960_10s"]
-            assert list(models.values()) == files_of_ovi.model_list(variant)
+        if node["type"] == "OviPipelineLoader":
+            assert list(models.values()) == files_of_ovi.model_list(VARIANTS[values[0]])
             assert values[2] is False
 
 

@@ -186,8 +186,8 @@ def test_nothing_is_fetched_that_is_there_under_another_name(models, weights, mo
 @pytest.mark.parametrize(
     ("variant", "offered"),
     [
-        (TEN, "'Wan2_2-5B-Ovi_960x960_10s_fp8_e4m3fn_scaled_KJ.safetensors' (12.3 GB"),
-        (DREAMID, "'dreamid_omni.bf16.safetensors' (23.3 GB"),
+        (TEN, "'Wan2_2-5B-Ovi_960x960_10s_fp8_e4m3fn_scaled_KJ.safetensors' (12.3 GB, https://huggingface.co/Kijai/"),
+        (DREAMID, "'dreamid_omni.bf16.safetensors' (23.3 GB, https://huggingface.co/benjiaiplayground/"),
     ],
 )
 def test_where_a_source_is_gone_the_next_published_file_is_named_with_its_size(variant, offered, monkeypatch):
@@ -200,6 +200,7 @@ def test_where_a_source_is_gone_the_next_published_file_is_named_with_its_size(v
     with pytest.raises(Gone) as caught:
         manifest.fetch_parts([(part, Path("x"))], lambda done, total: None)
     assert offered in caught.value.remedy
+    assert "Or switch other_sources on" in caught.value.remedy
     assert "into models/diffusion_models" in str(caught.value)
     name = Path(part.others[0].path).name
     assert part.among([name]) == name, "it is found when it was put there"

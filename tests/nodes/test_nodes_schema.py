@@ -33,7 +33,7 @@ CONTRACT = {
     "OviAudioVAELoader": ("Load Ovi Audio VAE", {"vae_name": "COMBO", "vocoder_name": "in the same file"}, ["VAE"]),
     "OviPipelineLoader": (
         "Load Ovi (all in one)",
-        {"variant": "960x960_10s", "precision": "bf16", "download_missing": False},
+        {"variant": "960x960_10s", "precision": "bf16", "download_missing": False, "other_sources": False},
         ["MODEL", "CLIP", "VAE", "VAE"],
     ),
     "OviLowMemory": ("Ovi Low Memory", {"model": "MODEL", "chunk_tokens": 8192}, ["MODEL"]),
@@ -406,6 +406,7 @@ OPTIONAL = {
     ("OviSaveVideo", "audio_format"),
     ("OviSaveVideo", "batch"),
     ("OviPipelineLoader", "download_missing"),
+    ("OviPipelineLoader", "other_sources"),
     ("OviResolution", "image"),
     ("EmptyOviLatent", "towers"),
     ("OviImageToVideo", "start_image"),

@@ -22,6 +22,7 @@ class File:
         etag: as Hugging Face reports it; the SHA-256 of the data unless given.
         size: as Hugging Face reports it; that of the data unless given.
         status: of every answer.
+        moved: where every answer sends on to, with status 307.
         faults: what goes wrong with the next requests of the body, one each; see ``_Handler.do_GET``.
     """
 
@@ -29,6 +30,7 @@ class File:
     etag: str = ""
     size: int = 0
     status: int = 200
+    moved: str = ""
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -111,6 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.server.files.get(f"{repo}/{path}")
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
             self._answer(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "restricted", "Content-Length": "0"})
+            return None
+        if file is not None and file.moved:
+            self._answer(307, {"Location": file.moved, "Content-Length": "0"})
             return None
         if file is None or file.status != 200:
             code = {"X-Error-Code": "EntryNotFound"} if file is None else {}

@@ -82,7 +82,7 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
     if arguments.command == "fetch-models":
         from . import fetch_models
 
-        return fetch_models.run(arguments.variant, arguments.to)
+        return fetch_models.run(arguments.variant, arguments.to, arguments.yes)
     from . import demo
 
     options = demo.Options(
@@ -162,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         default=BASE / "models",
         metavar="DIR",
         help="folder laid out like ComfyUI's models/ (default: .comfyui/base/models, which 'serve' uses)",
+    )
+    fetch.add_argument(
+        "--yes", action="store_true", help="where a source is gone, fetch the next published file without asking"
     )
     inspect = commands.add_parser("inspect", help="identify weight files and list missing parts")
     inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.loading import manifest
+from ovi_native.ovi_core.loading.download import Source, gigabytes
 from ovi_native.ovi_core.spec import VARIANTS, Variant
 
 from .problems import DevError
 
 
-def run(variant: str, models: Path) -> int:
+def run(variant: str, models: Path, yes: bool = False) -> int:
     """Fetch what ``models`` lacks of the variant; returns the exit status.
+
+    Args:
+        yes: where a source is gone, fetch the next published file without asking.
 
     Raises:
         DevError: an unknown variant, one that is not published, or what went wrong with a file.
@@ -27,10 +31,24 @@ def run(variant: str, models: Path) -> int:
     try:
         files = [(part, models / part.folder / part.saved_as) for part in missing if part.source]
         # The library draws the bar in the terminal.
-        manifest.fetch_parts(files, progress=lambda done, total: None, say=print)
+        notes = manifest.fetch_parts(
+            files, lambda done, total: None, print, lambda part, other: yes or _agrees(part, other), "give --yes"
+        )
+        print(*notes, sep="\n", end="\n" * bool(notes))
     except OviError as error:
         raise DevError(f"{error.found[:1].upper()}{error.found[1:]}. {error.remedy}") from error
     return 0
+
+
+def _agrees(part: manifest.Part, other: Source) -> bool:
+    """Ask in the terminal; where there is none, or no answer, that is a no."""
+    what = f"'{other.path.rpartition('/')[2]}' ({gigabytes(other.size)}) from {other}"
+    print(f"{part.what}: '{part.saved_as}' is gone from {part.source}.")
+    try:
+        return input(f"Fetch {what} instead? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
 
 
 def _missing(variant: Variant, files: dict[str, list[str]]) -> list[manifest.Part]:
