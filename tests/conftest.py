@@ -35,7 +35,7 @@ settings.load_profile("ovi")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--rewrite", action="store_true", help="write what is compared or shown (snapshots, screenshots) anew"
+        "--rewrite", action="store_true", help="write what is compared or shown (snapshots, screenshots) again"
     )
 
 

@@ -165,7 +165,7 @@ def damaged(path: Path) -> OviError:
         input="script",
         found=f"a shot whose file cannot be read: {path}",
         accepted="shots as they were written",
-        remedy="Delete the file, if it is there, and run the story again: the shot is generated anew.",
+        remedy="Delete the file, if it is there, and run the story again: the shot is regenerated.",
     )
 
 

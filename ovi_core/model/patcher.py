@@ -69,7 +69,7 @@ def patcher_class(
     Args:
         disable_dynamic: ComfyUI's plain patcher, which holds all weights itself, even where ComfyUI pages them in.
         packed: for a model with weights of GGUF; always on ComfyUI's plain patcher, for the other would pack patched
-            weights anew.
+            weights again.
     """
     if packed:
         return _with_wan_names(_PackedModelPatcher)

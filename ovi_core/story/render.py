@@ -60,7 +60,7 @@ def render(
     began = time.monotonic()
     path = film.write(store, plans, check_interrupted)
     notes = [
-        f"Shot {plan.number}: its file was damaged, so it was made again."
+        f"Shot {plan.number}: its file was damaged, so it was regenerated."
         for plan in plans
         if states[plan.key] is State.DAMAGED
     ]

@@ -168,7 +168,7 @@ def test_each_clip_of_a_batch_has_what_was_given(model, vaes):
 
 @each_tower
 def test_a_part_that_was_changed_since_is_decoded_from_the_latent(model, vaes, tower):
-    """Without its mask the sampler makes both parts anew."""
+    """Without its mask the sampler regenerates both parts."""
     unmasked = locked(tower, vaes)
     del unmasked["noise_mask"]
     made = ovi(model, unmasked)

@@ -1,4 +1,4 @@
-"""A clip that is there already: encoded, parts of it kept, parts made anew, in seconds and in the picture."""
+"""A clip that is there already: encoded, parts of it kept, parts redone, in seconds and in the picture."""
 
 from __future__ import annotations
 

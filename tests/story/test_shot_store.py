@@ -108,7 +108,7 @@ def test_a_damaged_shot_is_made_again(whole, copy, damage):
     kept = {name: time for name, time in story.shot_files(copy).items() if plans[2].key not in name}
     again, report = story.rendered(copy)
     assert report.count("from the store") == 3
-    assert "Shot 3: its file was damaged, so it was made again." in report
+    assert "Shot 3: its file was damaged, so it was regenerated." in report
     assert kept.items() <= story.shot_files(copy).items()
     assert [store.state(plan) for plan in plans] == [State.WHOLE] * 4
     assert_same_film(plans, whole, (copy, again))

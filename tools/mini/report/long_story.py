@@ -52,7 +52,7 @@ class Run:
 
 
 def script(shots: int, seconds: float) -> str:
-    """A story of that many held-out scenes without speech; every fourth begins anew, the others go on."""
+    """A story of that many held-out scenes without speech; every fourth begins a new one, the others go on."""
     from ovi_native.ovi_core.spec import ClipShape
 
     from ..world.captions import caption

@@ -84,15 +84,15 @@ def end_likeness(clips: Sequence[Clip], given: Sequence[np.ndarray]) -> tuple[fl
 def redone(studio: Studio, seeds: int) -> Iterator[Figure]:
     yield from untouched(studio, of_kinds(BALLS, 4, given="clip", mode=FOLLOWING))
     for mode in locked_media.MODES:
-        clips = made(studio, of_kinds(BALLS, seeds // 2, given="clip", mode=mode), f"a span made anew, {mode}")
+        clips = made(studio, of_kinds(BALLS, seeds // 2, given="clip", mode=mode), f"a redone span, {mode}")
         own = sum((sync_within(clip.found, [SPAN]) for clip in clips), Sync())
-        other, what = shuffled_sync_within(clips, [SPAN]), f"span made anew in both, {mode}"
+        other, what = shuffled_sync_within(clips, [SPAN]), f"redone span, both towers, {mode}"
         yield in_sync(f"{what}: contacts in it heard ({own.events})", own.heard_share, other.heard_share)
         yield in_sync(f"{what}: onsets in it with a contact ({own.onsets})", own.seen_share, other.seen_share)
-    clips = made(studio, of_kinds(BALLS, seeds // 2, given="wrong sound", mode=FOLLOWING), "a wrong sound made anew")
+    clips = made(studio, of_kinds(BALLS, seeds // 2, given="wrong sound", mode=FOLLOWING), "a wrong sound redone")
     own, before = redone_sound(clips)
     least, name = IN_SYNC, "before"
-    what = "wrong sound in a span made anew"
+    what = "wrong sound in a redone span"
     yield contrasted(f"{what}: contacts in it heard ({own.events})", own.heard_share, least, name, before.heard_share)
     yield contrasted(
         f"{what}: onsets in it with a contact ({own.onsets})", own.seen_share, least, name, before.seen_share
@@ -100,14 +100,14 @@ def redone(studio: Studio, seeds: int) -> Iterator[Figure]:
 
 
 def redone_sound(clips: Sequence[Clip]) -> tuple[Sync, Sync]:
-    """Events and onsets in the span, after and before its wrong sound was made anew."""
+    """Events and onsets in the span, after and before its wrong sound was redone."""
     after = sum((sync_within(clip.found, [SPAN]) for clip in clips), Sync())
     before = sum((sync_within(clip.found, [SPAN], onsets(spliced(clip.order))) for clip in clips), Sync())
     return after, before
 
 
 def untouched(studio: Studio, some: Sequence[Order]) -> Iterator[Figure]:
-    """What a span that is made anew leaves as it was, in the latent and in what is decoded from it."""
+    """What a redone span leaves as it was, in the latent and in what is decoded from it."""
     outside, inside, frames = [], [], []
     for order in some:
         before = studio.latent(order)
@@ -149,5 +149,5 @@ def as_samples(latent: dict) -> dict:
 SECTIONS: dict[str, Section] = {
     "A clip or a sound that is given": locked,
     "A picture to end with": ends,
-    "A span made anew": redone,
+    "A redone span": redone,
 }

@@ -39,7 +39,7 @@ from ..world.scene import Scene
 
 VARIANT = VARIANTS["mini"]
 Given = Literal["nothing", "picture", "end", "both ends", "video", "sound", "clip", "wrong sound"]
-SPAN = (0.5, 1.5)  # s of a given clip that are made anew
+SPAN = (0.5, 1.5)  # s of a given clip that are redone
 OVERLAP = 0.5  # s that two windows of a long clip share
 
 

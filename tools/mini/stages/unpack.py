@@ -2,7 +2,7 @@
 
 Writes back into a run's folder what ``export`` took from it, as far as the files hold it (16 bits, 8 of the twin's
 large matrices): the VAEs as trained; vocoder and twin as the weights that their stages start from. The latents of the
-training clips have to be encoded anew: ``latents``, then ``twin``, or ``finish-latents``, then ``finish`` goes on.
+training clips have to be encoded again: ``latents``, then ``twin``, or ``finish-latents``, then ``finish`` goes on.
 """
 
 from __future__ import annotations

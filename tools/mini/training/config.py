@@ -192,7 +192,7 @@ class Twin:
         video_clean, audio_clean: share of the samples in which that tower is given clean, at timestep 0, so that the
             other learns to follow it.
         span: share of the samples in which both towers are given clean but for a span of time, so that clips can be
-            gone on with, ended with a picture, and made anew in part.
+            gone on with, ended with a picture, and redone in part.
         first_frame: share of the others in which the first latent frame is given clean.
         no_text: share of the samples without a prompt: both towers read nothing, or each its usual negative prompt.
         audio_weight: weight of the audio tower's error, about 2 over the variance of its latents.
