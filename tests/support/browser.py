@@ -45,6 +45,7 @@ WATCH = """() => {
   for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
     app.api.addEventListener(kind, event => { seen.end = [kind, event.detail]; });
 }"""
+ALL_NODES = "[app.graph, ...app.graph.subgraphs.values()].flatMap(graph => graph.nodes)"
 PLAYING = """(() => { const videos = [...document.querySelectorAll('video')];
   return videos.length > 0 && videos.every(video => video.readyState >= 2); })()"""
 SECONDS = 90  # for whatever the page is waited for; on a busy machine it is slow to open
@@ -102,9 +103,11 @@ class Studio:
         """Start one of the page's commands; it may go on after this returns."""
         self.page.evaluate("name => { app.extensionManager.command.execute(name); }", name)
 
-    def load(self, graph: dict[str, Any], name: str) -> None:
+    def load(self, graph: dict[str, Any], name: str, source: str | None = None) -> None:
+        """Open a workflow; ``source``: where the page is to think it comes from, such as ``template``."""
         self.errors.clear()
-        self.page.evaluate("([graph, name]) => app.loadGraphData(graph, true, true, name)", [graph, name])
+        code = "([graph, name, openSource]) => app.loadGraphData(graph, true, true, name, {openSource})"
+        self.page.evaluate(code, [graph, name, source])
         self.holds([node["type"] for node in graph["nodes"]])
 
     def holds(self, types: list[str]) -> None:
@@ -128,7 +131,7 @@ class Studio:
 
     def complaints(self) -> list[str]:
         """What the page says is wrong: nodes missing or red, errors in its console or shown on top."""
-        red = "app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+        red = f"{ALL_NODES}.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
         toasts = "[...document.querySelectorAll('.p-toast-message-error')].map(toast => toast.innerText)"
         return [*self.errors, *self.page.evaluate(red), *self.page.evaluate(toasts)]
 

@@ -14,7 +14,9 @@ from servers import INSTALLATION
 
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
+from tools.workflows.chains import FILES
 from tools.workflows.results import write_lora
+from tools.workflows.templates import WRITER
 
 if TYPE_CHECKING:
     from browser import Studio
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server with Ovi mini, which the pack brings, a LoRA for it, and the pack's examples to open."""
+    """A running server with Ovi mini, which the pack brings, a LoRA for it, and the pack's examples to open.
+
+    Of the weights that others made only names are there, as the templates have them.
+    """
     from browser import find
 
     if find() is None:
@@ -30,6 +35,10 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("no Chromium on this machine: NOTHING of the page was tested (Debian: apt install chromium)")
     models = tmp_path_factory.mktemp("models")
     write_lora(models / "loras")
+    others = [(folder, name) for name, (folder, _) in FILES.items()]
+    for folder, name in [*others, (WRITER["directory"], WRITER["name"])]:
+        (models / folder).mkdir(exist_ok=True)
+        (models / folder / name).touch()
     with Server(INSTALLATION, tmp_path_factory.mktemp("base"), models=models) as running:
         for media in (ROOT / "assets").iterdir():
             shutil.copy(media, running.base / "input")

@@ -31,7 +31,7 @@ from tools.dev.clip_check import ClipFacts, read_clip
 from tools.dev.demo import saved_videos
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows import chains
+from tools.workflows import catalogue, chains
 
 TITLES = sorted(chains.CHAINS)
 PAGE = ROOT / "docs" / "chains.md"
@@ -95,29 +95,29 @@ TEXTS = {  # positions, width, width of the pooled vector
 }
 MOCHI, ANIMATEDIFF, OPEN_SORA = Given(163, 30, 212, 120), Given(16, 8, 128, 128), Given(129, 24, 256, 256)
 CHAINS = {
-    "Ovi chain SD 1.5 picture to clip": Chain(9, 24),
-    "Ovi chain SDXL picture to clip": Chain(9, 24, text="clip l and g"),
-    "Ovi chain AnimateDiff to sound": Chain(16, 8, 128, 128, clip=ANIMATEDIFF),
-    "Ovi chain Open-Sora to sound": Chain(129, 24, 256, 256, clip=OPEN_SORA),
-    "Ovi chain LTX-Video to sound": Chain(9, 25, text="t5"),
-    "Ovi chain HunyuanVideo to sound": Chain(
+    "21 SD 1.5 image to clip": Chain(9, 24),
+    "22 SDXL image to clip": Chain(9, 24, text="clip l and g"),
+    "23 AnimateDiff to sound": Chain(16, 8, 128, 128, clip=ANIMATEDIFF),
+    "28 Open-Sora to sound": Chain(129, 24, 256, 256, clip=OPEN_SORA),
+    "26 LTX-Video to sound": Chain(9, 25, text="t5"),
+    "25 HunyuanVideo to sound": Chain(
         5, 24, 64, 32, text="llama and clip l", changed={"VAELoader": {"vae_name": "taehv.safetensors"}}
     ),
-    "Ovi chain Mochi to sound": Chain(163, 30, 212, 120, clip=MOCHI),
-    "Ovi chain Wan 2.1 to sound": Chain(5, 16, 64, 32, text="umt5"),
-    "Ovi chain Wan 2.2 to sound": Chain(5, 24, 64, 32, text="umt5", vae_of_ovi=True),
+    "27 Mochi to sound": Chain(163, 30, 212, 120, clip=MOCHI),
+    "29 Wan 2.1 to sound": Chain(5, 16, 64, 32, text="umt5"),
+    "30 Wan 2.2 to sound": Chain(5, 24, 64, 32, text="umt5", vae_of_ovi=True),
     # From an odd number of latent steps; from an even one its VAE makes 4 frames a step.
-    "Ovi chain CogVideoX to sound": Chain(
+    "24 CogVideoX to sound": Chain(
         9, 8, 32, 32, text="t5", changed={"EmptyHunyuanLatentVideo": {"width": 32, "length": 9}}
     ),
-    "Ovi chain to LTX upscale": Chain(9, 24, 128, 128, text="t5"),
-    "Ovi chain to more frames a second": Chain(17, 48),
-    "Ovi chain to upscaling": Chain(9, 24, 128, 128),
-    "Ovi chain to music and voice mix": Chain(25, 24, changed={"EmptyOviLatent": {"seconds": 1.0}}),
+    "31 Ovi to LTX upscale": Chain(9, 24, 128, 128, text="t5"),
+    "33 Ovi to more frames a second": Chain(17, 48),
+    "32 Ovi to upscaling": Chain(9, 24, 128, 128),
+    "34 Ovi to music and voice mix": Chain(25, 24, changed={"EmptyOviLatent": {"seconds": 1.0}}),
 }
 LOCKED = [title for title in CHAINS if title.endswith("to sound")]
-AFTER = [title for title in CHAINS if title.startswith("Ovi chain to ")]
-STILLS = [title for title in CHAINS if title.endswith("picture to clip")]
+AFTER = [title for title in CHAINS if " Ovi to " in title]
+STILLS = [title for title in CHAINS if title.endswith("image to clip")]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def runs(server: Server, nodes: dict[str, Any]) -> Any:
 
     def run(title: str) -> Run:
         if title not in done:
-            graph = workflow.load(ROOT / "workflows" / f"{title}.json")
+            graph = catalogue.graph(title, nodes, [], "mini")
             stock = {key: node["class_type"] for key, node in workflow.to_prompt(graph, nodes).items()}
             stock = {key: kind for key, kind in stock.items() if not kind.startswith(("Ovi", "EmptyOvi", "SaveVideo"))}
             prompt = Prompt(workflow.to_prompt(graph, nodes), CHAINS[title]).nodes
@@ -238,7 +238,7 @@ class Prompt:
         for node in nodes.values():
             kind = node["class_type"]
             for name, value in {**SMALL.get(kind, {}), **chain.changed.get(kind, {})}.items():
-                if not isinstance(node["inputs"][name], list):
+                if kind == "EmptyOviLatent" or not isinstance(node["inputs"][name], list):
                     node["inputs"][name] = value
         if chain.text:
             self._feed("CLIPTextEncode", ["text", 1], text=("LoadTrainingDataset", {"folder_name": chain.text}))
@@ -334,13 +334,13 @@ def test_sound_stays_as_it_is_when_another_system_changes_the_pictures(title: st
 
 def test_frames_are_put_between_those_of_ovi(runs: Any):
     """The stand-in's frames are noise, so those that are not from Ovi are seen at once."""
-    run = runs("Ovi chain to more frames a second")
+    run = runs("33 Ovi to more frames a second")
     before, after = frames_of(run.before), frames_of(run.saved)
     assert distances(after[::2], before).max() < 0.1 * distances(after[1::2], before[:-1]).min()
 
 
 def test_a_voice_sets_in_after_its_pause_and_the_sound_of_ovi_goes_on(runs: Any):
-    run = runs("Ovi chain to music and voice mix")
+    run = runs("34 Ovi to music and voice mix")
     before, after = sound_of(run.before), sound_of(run.saved)
     voice = sound_of(ROOT / "assets" / "ovi_example_voice.flac")
     pause, spoken = slice(0, 7200), slice(8000, 14400)  # it begins at 0.5 s
@@ -359,7 +359,7 @@ def test_the_clip_says_what_of_it_ai_made(title: str, runs: Any):
 @pytest.mark.parametrize("title", TITLES)
 def test_the_page_says_what_was_run_with_what(title: str, runs: Any):
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    (row,) = [line.split("|")[1:-1] for line in lines if line.startswith(f"| {title.removeprefix('Ovi chain ')} |")]
+    (row,) = [line.split("|")[1:-1] for line in lines if line.startswith(f"| {title[3:]} |")]
     run, facts = runs(title), runs(title).facts
     assert [set(re.findall(r"`(\w+)`", cell)) for cell in row[1:3]] == [run.nodes, run.replaced]
     assert row[4].strip() == f"{facts.frames} frames at {facts.fps:g}, {facts.width}×{facts.height}"

@@ -145,7 +145,7 @@ def save_decoded(s: Sheet, made: Node) -> None:
 
 def prefix(s: Sheet) -> str:
     """Name of the saved file."""
-    return "video/Ovi_" + s.name.replace(",", "").replace(" ", "_")
+    return "video/Ovi_" + s.name.removeprefix("Ovi ").replace(",", "").replace(" ", "_")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Thumbnails of what the workflows make: ``python3 -m tools.workflows.results [TITLE ...]``.
+"""Thumbnails of what the templates give: ``python3 -m tools.workflows.results [TITLE ...]``.
 
-Every workflow runs with the values it ships with on a real server with Ovi mini, and its thumbnail in the template
-browser becomes one of the clip that it saves. Where weights are needed that are not here, it stays a diagram.
+Each is run on a real server with the small model, as it is drawn for it, and its thumbnail in the template browser
+shows the clip that it saves; where something is given to it, as before and after. Where weights are needed that are not
+here, and where the small model fails, a drawn scene stands in, and says so (:mod:`.scenes`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..dev import setup
 from ..dev.problems import DevError
 from ..dev.setup import ROOT, Installation, say
 
-FOLDER = ROOT / "workflows"
+if TYPE_CHECKING:
+    from .poster import Clip
+
+FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
+LORA_TITLE, SILENT = "14 LoRA", "Sound for a silent clip"
+BEFORE = {
+    SILENT: "ovi_example_silent.mp4",
+    "Video for a voice": "ovi_example_voice.flac",
+    "Redo a word": "ovi_example_clip.mp4",
+}
+"""What is given to templates whose thumbnails show before and after, by what follows the number in their titles."""
+REDONE = (0.35, 0.55)
+"""Of the clip of 2 s that is given, what is regenerated, as shares."""
 LORA_LAYER = "diffusion_model.blocks.0.self_attn.q"
 
 
@@ -42,37 +55,69 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(installation: Installation, titles: Iterable[str]) -> None:
-    """Run the workflows one after the other and draw each as soon as it has run.
+    """Draw the thumbnails one after the other.
 
     Raises:
-        DevError: a workflow is not there or cannot be run.
+        DevError: a template is not there or cannot be run.
     """
+    from .. import pack
+
+    pack.load("--cpu")
+    from . import orange_wall, poster, scenes
+
+    drawn: dict[str, Callable[[], list[poster.Row]]] = {**scenes.STANDINS, LORA_TITLE: orange_wall.rows}
+    made = []
+    for title in titles:
+        if title not in drawn:
+            made.append(title)
+            continue
+        say(title)
+        poster.draw_rows(drawn[title](), FOLDER / f"{title}.jpg")
+    if made:
+        _run(installation, made)
+
+
+def _run(installation: Installation, titles: Iterable[str]) -> None:
+    """Draw the thumbnails of what the small model makes; of templates that are alike for it, one is run."""
     from ..dev import client, demo, workflow
     from ..dev.server import Server, stopped_by_signals
-    from . import catalogue, poster, thumbnail
+    from . import catalogue, poster
 
+    done: dict[object, list[poster.Clip]] = {}
     with stopped_by_signals(), tempfile.TemporaryDirectory() as work:
         base, models = Path(work, "base"), Path(work, "models")
         (base / "input").mkdir(parents=True)
-        for media in (ROOT / "assets").glob("ovi_example*"):
+        for media in ASSETS.glob("ovi_example*"):
             shutil.copy(media, base / "input")
-        write_lora(models / "loras")
         with Server(installation, base, models=models) as server:
             nodes = client.object_info(server.url)
             for title in titles:
-                graph = catalogue.graph(title, nodes, [], catalogue.SMALL)
-                picture = FOLDER / f"{title}.jpg"
-                if catalogue.needs_other_weights(title):
-                    thumbnail.draw(graph, picture)
-                    continue
                 say(title)
-                began = time.monotonic()
-                history = client.run_prompt(server.url, workflow.to_prompt(graph, nodes), graph)
-                saved = next(demo.saved_videos(history, base), None)
-                if saved is None:
+                draw = catalogue.WORKFLOWS[title]
+                if draw not in done:
+                    graph = catalogue.graph(title, nodes, [], catalogue.SMALL)
+                    history = client.run_prompt(server.url, workflow.to_prompt(graph, nodes), graph)
+                    done[draw] = [poster.read(saved) for saved in demo.saved_videos(history, base)]
+                if not done[draw]:
                     raise DevError(f"{title} ran, and saved no video. Add a Save Video node to it.")
-                poster.draw(poster.read(saved), picture)
-                say(f"  {picture.name} drawn after {time.monotonic() - began:.0f} s")
+                show(title, done[draw], FOLDER / f"{title}.jpg")
+
+
+def show(title: str, clips: list[Clip], file: Path) -> None:
+    """Write the thumbnail of a template that gave these clips."""
+    from . import poster, scenes
+
+    name = title.partition(" - ")[2].capitalize() or title.split(" ", 1)[1]
+    if name in BEFORE:
+        given = poster.read(ASSETS / BEFORE[name])
+        at = scenes.SPOKEN[scenes.FACE] if name != SILENT else poster.even(4)
+        redone = REDONE if name == "Redo a word" else (0.0, 0.0)
+        rows = [poster.Row("before", given, at=at), poster.Row("after", clips[0], at=at, redone=redone)]
+        poster.draw_rows(rows, file)
+    elif len(clips) == 2:
+        poster.draw_rows([poster.Row(f"seed {number}", clip) for number, clip in enumerate(clips, 1)], file)
+    else:
+        poster.draw(clips[0], file)
 
 
 def write_lora(folder: Path) -> None:

@@ -1,0 +1,142 @@
+"""The templates as they open in ComfyUI's page: large enough, with all text shown, right for the variant they get."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser import own_inputs
+
+from tools.dev.setup import ROOT
+from tools.dev.workflow import to_prompt
+from tools.workflows import catalogue
+
+if TYPE_CHECKING:
+    from browser import Studio
+
+TEMPLATES = {
+    file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "workflows").glob("*.json"))
+}
+APPS = [title for title, graph in TEMPLATES.items() if "linearData" in graph["extra"]]
+LEAST_ZOOM = 0.7
+OTHER = "720x720_5s"  # set in every template that has a variant of Ovi
+# Once the previews have their size: what is seen of each node, in pixels of the graph, and texts that are cut.
+LOOK = """() => {
+  const { ds } = app.canvas, ctx = document.createElement('canvas').getContext('2d');
+  const cut = [], boxes = [], newer = LiteGraph.vueNodesMode;
+  const short = (element, where) => {
+    if (element.scrollHeight > element.clientHeight + 3 || element.scrollWidth > element.clientWidth + 3)
+      cut.push(`${where}: ${(element.value ?? element.innerText).slice(0, 40)}`);
+  };
+  for (const node of app.graph.nodes) {
+    if (newer) {
+      const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
+      const box = drawn.getBoundingClientRect();
+      boxes.push([node.title, box.left, box.top, box.right, box.bottom]);
+      for (const text of drawn.querySelectorAll('textarea, .comfy-markdown, .truncate, [data-testid="node-title"]'))
+        if (text.offsetParent && !text.closest('[aria-hidden=true]')) short(text, node.title);
+    } else {
+      const [x, y, width, height] = node.boundingRect;
+      const [left, top] = ds.convertOffsetToCanvas([x, y]);
+      boxes.push([node.title, left, top, left + width * ds.scale, top + height * ds.scale]);
+      ctx.font = `${LiteGraph.NODE_TEXT_SIZE - 2}px ${LiteGraph.NODE_FONT}`;
+      for (const widget of node.widgets ?? []) {
+        const text = widget.element?.matches?.('textarea') ? widget.element
+          : widget.element?.querySelector?.('.tiptap');
+        if (text?.offsetParent) short(text, node.title);
+        else if (!widget.element && typeof widget.value === 'string' && !widget.hidden) {
+          const wide = ctx.measureText(widget.value).width + ctx.measureText(widget.label ?? widget.name).width;
+          if (wide + 60 > node.size[0]) cut.push(`${node.title}: ${widget.value}`);
+        }
+      }
+    }
+  }
+  return { zoom: ds.scale, boxes, cut, screen: [innerWidth, innerHeight] };
+}"""
+SETTLED = """() => { const media = [...document.querySelectorAll('video, audio')];
+  return media.every(each => each.readyState >= 1) && app.graph.nodes.every(node =>
+    !['LoadImage', 'LoadVideo'].includes(node.type) || node.imgs?.length || node.videoContainer
+      || document.querySelector(`[data-node-id="${node.id}"] :is(img, video)`)); }"""
+TITLE = 30  # pixels of a node's title, above the frame that its position counts from
+
+
+@pytest.fixture(scope="module")
+def wide(page: Studio) -> Studio:
+    page.page.set_viewport_size({"width": 1600, "height": 1000})
+    return page
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["classic", "nodes 2.0"])
+def test_every_template_opens_large_with_all_text_shown_and_its_variant_sets_all(
+    wide: Studio, page_nodes: dict[str, Any], newer: bool
+):
+    wide.open(Comfy__VueNodes__Enabled=newer)
+    for title, graph in TEMPLATES.items():
+        wide.load(graph, title, source="template")
+        wide.page.wait_for_function(SETTLED)
+        wide.page.wait_for_timeout(150)  # in which a node takes the size of its preview
+        seen = wide.page.evaluate(LOOK)
+        assert seen["zoom"] >= LEAST_ZOOM, title
+        assert seen["cut"] == [], title
+        assert overlaps(seen["boxes"]) == [], title
+        width, height = seen["screen"]
+        hidden = [name for name, *box in seen["boxes"] if min(box[:2]) < 0 or box[2] > width or box[3] > height]
+        assert hidden == [], title
+        if "variant" in values_of(graph) and title not in catalogue.PEOPLE:
+            wide.set_widgets({"variant": OTHER})
+            graph = with_variant(graph)
+        meant = {key: node["inputs"] for key, node in to_prompt(graph, page_nodes).items()}
+        assert {key: own_inputs(node["inputs"]) for key, node in wide.prompt().items()} == meant, title
+        assert wide.complaints() == [], title
+
+
+def overlaps(boxes: list[list[Any]]) -> list[tuple[str, str]]:
+    """Names of nodes that cover one another by more than their frames."""
+    return [
+        (one, other)
+        for index, (one, *a) in enumerate(boxes)
+        for other, *b in boxes[:index]
+        if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 2
+    ]
+
+
+def node_of(graph: dict[str, Any]) -> dict[str, Any]:
+    (subgraph,) = graph["definitions"]["subgraphs"]
+    return next(node for node in graph["nodes"] if node["type"] == subgraph["id"])
+
+
+def values_of(graph: dict[str, Any]) -> list[str]:
+    """Names of the widgets outside."""
+    return [entry["name"] for entry in node_of(graph)["inputs"] if "widget" in entry]
+
+
+def with_variant(graph: dict[str, Any]) -> dict[str, Any]:
+    graph = json.loads(json.dumps(graph))
+    node_of(graph)["widgets_values"][values_of(graph).index("variant")] = OTHER
+    return graph
+
+
+def test_app_mode_shows_what_is_asked_of_the_four_commonest_jobs_and_runs(wide: Studio):
+    assert {title[3:].removeprefix("Try it now - ").capitalize() for title in APPS} == {
+        "Text to video",
+        "Image to video",
+        "Sound for a silent clip",
+        "Extend a clip",
+    }
+    wide.open(Comfy__VueNodes__Enabled=True)
+    for title in APPS:
+        graph = TEMPLATES[title]
+        wide.load(graph, title, source="template")
+        wide.command("Comfy.ToggleLinear")
+        items = wide.page.locator('[data-testid="app-mode-widget-item"]')
+        wanted = graph["extra"]["linearData"]["inputs"]
+        wide.page.wait_for_function(
+            "count => document.querySelectorAll('[data-testid=app-mode-widget-item]').length === count", arg=len(wanted)
+        )
+        shown = [text.split("\n")[0].strip() for text in items.all_inner_texts()]
+        assert shown == [name for _, name in wanted], title
+        assert wide.page.locator('[data-testid="linear-run-button"] button').last.is_enabled()
+        assert wide.complaints() == [], title
+        wide.command("Comfy.ToggleLinear")
+        items.first.wait_for(state="hidden")
