@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ..errors import OviError
+from ..spec import Variant
 from . import comfyui
 
 MODELS = "diffusion_models"
@@ -20,6 +21,14 @@ def offer_mini() -> None:
     """Let ComfyUI find Ovi mini where it lies in the pack, after everything in the user's own folders."""
     for folder in sorted(path for path in MINI.glob("*") if path.is_dir()):
         folder_paths.add_model_folder_path(folder.name, str(folder))
+
+
+def shipped_preview(variant: Variant | None) -> str:
+    """The preview's table of a variant that comes with the pack, for files that have none; empty for the others."""
+    table = MINI / "preview.json"
+    if variant is None or variant.name != "mini" or not table.is_file():
+        return ""
+    return table.read_text(encoding="utf-8")
 
 
 def files(folder: str) -> list[str]:

@@ -12,12 +12,14 @@ import torch
 from ..model import checkpoint
 from ..model.base_model import OviModelConfig
 from ..model.comfyui import patcher_options
+from ..model.latent_format import PREVIEW_KEY
 from ..model.patcher import patcher_class
 from ..sampling.run_hook import sample_hook
 from ..weights import gguf_tensors, quantization
 from ..weights.files import GGUF, WeightFile, Weights, read_file, read_header
 from ..weights.variant_note import note_variant
 from . import comfyui
+from .folders import shipped_preview
 from .variant_detection import variant_of
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -56,7 +58,9 @@ def load_model(
     model.load_model_weights(weights, assign=patcher.is_dynamic())
     patcher.add_wrapper_with_key(comfyui.WrappersMP.OUTER_SAMPLE, "ovi", sample_hook)
     patcher.cached_patcher_init = (load_model, (model_path, audio_path, weight_dtype))
-    note_variant(patcher, variant_of(model_path, metadata)[0])
+    variant = variant_of(model_path, metadata)[0]
+    model.latent_format.take_preview(metadata.get(PREVIEW_KEY) or shipped_preview(variant))
+    note_variant(patcher, variant)
     return patcher
 
 

@@ -11,23 +11,30 @@ That is no spectrum and no loudness, which take the audio VAE, but it shows when
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import comfy.latent_formats
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..latents import joint
 from ..network.run_cache import SamplingRun
-from ..spec import MIN_LATENT_FRAMES, SPATIAL, ClipShape
+from ..spec import MIN_LATENT_FRAMES, SPATIAL, VIDEO_CHANNELS, ClipShape
 
 WIDTH, LARGEST = 160, 512
 """Pixels: what a preview is made wide, and ComfyUI's default for its longer side, beyond which nothing is enlarged."""
 
 DARK, BRIGHT = (-0.95, -0.95, -0.85), (1.0, 0.7, -0.3)
 """Colours of a channel at 0 and at its largest, red, green and blue from -1 to 1."""
+
+
+PREVIEW_KEY = "ovi_preview_rgb"
+"""Of a file's metadata: JSON of 49 rows [red, green, blue], of the latent's channels and, as the last, the bias."""
+LONGEST = 10_000  # characters of it
 
 
 class OviLatentFormat(comfy.latent_formats.Wan22):
@@ -38,6 +45,12 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
     """
 
     sampling_run: SamplingRun | None = None
+
+    def take_preview(self, table: str) -> None:
+        """Show previews by the factors of a table, see :data:`PREVIEW_KEY`; by Wan 2.2's where it is no such table."""
+        rows = _numbers(table)
+        if rows and np.shape(rows) == (VIDEO_CHANNELS + 1, 3) and np.isfinite(rows).all():
+            *self.latent_rgb_factors, self.latent_rgb_factors_bias = rows
 
     def fix_empty_latent(self, latent: Any) -> Any:
         """A plain empty latent [B, 48, T, H, W], of any node for empty latents, as a joint one, as MiniMax H3 has it.
@@ -90,6 +103,16 @@ class OviLatentFormat(comfy.latent_formats.Wan22):
         # pinv: of all latents with these colours the smallest
         to_latent = torch.linalg.pinv(torch.tensor(self.latent_rgb_factors)).to(like)
         return to_latent, *(like.new_tensor(c) for c in (DARK, BRIGHT, self.latent_rgb_factors_bias))
+
+
+def _numbers(text: str) -> list[list[float]]:
+    """Rows of numbers from JSON; none where it holds anything else."""
+    if len(text) > LONGEST:
+        return []
+    try:
+        return [[float(value) for value in row] for row in json.loads(text)]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return []
 
 
 def brightness(audio: Tensor, width: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import comfy.latent_formats
 import comfy.utils
 import latent_preview
@@ -12,9 +15,16 @@ import tiny_ovi as tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from ovi_native.ovi_core.latents import denoise_mask
+from ovi_native.ovi_core.loading.loader import load_model
+from ovi_native.ovi_core.model.latent_format import OviLatentFormat
 from ovi_native.ovi_core.network.run_cache import SamplingRun
 from PIL import Image
 from sampler_cases import each_sampler, own_sampler
+from torch.nn.functional import avg_pool2d
+
+from tools.mini.stages import preview_factors
+from tools.mini.world.casting import draw_scene
+from tools.mini.world.frames import draw_frames
 
 PICTURE = (162, 108)  # 6x4 latent cells, each shown as 27x27
 STRIP = 20  # a pixel for each channel
@@ -128,3 +138,53 @@ def test_a_story_shows_its_steps(tmp_path, shown):
     story_cases.rendered(tmp_path, "shot 0.5 s\nscene: A pier.\n", settings={"steps": 2})
     made = [picture for picture in shown if picture is not None]
     assert [picture.shape for picture in made] == [(80 + STRIP, 160, 3)] * 2  # 64x32 pixels: 4x2 cells
+
+
+# -- the small model's own colours -----------------------------------------------------------------------------------
+
+MINI = Path(__file__).resolve().parents[2] / "models" / "ovi-mini"
+UNSEEN = range(5_000, 5_006)  # seeds of scenes that the factors were not fitted to
+
+
+def previewed(latent_format, encode) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of cells as ComfyUI previews them, and as they are in the images, 0 to 255."""
+    shown, real = [], []
+    for seed in UNSEEN:
+        image = torch.from_numpy(draw_frames(draw_scene(seed, preview_factors.CLIP))[:1])
+        shown.append(np.asarray(preview(latent_format, encode(image)).resize((6, 6), Image.Resampling.BOX)))
+        real.append(avg_pool2d(image.movedim(-1, 1) * 255, 16)[0].movedim(0, -1).numpy())
+    return np.stack(shown).astype(float), np.stack(real)
+
+
+@pytest.mark.usefixtures("shown")
+@torch.inference_mode()
+def test_the_small_model_is_previewed_in_the_colours_of_its_world():
+    own = load_model(str(MINI / "diffusion_models" / "ovi_mini.safetensors")).model.latent_format
+    encode = preview_factors.encoder(MINI / "vae" / "ovi_mini_video_vae.safetensors")
+    shown, real = previewed(own, encode)
+    stock, _ = previewed(comfy.latent_formats.Wan22(), encode)
+    assert np.abs(shown - real).mean() < 16
+    assert np.abs(stock - real).mean() > 40, "the measure sees no difference"
+
+
+@torch.inference_mode()
+def test_what_is_fitted_is_what_is_shipped():
+    encode = preview_factors.encoder(MINI / "vae" / "ovi_mini_video_vae.safetensors")
+    shipped = torch.tensor(json.loads((MINI / "preview.json").read_text(encoding="utf-8")), dtype=torch.float64)
+    few = preview_factors.fitted(encode, scenes=40)
+    assert preview_factors.error(shipped, encode, 20, UNSEEN.start) < 0.15
+    assert preview_factors.error(few, encode, 20, UNSEEN.start) < 0.2
+    assert json.loads(preview_factors.as_text(few)) == [[round(value, 4) for value in row] for row in few.tolist()]
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["", "{", "[]", "[[1, 2, 3]]", json.dumps([[1, 2]] * 49), json.dumps([[1, 2, "x"]] * 49), "[" * 9_000, "9" * 20_000]
+    + [json.dumps([[0.0, 0.0, value]] * 49) for value in (float("nan"), float("inf"), 10**400, None)],
+)
+def test_a_table_that_is_none_changes_nothing(table):
+    latent_format = OviLatentFormat()
+    latent_format.take_preview(table)
+    stock = comfy.latent_formats.Wan22()
+    assert latent_format.latent_rgb_factors == stock.latent_rgb_factors
+    assert latent_format.latent_rgb_factors_bias == stock.latent_rgb_factors_bias

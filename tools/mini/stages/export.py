@@ -48,12 +48,12 @@ def export(run: Path, out: Path, config: Config, date: str) -> dict[str, int]:
 
     files = _files(run)  # first, for it says which stage is missing
     sizes, past = {}, history(run)
-    for name, (weights, stages) in files.items():
+    for name in sorted(files, key=lambda name: name == MODEL):  # last, for its preview is fitted to the video VAE
+        weights, stages = files[name]
         file = out / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(
-            {key: value.contiguous() for key, value in weights.items()}, file, _metadata(past, config, stages, date)
-        )
+        metadata = _metadata(past, config, stages, date) | (_preview(out / VIDEO_VAE) if name == MODEL else {})
+        safetensors.torch.save_file({key: value.contiguous() for key, value in weights.items()}, file, metadata)
         sizes[name] = file.stat().st_size
     (out / HISTORY).write_text(json.dumps(past) + "\n", encoding="utf-8")
     total = sum(sizes.values())
@@ -87,6 +87,15 @@ def _files(run: Path) -> dict[str, tuple[dict[str, Tensor], list[str]]]:
         VIDEO_VAE: (_half(trained_weights(run, BASIS_NAME)), [VIDEO_NAME, DECODER_NAME]),
         AUDIO_VAE: (_half(audio), [VAE_NAME, VOCODER_NAME]),
     }
+
+
+def _preview(video_vae: Path) -> dict[str, str]:
+    """The colours of ComfyUI's preview, as metadata of the model's file."""
+    from ovi_native.ovi_core.model.latent_format import PREVIEW_KEY
+
+    from .preview_factors import as_text, encoder, fitted
+
+    return {PREVIEW_KEY: as_text(fitted(encoder(video_vae)))}
 
 
 def _mel_basis() -> Tensor:
