@@ -126,6 +126,9 @@ USES = [
     ),
     # -- decoding
     Use("comfy.model_management.get_total_memory", "ovi_core/decoding/towers.py", positional=("dev",)),
+    Use("comfy.model_management.get_free_memory", "ovi_core/decoding/towers.py", positional=("dev",)),
+    Use("comfy.model_management.current_loaded_models", "ovi_core/decoding/towers.py", kind="value"),
+    Use("comfy.model_management.LoadedModel.model_loaded_memory", "ovi_core/decoding/towers.py"),
     Use("comfy.sd.VAE", "ovi_core/decoding/towers.py", kind="class", mentions=("memory_used_decode", "vae_dtype")),
     Use(
         "comfy.sd.VAE.decode_tiled",
@@ -149,6 +152,10 @@ USES = [
     Use("comfy.utils.calculate_parameters", "ovi_core/loading/comfyui.py", positional=("sd",)),
     Use("comfy.patcher_extension.WrappersMP", "ovi_core/loading/comfyui.py", attributes=("OUTER_SAMPLE",)),
     Use("folder_paths.folder_names_and_paths", "ovi_core/loading/comfyui.py", kind="value"),
+    Use("comfyui_version.__version__", "ovi_core/loading/comfyui.py", kind="value"),
+    Use("comfy.model_management.get_total_memory", "ovi_core/loading/comfyui.py", positional=("dev",)),
+    Use("comfy.model_management.get_free_memory", "ovi_core/loading/comfyui.py", positional=("dev",)),
+    Use("comfy.cli_args.args", "ovi_core/loading/comfyui.py", kind="value", attributes=("lowvram", "reserve_vram")),
     # -- network
     Use(
         "comfy.ops.cast_bias_weight",

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents import joint
+from ..spec import SPATIAL, frames_for
 from ..vae.checks import compute_dtype
+from . import tiles
 
 INPUT = "samples"
 TILED = ("auto", "on", "off")
-# ComfyUI's own defaults for tiled decoding: 512 px and 64 frames with 64 px and 8 frames of overlap, in latent cells.
-TILES = {"tile_x": 32, "tile_y": 32, "overlap": 4, "tile_t": 16, "overlap_t": 2}
 CHECKED_AT_ONCE = 16  # frames: PyTorch copies what it looks at
 
 
@@ -45,15 +45,23 @@ def decode_video(vae: Any, video: Tensor, tiled: str) -> Tensor:
     """Video latent [B, 48, T, H, W] to frames [B, F, 16 H, 16 W, 3] in 0..1.
 
     Args:
-        tiled: ``on`` decodes in overlapping tiles, ``off`` at once, ``auto`` at once where memory allows.
+        tiled: ``on`` decodes in overlapping tiles of 512 px, or smaller ones where memory is short; ``off`` at once;
+            ``auto`` at once where memory allows, else in tiles as large as it allows.
 
     Raises:
         OviError: the VAE gives NaN.
     """
-    if tiled == "auto":
-        needed = vae.memory_used_decode(video.shape, vae.vae_dtype)
-        tiled = "on" if needed > _memory_once_free(vae) else "off"
-    frames = vae.decode_tiled(video, **TILES) if tiled == "on" else vae.decode(video)
+    free = _memory_once_free(vae) if tiled != "off" else 0.0
+    if tiled == "auto" and vae.memory_used_decode(video.shape, vae.vae_dtype) <= free:
+        tiled = "off"
+    if tiled == "off":
+        frames = vae.decode(video)
+    else:
+
+        def fits(rows: int, columns: int) -> bool:
+            return _memory_of_tile(vae, (1, *video.shape[1:3], rows, columns)) <= free
+
+        frames = vae.decode_tiled(video, **tiles.tiles(video.shape, fits, tiles.DEFAULT if tiled == "on" else None))
     _check_decoded(frames.flatten(0, -4), vae, "vae")
     return frames if frames.ndim == 5 else rearrange(frames, "(b f) h w c -> b f h w c", b=video.shape[0])
 
@@ -69,9 +77,24 @@ def decode_audio(vae: Any, audio: Tensor) -> Tensor:
     return decoded
 
 
+def _memory_of_tile(vae: Any, shape: tuple[int, ...]) -> float:
+    """Bytes that decoding a latent of this shape takes, with all of its frames, which are copied as they grow."""
+    _, _, frames, rows, columns = shape
+    pixels = frames_for(frames) * rows * columns * SPATIAL**2
+    return vae.memory_used_decode(shape, vae.vae_dtype) + 2 * 3 * pixels * vae.vae_dtype.itemsize
+
+
 def _memory_once_free(vae: Any) -> float:
-    """Bytes of the VAE's device when ComfyUI has put everything else away: in all, less the VAE's own weights."""
-    return comfy.model_management.get_total_memory(vae.device) * 0.9 - vae.model_size()
+    """Bytes of the VAE's device when ComfyUI has put everything else away, less the VAE's own weights.
+
+    Of a card: what is free now, and what ComfyUI's models hold; other programs may hold the rest.
+    """
+    manager = comfy.model_management
+    memory = manager.get_total_memory(vae.device)
+    if not manager.is_device_cpu(vae.device):
+        held = (some.model_loaded_memory() for some in manager.current_loaded_models if some.device == vae.device)
+        memory = min(memory, manager.get_free_memory(vae.device) + sum(held))
+    return memory * 0.9 - vae.model_size()
 
 
 def _check_decoded(values: Tensor, vae: Any, input: str) -> None:

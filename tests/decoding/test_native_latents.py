@@ -15,6 +15,7 @@ from comfy_extras.nodes_video import SaveVideo
 from native_cases import drawn, sample, small_vaes, text, write_tiny
 from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
+from ovi_native.ovi_core.decoding import towers
 from ovi_native.ovi_core.latents import denoise_mask, joint
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.tools.dev.clip_check import read_clip
@@ -141,8 +142,14 @@ def test_tiles_smaller_than_the_picture_change_little(vaes):
 def test_tiles_are_used_where_the_whole_picture_would_not_fit(vaes, monkeypatch):
     latent = filled(width=1024, height=32, seconds=0.2)
     tiles = OviDecode.execute(latent, *vaes, "on").result[0]
-    monkeypatch.setattr(vaes[0], "memory_used_decode", lambda shape, dtype: 1e15)
-    assert torch.equal(OviDecode.execute(latent, *vaes, "auto").result[0], tiles)
+    # tiles of 512 px and no more fit, in the even sizes that these 1024 px take
+    monkeypatch.setattr(towers, "_memory_once_free", lambda vae: 32.0)
+    monkeypatch.setattr(towers, "_memory_of_tile", lambda vae, shape: shape[-1])
+    monkeypatch.setattr(vaes[0], "memory_used_decode", lambda shape, dtype: shape[-1])
+    even = vaes[0].decode_tiled(latent["samples"].unbind()[0], 2, 24, 4, 2, 1)
+    auto = OviDecode.execute(latent, *vaes, "auto").result[0]
+    assert torch.equal(auto, even[0])
+    assert 0 < (auto - tiles).abs().mean() < 0.05
 
 
 def test_stock_decoders_take_the_joint_latent_too(vaes):
