@@ -34,7 +34,7 @@ LOOK = """() => {
       const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
       const box = drawn.getBoundingClientRect();
       boxes.push([node.title, box.left, box.top, box.right, box.bottom]);
-      for (const text of drawn.querySelectorAll('textarea, .comfy-markdown, .truncate, [data-testid="node-title"]'))
+      for (const text of drawn.querySelectorAll('textarea, .comfy-markdown-content, .truncate'))
         if (text.offsetParent && !text.closest('[aria-hidden=true]')) short(text, node.title);
     } else {
       const [x, y, width, height] = node.boundingRect;

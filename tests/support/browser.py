@@ -141,6 +141,15 @@ class Studio:
           if (widget.name in values && (!kind || node.type === kind)) widget.value = values[widget.name]; }"""
         self.page.evaluate(code, [values, kind])
 
+    def set_inside(self, values: dict[str, dict[str, Any]]) -> None:
+        """Set widgets of nodes within subgraphs, by type and name; what they were linked to is cut."""
+        code = """values => { for (const graph of app.graph.subgraphs.values()) for (const node of graph.nodes)
+          for (const [name, value] of Object.entries(values[node.type] ?? {})) {
+            const slot = node.inputs.findIndex(input => input.name === name && input.link !== null);
+            if (slot >= 0) node.disconnectInput(slot);
+            node.widgets.find(widget => widget.name === name).value = value; } }"""
+        self.page.evaluate(code, values)
+
     def run(self, seconds: float = 120) -> dict[str, Any]:
         """Press Run and wait for the end; returns what was seen on the way."""
         self.page.evaluate("() => Object.assign(seen, {progress: {}, previews: 0, saved: [], cached: 0, end: null})")

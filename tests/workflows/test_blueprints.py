@@ -23,9 +23,9 @@ FOLDER = ROOT / "subgraphs"
 REWRITE = "python3 dev.py test tests/workflows/test_blueprints.py --rewrite"
 MEDIA = {"IMAGE": "LoadImage", "VIDEO": "LoadVideo", "AUDIO": "LoadAudio"}  # the node that gives an input of each type
 EXAMPLES = {"IMAGE": "ovi_example_first.jpg", "VIDEO": "ovi_example_silent.mp4", "AUDIO": "ovi_example_voice.flac"}
-CHANGED = {"prompt": "A lamp.", "seconds": 0.6, "width": 64, "height": 96, "seed": 7, "steps": 2, "skip_layers": "1"}
-SET_IN = dict.fromkeys(("seconds", "width", "height"), "EmptyOviLatent")
-SET_IN |= {"prompt": "OviTextEncode", **dict.fromkeys(("seed", "steps", "skip_layers"), "OviSampler")}
+CHANGED = {"prompt": "A lamp.", "aspect": "1:1", "seed": 7}
+SET_IN = {"prompt": "OviTextEncode", "aspect": "OviResolution", "seed": "OviSampler"}
+SMALL = {"EmptyOviLatent": {"width": 64, "height": 64, "seconds": 0.6}, "OviSampler": {"steps": 2}}
 
 
 def load(title: str) -> dict[str, Any]:
@@ -97,10 +97,11 @@ def test_placed_in_the_page_it_sets_what_its_widgets_say_and_makes_a_clip(title:
     shown = {entry["name"] for entry in inside(title)["inputs"]} & CHANGED.keys()
     for name in shown:
         assert next(inputs[name] for kind, inputs in queued if kind == SET_IN[name]) == CHANGED[name]
-    assert shown >= CHANGED.keys() - {"seconds"}
-    assert {inputs["variant"] for _, inputs in queued if "variant" in inputs} == {"720x720_5s"}
+    assert shown >= CHANGED.keys() - {"aspect"}
+    assert {inputs["variant"] for _, inputs in queued if "variant" in inputs} == {"720x720_5s", "auto"}
 
     page.set_widgets({"variant": "mini"})
+    page.set_inside(SMALL)
     seen = page.run()
     assert seen["end"], (seen["refused"], page.complaints())
     assert seen["end"][0] == "execution_success", seen["end"]

@@ -29,7 +29,7 @@ TITLES = sorted({*catalogue.WORKFLOWS, *(file.stem for file in FOLDER.glob("*.js
 REWRITE = "python3 dev.py test tests/workflows/test_workflows.py --rewrite"
 MEDIA = {"LoadImage": 0, "LoadVideo": 0, "LoadAudio": 0}  # the widget that names a file of the input folder
 NODE_TITLE = 30  # pixels of a node's title, above its position
-MOST_WIDGETS = 9
+MOST_WIDGETS = 11
 OWN_LENGTH = {"17 Longer than trained"}
 PUBLISHED = [name for name, variant in VARIANTS.items() if name != parts.SMALL and not variant.people]
 

@@ -31,7 +31,10 @@ WORLD = (
     "Ovi is."
 )
 UNSEEN = "\n\n*Not yet run with the published weights.*"
-MODEL = "**variant**: the weights. Size, length and prompt style follow it."
+MODEL = (
+    "**variant**, **precision**: the weights, as your card can hold. Size, length and prompt style follow. "
+    "**download_missing** fetches files that are not there."
+)
 
 Draw = Callable[[Sheet], None]
 
@@ -57,8 +60,17 @@ def begin(s: Sheet, about: str, *change: str, precision: str = "bf16") -> Node:
     change = tuple(text for text in change if text != MODEL or s.variant != SMALL)
     steps = "\n".join(f"{number}. {text}" for number, text in enumerate(change, 1))
     s.note(f"{about}\n\n## Change\n{steps}{WORLD if s.variant == SMALL else UNSEEN}")
+    return load_ovi(s, precision)
+
+
+def load_ovi(s: Sheet, precision: str = "bf16") -> Node:
+    """The loader, in the first group; what it is set to is asked outside, but for the small model."""
     s.group("Weights", "weights")
-    return s.add("OviPipelineLoader", variant=variant(s), precision=precision)
+    if s.variant == SMALL:
+        return s.add("OviPipelineLoader", variant=SMALL)
+    asked = {"precision": s.ask("precision", "COMBO", precision)}
+    asked["download_missing"] = s.ask("download_missing", "BOOLEAN", False)
+    return s.add("OviPipelineLoader", variant=variant(s), **asked)
 
 
 def variant(s: Sheet) -> Output | str:

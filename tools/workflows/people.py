@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .drawing import Node, Output
-from .parts import Draw, decode, empty, listed, resolution, save, save_decoded, variant, words
+from .parts import Draw, decode, empty, listed, load_ovi, resolution, save, save_decoded, variant, words
 from .sheet import Sheet
 
 PEOPLE: dict[str, Draw] = {}
@@ -26,8 +26,7 @@ def _begin(s: Sheet, about: str, *change: str) -> Node:
     s.about = about
     steps = "\n".join(f"{number}. {text}" for number, text in enumerate(change, 1))
     s.note(f"{about}\n\n## Change\n{steps}{CARE}")
-    s.group("Weights", "weights")
-    return s.add("OviPipelineLoader", variant=variant(s))
+    return load_ovi(s)
 
 
 def _prompt(s: Sheet, **texts: str) -> Output:

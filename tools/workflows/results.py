@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .poster import Clip
 
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
-LORA_TITLE, SILENT = "14 LoRA", "Sound for a silent clip"
+SILENT = "Sound for a silent clip"
 BEFORE = {
     SILENT: "ovi_example_silent.mp4",
     "Video for a voice": "ovi_example_voice.flac",
@@ -63,16 +63,15 @@ def run(installation: Installation, titles: Iterable[str]) -> None:
     from .. import pack
 
     pack.load("--cpu")
-    from . import orange_wall, poster, scenes
+    from . import poster, scenes
 
-    drawn: dict[str, Callable[[], list[poster.Row]]] = {**scenes.STANDINS, LORA_TITLE: orange_wall.rows}
     made = []
     for title in titles:
-        if title not in drawn:
+        if title in scenes.STANDINS:
+            say(title)
+            poster.draw_rows(scenes.STANDINS[title](), FOLDER / f"{title}.jpg")
+        else:
             made.append(title)
-            continue
-        say(title)
-        poster.draw_rows(drawn[title](), FOLDER / f"{title}.jpg")
     if made:
         _run(installation, made)
 

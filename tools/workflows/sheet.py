@@ -23,7 +23,8 @@ MANY = 2  # given nodes in one column; where there are more, they stand in two, 
 SAVE_HEIGHT, BELOW = 520, 50
 NOTE, NOTE_LETTERS = ("#432", "#653"), 58
 ORDER = ("prompt", "script", "people", "scene", "looks", "actions", "speech", "aspect", "seconds", "width", "height")
-"""Widgets of the node, the first ones; seed and what else there is follow, the variant comes last."""
+LAST = ("seed", "variant", "precision", "download_missing")
+"""Widgets of the node, the first and the last ones; what else there is comes between."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,10 @@ class Sheet:
         """Inputs in the order in which they are shown, and the place there of each as it was asked for."""
         entries = self._source.entry["outputs"]
 
-        def rank(index: int) -> tuple[bool, bool, int]:
+        def rank(index: int) -> tuple[bool, int]:
             name = entries[index]["name"]
-            return name in self._values, name == "variant", ORDER.index(name) if name in ORDER else len(ORDER)
+            place = ORDER.index(name) if name in ORDER else len(ORDER)
+            return name in self._values, len(ORDER) + 1 + LAST.index(name) if name in LAST else place
 
         order = sorted(range(len(entries)), key=rank)
         return [entries[index] for index in order], {index: place for place, index in enumerate(order)}
