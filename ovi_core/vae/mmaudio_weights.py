@@ -134,7 +134,7 @@ def _read_sizes(vae: Mapping[str, torch.Tensor], vocoder: Mapping[str, torch.Ten
         return axis(vocoder, f"{stem}.weight", 2, input=VOCODER_INPUT, what=KIND)
 
     kernels = tuple(kernel_of(f"ups.{level}.0") for level in range(levels))
-    channels = vocoder["conv_pre.weight"].shape[0]
+    channels = axis(vocoder, "conv_pre.weight", 0, input=VOCODER_INPUT, what=KIND)
     parallel = blocks // levels if levels else 0
     if math.prod(kernel // 2 for kernel in kernels) != MEL_HOP or not parallel or channels % 2**levels:
         raise OviError(

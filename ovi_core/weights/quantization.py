@@ -97,8 +97,10 @@ def values_per_element(weights: Mapping[str, torch.Tensor], layer: str) -> int:
 
 def as_values(weights: Mapping[str, torch.Tensor], layer: str) -> torch.Tensor:
     """A layer's weight in the shape of the values that it stands for, without memory (meta device)."""
-    *rest, last = weights[f"{layer}.weight"].shape
-    return torch.empty((*rest, last * values_per_element(weights, layer)), device="meta")
+    shape = list(weights[f"{layer}.weight"].shape)
+    if shape:  # a damaged file may have a number instead; its shape is reported by who checks the layer
+        shape[-1] *= values_per_element(weights, layer)
+    return torch.empty(shape, device="meta")
 
 
 def listed_layers(

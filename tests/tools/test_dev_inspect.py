@@ -106,6 +106,12 @@ def without(weights, key):
     return {name: value for name, value in weights.items() if name != key}
 
 
+def with_a_number(type):
+    """A model of which one weight is a number without axes, beside a scale."""
+    key = "video_model.blocks.1.ffn.0.weight"
+    return {**tiny_weights(), key: torch.zeros((), dtype=type), f"{key}_scale": torch.ones(())}
+
+
 @pytest.mark.parametrize(
     ("weights", "wrong"),
     [
@@ -113,6 +119,8 @@ def without(weights, key):
         (lambda: {"encoder.conv_in.weight": torch.zeros(8, 128, 3)}, "44.1 kHz"),
         (lambda: {"blocks.0.self_attn.q.weight._data": torch.zeros(1), "x.weight._scale": torch.zeros(1)}, "quanto"),
         (lambda: without(tiny_weights(), "video_model.blocks.1.ffn.0.weight"), "1 missing: blocks.1.ffn.0.weight"),
+        (lambda: with_a_number(torch.float8_e4m3fn), "1 of another shape: blocks.1.ffn.0.weight []"),
+        (lambda: with_a_number(torch.bfloat16), "1 of another shape: blocks.1.ffn.0.weight []"),
         (lambda: without(standins.video_vae(0), "decoder.conv1.weight"), "1 missing: decoder.conv1.weight"),
     ],
 )
