@@ -18,7 +18,7 @@ from . import (
     storyboard,
     training,
 )
-from .loading import loaders, lora
+from .loading import check, loaders, lora
 from .sampling import audio_preview, context_windows, guidance, sampler
 from .shared import console
 
@@ -39,6 +39,7 @@ GROUPS = (
     lora,
     training,
     person,
+    check,
 )
 
 

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import comfy.cli_args
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfyui_version import __version__ as VERSION
 
-__all__ = ["WrappersMP", "devices", "folder_of_kind", "inference_types"]
+__all__ = ["VERSION", "WrappersMP", "devices", "flags", "folder_of_kind", "inference_types", "memory"]
 
 
 def devices() -> tuple[torch.device, torch.device]:
     """Where ComfyUI computes with a diffusion model, and where it keeps one that is not in use."""
     return comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of a device's memory, and those that are free; of the CPU the computer's."""
+    manager = comfy.model_management
+    return int(manager.get_total_memory(device)), int(manager.get_free_memory(device))
+
+
+def flags(names: Iterable[str]) -> list[str]:
+    """Those of these flags that ComfyUI was started with, as they are typed; flags with a number include it."""
+    found = ((name, getattr(comfy.cli_args.args, name.replace("-", "_"), None)) for name in names)
+    given = [(name, value) for name, value in found if isinstance(value, (bool, int, float)) and value is not False]
+    return [f"--{name}" if value is True else f"--{name} {value:g}" for name, value in given]
 
 
 def inference_types(

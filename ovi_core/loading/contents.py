@@ -36,12 +36,14 @@ class Seen:
         roles: the parts of Ovi that it can be: one, or both halves of the audio VAE.
         variant: of a transformer, where header, content or name show it; else None.
         bits: per value.
+        fault: why the file cannot be read; empty where it can.
     """
 
     path: str
-    roles: frozenset[str]
+    roles: frozenset[str] = frozenset()
     variant: Variant | None = None
     bits: float = 0.0
+    fault: str = ""
 
     def fits(self, variant: Variant, sure: bool) -> bool:
         """Whether this transformer is, or where not ``sure`` may be, of the variant."""
@@ -91,22 +93,28 @@ def find(variant: Variant, files: Mapping[str, Sequence[str]]) -> Found:
 
 def look(path: str) -> Seen | None:
     """What a file is by its header; None where it cannot be read."""
+    seen = examine(path)
+    return None if seen.fault else seen
+
+
+def examine(path: str) -> Seen:
+    """What a file is by its header, or why it cannot be read."""
     try:
         stat = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return _look(path, stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError) as error:
+        return Seen(path, fault=f"which cannot be read ({getattr(error, 'strerror', None) or error})")
+    return _examine(path, (stat.st_mtime_ns, stat.st_ctime_ns), stat.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
-def _look(path: str, changed: int, size: int) -> Seen | None:
+def _examine(path: str, changed: tuple[int, int], size: int) -> Seen:
     if path.lower().endswith((".pth", ".pt", ".bin", ".ckpt")) and size > LARGEST_READ and not _is_zip(path):
-        return None  # torch's old format has no header: all of it would be read
+        return Seen(path, fault="in torch's old format, which has no header to look at, or damaged")
     try:
         header = read_header(path, input="variant", accepted="a weight file")
         roles = _roles_of(header)
-    except OviError:
-        return None
+    except OviError as error:
+        return Seen(path, fault=error.found.removeprefix(f"'{_name(path)}', "))
     bits = 8 * sum(value.nbytes for value in header.weights.values())
     known = variant_of(path, header.metadata)[0] if roles & {MODEL, VIDEO_TOWER, AUDIO_TOWER} else None
     return Seen(path, roles, known, bits / max(1, sum(value.numel() for value in header.weights.values())))

@@ -186,6 +186,13 @@ def expected_weights(config: OviConfig) -> Weights:
     return OviTransformer(operations=torch.nn, device="meta", dtype=torch.float32, **config.as_dict()).state_dict()
 
 
+@cache
+def stored_bytes(config: OviConfig, dtype: torch.dtype) -> int:
+    """Bytes of the module's weights where its large matrices are of ``dtype``."""
+    module = OviTransformer(operations=torch.nn, device="meta", dtype=dtype, **config.as_dict())
+    return sum(weight.nbytes for weight in module.state_dict().values())
+
+
 def fit_shapes(weights: Weights) -> Weights:
     """Weights of a GGUF file in the shapes that the module has."""
     return gguf_tensors.fit_shapes(weights, expected_weights(read_config(weights)))

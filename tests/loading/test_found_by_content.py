@@ -229,7 +229,7 @@ def test_what_is_gone_is_told_from_what_failed(status, monkeypatch):
 
 def test_a_header_is_read_once(models, weights, monkeypatch):
     path = saved(models, "mine 960x960.safetensors", bf16(weights))
-    contents._look.cache_clear()
+    contents._examine.cache_clear()
     read: list = []
     real = contents.read_header
     monkeypatch.setattr(contents, "read_header", lambda path, **more: read.append(path) or real(path, **more))

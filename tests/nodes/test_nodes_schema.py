@@ -357,6 +357,7 @@ CONTRACT = {
         {"people": "", "scene": "", "looks": "", "actions": "", "speech": "", "caption": ""},
         ["STRING"],
     ),
+    "OviCheck": ("Ovi Check", {"variant": "auto"}, ["STRING"]),
 }
 CHOICES = {
     ("OviModelLoader", "weight_dtype"): ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
@@ -389,6 +390,7 @@ CHOICES = {
     ("OviSaveVideo", "audio_format"): ["unchanged", "48 kHz", "48 kHz stereo"],
     ("OviSaveVideo", "batch"): ["a file each", "one file"],
     ("OviPromptBuilder", "variant"): VARIANTS,
+    ("OviCheck", "variant"): [*VARIANTS, "auto"],
     ("OviJoin", "correct"): ["to the overlap", "to the start", "off"],
     ("OviStoryboard", "variant"): VARIANTS,
     ("OviStoryboard", "correct"): ["to the overlap", "to the start", "off"],

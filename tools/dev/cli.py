@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ready = argv[:1] == [READY]
     argv = argv[1:] if ready else argv
-    forwards = argv[:1] in (["test"], ["bench"], ["fuzz"], ["soak"], ["mini-report"], ["convert"])
+    forwards = argv[:1] in (["test"], ["bench"], ["fuzz"], ["soak"], ["mini-report"], ["speed-report"], ["convert"])
     arguments = _parser().parse_args(argv[:1] if forwards else argv)
     try:
         installation = setup.ensure()
@@ -64,6 +64,8 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
         return _in_checkout(installation, ["-m", f"tools.{arguments.command}", *forwarded])
     if arguments.command == "mini-report":
         return _in_checkout(installation, ["-m", "tools.mini.report", *forwarded])
+    if arguments.command == "speed-report":
+        return _in_checkout(installation, ["-m", "tools.mini.report.speed", *forwarded])
     if arguments.command == "convert":
         # In the folder it was called from, for the files are named from there.
         environment = {**_environment(installation), "PYTHONPATH": str(ROOT)}
@@ -71,6 +73,9 @@ def _run(installation: Installation, arguments: argparse.Namespace, forwarded: l
         return subprocess.run(command, env=environment, check=False).returncode
     if arguments.command == "inspect":
         return _in_checkout(installation, ["-m", "tools.pack", "tools.dev.inspect_file", *map(str, arguments.files)])
+    if arguments.command == "check":
+        models = _models(arguments.models) or (BASE / "models" if ROOT in installation.comfyui.parents else None)
+        return _in_checkout(installation, ["-m", "tools.dev.check", *([str(models)] if models else [])])
     if arguments.command == "lint":
         from . import lint
 
@@ -168,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect = commands.add_parser("inspect", help="identify weight files and list missing parts")
     inspect.add_argument("files", type=_path, nargs="+", metavar="FILE")
+    check = commands.add_parser("check", help="what is installed, which files are missing, what fits this card")
+    check.add_argument("--models", type=_path, metavar="DIR", help="folder laid out like ComfyUI's models/")
     commands.add_parser("convert", help="turn a model into another layout or type; see --help", add_help=False)
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     commands.add_parser("lint", help="run ruff, the import contracts and the type checker")
@@ -175,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("fuzz", help="try random inputs on all parsers; --minutes N, --target T", add_help=False)
     commands.add_parser("soak", help="run many mixed prompts on one server and watch it; --prompts N", add_help=False)
     commands.add_parser("mini-report", help="measure Ovi mini and write docs/mini.md; --seeds N", add_help=False)
+    commands.add_parser("speed-report", help="measure Ovi Speed's shortcuts: docs/speed.md; --clips N", add_help=False)
     commands.add_parser("paths", help="print the Python and the ComfyUI in use as one JSON object")
     return parser
 
