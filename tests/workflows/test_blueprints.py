@@ -14,7 +14,8 @@ from servers import is_valid
 from tools.dev import workflow
 from tools.dev.server import PACK_FOLDER, Server
 from tools.dev.setup import ROOT
-from tools.workflows.blueprints import BLUEPRINTS, INPUT, graph
+from tools.workflows.blueprints import BLUEPRINTS, graph
+from tools.workflows.sheet import INPUT
 
 if TYPE_CHECKING:
     from browser import Studio
