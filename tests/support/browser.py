@@ -240,8 +240,9 @@ class Studio:
 
     def alone(self, kind: str) -> None:
         """A new node of this type as the only one."""
+        # With an id of its own: the newer renderer shows texts of the node before under the same id.
         code = """kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); node.pos = [400, 200];
-          app.graph.add(node); app.canvas.ds.reset(); }"""
+          node.id = window.lastAlone = (window.lastAlone ?? 0) + 1; app.graph.add(node); app.canvas.ds.reset(); }"""
         self.page.evaluate(code, kind)
 
     def portrait(self, kind: str, file: Path) -> None:

@@ -277,7 +277,7 @@ def _draft(s: Sheet) -> None:
     large = s.add("LatentUpscaleBy", samples=parts.video_latent, upscale_method="bicubic", scale_by=2.0).latent
     joint = s.add("LTXVConcatAVLatent", video_latent=large, audio_latent=parts.audio_latent).latent
     s.group("Refine both", "sampling")
-    run["denoise"] = s.ask("refine", "FLOAT", 0.4)
+    run |= {"steps": 6 if s.variant == SMALL else 15, "denoise": s.ask("refine", "FLOAT", 0.15)}
     refined = s.add("OviSampler", "Refine", **given, latent=joint, **run).latent
     save_decoded(s, decode(s, load, refined))
 
