@@ -19,7 +19,7 @@ from . import (
     training,
 )
 from .loading import check, loaders, lora
-from .sampling import audio_preview, context_windows, guidance, sampler
+from .sampling import audio_preview, context_windows, guidance, sampler, speed
 from .shared import console
 
 GROUPS = (
@@ -31,6 +31,7 @@ GROUPS = (
     guidance,
     remix,
     context_windows,
+    speed,
     audio_preview,
     decoding,
     saving,

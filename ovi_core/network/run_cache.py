@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 T = TypeVar("T")
+EXACT_FIRST, EXACT_LAST = 0.2, 0.1
+"""Shares of a run's steps in which nothing is taken over from other steps."""
 
 
 class RunCache:
@@ -49,6 +52,10 @@ class SamplingRun(RunCache):
         by_step: the sampler asks for one prediction a step, at the step's noise level.
         step: the one that runs, counted from 0.
         conditionings: how many run in a step that needs them all.
+        positive_first: each step's list of conditionings begins with the positive one.
+        masked: bool in the shape of the packed latent, where it is masked; None without a mask.
+        kept: what a step leaves to the steps after it.
+        skipped: steps that took the forward of another one.
     """
 
     latent_shapes: Sequence[Sequence[int]] = ()
@@ -60,9 +67,19 @@ class SamplingRun(RunCache):
     by_step: bool = False
     step: int = 0
     conditionings: int = 2
+    positive_first: bool = False
+    masked: Tensor | None = None
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    @property
+    def in_middle(self) -> bool:
+        """Neither in the first fifth of the steps, which decide layout and timing, nor in the last tenth."""
+        steps = len(self.sigmas) - 1
+        return math.ceil(steps * EXACT_FIRST) <= self.step < steps - math.ceil(steps * EXACT_LAST)
 
     def noise_level(self, sigma: Tensor) -> float:
         """The number in ``sigma`` [B], the noise level of the prediction that is asked for.

@@ -6,6 +6,7 @@ another way than the pack knows, only the node for them stops, with an error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.k_diffusion.sampling as k_sampling
@@ -20,7 +21,8 @@ from comfy.utils import pack_latents, unpack_latents
 from torch import Tensor
 
 from ..errors import OviError
-from ..network.comfyui import takes
+from ..network.comfyui import OVERRIDE, takes
+from ..stable_names import stable_name
 
 try:
     from comfy.context_windows import (
@@ -42,6 +44,8 @@ __all__ = [
     "IndexListContextWindow",
     "WindowingState",
     "WrappersMP",
+    "attention_function",
+    "attention_override",
     "calc_cond_batch",
     "check_context_windows",
     "create_model_options_clone",
@@ -87,6 +91,29 @@ def has_easy_cache(transformer_options: dict) -> bool:
     except ImportError:
         return False
     return isinstance(transformer_options.get("easycache"), EasyCacheHolder)
+
+
+def attention_function(name: str) -> Callable | None:
+    """ComfyUI's attention of this name; None where what it needs is not installed."""
+    try:
+        from comfy.ldm.modules.attention import get_attention_function
+    except ImportError:
+        return None
+    return get_attention_function(name, default=None)
+
+
+def attention_override(model_options: dict, name: str) -> bool:
+    """Have a MODEL's runs take ComfyUI's attention of this name; False, and no change, where a node chose another."""
+    options = model_options.setdefault("transformer_options", {})
+    if OVERRIDE in options:
+        return False
+
+    @stable_name("speed.attention", holds=(name,))
+    def attend(other: Callable, *args: Any, **named: Any) -> Tensor:
+        return (attention_function(name) or other)(*args, **named)
+
+    options[OVERRIDE] = attend
+    return True
 
 
 def predicts_once_a_step(sampler: Any) -> bool:

@@ -16,11 +16,11 @@ from ..model.base_model import Ovi
 from ..network.layers import CHUNK_TOKENS
 from ..network.run_cache import RunCache, SamplingRun
 from ..stable_names import stable_name
-from .comfyui import pack_latents, predicts_once_a_step, prepare_noise, unpack_latents
+from .comfyui import CFGGuider, pack_latents, predicts_once_a_step, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
 from .solvers import ONE_PREDICTION
-from .variant_settings import note_people
+from .variant_settings import note_people, note_speech
 
 
 @stable_name("model.sample_hook", defaults=(None, None, False, None, ()))
@@ -50,6 +50,7 @@ def sample_hook(
     if not isinstance(guider, OviGuider):  # which has looked at it, before ComfyUI packed it
         joint.check_shapes(shapes, "latent_image")
         note_people(guider.model_patcher, getattr(guider, "conds", None))
+    note_speech(getattr(guider, "conds", None), shapes)
     model = guider.model_patcher.model
     run = _run_of(guider, denoise_mask, shapes, sampler, sigmas)
     noise = _whole_noise(noise, latent_image, run, seed)
@@ -74,6 +75,8 @@ def _run_of(
         sigmas=() if sigmas is None else tuple(sigmas.tolist()),
         by_step=predicts_once_a_step(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
         conditionings=_conditionings(guider),
+        positive_first=type(guider).predict_noise in (CFGGuider.predict_noise, OviGuider.predict_noise),
+        masked=None if denoise_mask is None else masks.is_masked(denoise_mask),
     )
 
 

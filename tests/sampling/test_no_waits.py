@@ -25,7 +25,9 @@ from ovi_native.ovi_core.sampling import model_patches
 from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
 from ovi_native.ovi_core.sampling.guider import OviGuider
 from ovi_native.ovi_core.sampling.model_patches import CrossModalScaling, with_cross_modal, with_loop
+from ovi_native.ovi_core.sampling.negative_reuse import NegativeReuse, with_negative_reuse
 from ovi_native.ovi_core.sampling.schedules import Interval, Schedule
+from ovi_native.ovi_core.sampling.step_cache import StepCache, with_step_cache
 from tiny_ovi import same
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -160,6 +162,10 @@ SETTINGS = {
         "guider": guided(people(), options=options(reference=1.0)),
         "latent": lambda: tiny.first_frame_kept(tiny.drawn_latent(3)),
     },
+    "the negative pass in some steps": {
+        "model": lambda m: with_negative_reuse(m, NegativeReuse(2, 0.8)),
+        "guider": guided(options=options(modality=1.0)),
+    },
     "video alone": {"guider": guided(options=options(interval=HALF)), "latent": lambda: one_tower(False)},
     "audio alone": {"guider": guided(options=options(interval=HALF)), "latent": lambda: one_tower(True)},
     "ComfyUI's guider, an interval": {
@@ -193,6 +199,14 @@ def test_nor_where_the_preview_shows_the_audio(model, monkeypatch):
     watch = watched_run(monkeypatch, model, guided(), tiny.empty_latent(), euler())
     assert len(shown) >= STEPS
     assert watch.found == []
+
+
+def test_the_step_cache_waits_once_after_a_computed_step_of_the_middle(model, monkeypatch):
+    """Steps 1 and 2 of four; the fourth is the last."""
+    cached = with_step_cache(model, StepCache(1e-9))
+    watch = watched_run(monkeypatch, cached, guided(), tiny.empty_latent(), euler())
+    assert sum(found.startswith("tolist at") for found in watch.found) == 2
+    assert {found.split(" at ")[1].split(":")[0] for found in watch.found} == {"step_cache.py"}
 
 
 def test_what_waits_is_found(model, monkeypatch):

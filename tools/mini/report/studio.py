@@ -170,9 +170,9 @@ class Studio:
         return latent
 
     @torch.inference_mode()
-    def sampled(self, order: Order, latent: dict) -> dict:
-        """The LATENT after sampling."""
-        model = self.model if order.coupled else apart(self.model)
+    def sampled(self, order: Order, latent: dict, model: Any = None) -> dict:
+        """The LATENT after sampling, by a changed ``model`` if one is given."""
+        model = model or (self.model if order.coupled else apart(self.model))
         if order.window:
             model = context_windows.with_context_windows(model, nearest_latent_frames(order.window), OVERLAP, False)
         texts, guidance = self._texts(order), guidance_of(order)

@@ -1,0 +1,119 @@
+"""Shortcuts of a run, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...ovi_core.model.fp8_matmuls import CHOICES
+from ...ovi_core.sampling.speed import BALANCED, EIGHT_BITS, PRESETS, Shortcuts, with_shortcuts
+from ..shared import notify
+from ..shared.boundary import checked
+from ..shared.widgets import model_input
+
+CUSTOM = "custom"
+
+
+def _part_inputs() -> list[io.Input]:
+    """The parts of ``custom``, each with what it gives up."""
+    return [
+        io.Float.Input(
+            "step_cache",
+            default=BALANCED.step_cache,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Skips steps in which both towers are foretold to change by less than this share. 0: none. Gives "
+            "up small motion and fine sound first; from 0.3 on lips and words. Reads one value of the card after each "
+            "computed step.",
+        ),
+        io.Int.Input(
+            "negative_every",
+            default=1,
+            min=1,
+            max=10,
+            tooltip="In the middle of the run the negative pass, and modality and reference guidance, are computed "
+            "once in this many steps. 1: in all. Gives up sound first; from 3 on contrast and words.",
+        ),
+        io.Float.Input(
+            "guidance_end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of the run after which nothing is guided. 1: guided to the end. Gives up clear speech and "
+            "sharp edges; layout and timing are decided before.",
+        ),
+        io.Combo.Input(
+            "fp8_matmuls",
+            options=list(CHOICES),
+            default=CHOICES[0],
+            tooltip="Matrix products with scaled fp8 weights. as loaded: as ComfyUI does them. on: in fp8, on NVIDIA "
+            "cards from Ada on; gives up about a hundredth of precision beside the fp8 weights' own. off: in the "
+            "type of the activations, slower and closer.",
+        ),
+        io.Combo.Input(
+            "attention",
+            options=list(EIGHT_BITS),
+            default=next(iter(EIGHT_BITS)),
+            tooltip="sage: 8 bits, with the package sageattention. sage3: 4 bits, with sageattn3, on Blackwell cards. "
+            "Gives up fine detail. What another node or a flag of ComfyUI has chosen stays.",
+        ),
+    ]
+
+
+class OviSpeed(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="OviSpeed",
+            display_name="Ovi Speed",
+            category="Ovi/loaders",
+            description="Shortcuts for a faster run, each with what it gives up, for every sampler. Their errors are "
+            "measured with the small model (docs/speed.md) and untested with the published weights.",
+            search_aliases=[
+                "speed",
+                "faster",
+                "teacache",
+                "easycache",
+                "magcache",
+                "sage attention",
+                "fp8",
+                "cfg cache",
+            ],
+            inputs=[
+                model_input(),
+                io.Combo.Input(
+                    "preset",
+                    options=[*PRESETS, CUSTOM],
+                    default="balanced",
+                    tooltip="exact: nothing is skipped. balanced: steps are skipped where little changes. fast: more "
+                    "of them, half of the negative passes, fp8 and 8-bit attention where this computer has them; lips "
+                    "and words suffer. custom: as set below; the presets ignore what is below.",
+                ),
+                *_part_inputs(),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with these shortcuts.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @checked
+    def execute(
+        cls,
+        model: Any,
+        preset: str = "balanced",
+        step_cache: float = BALANCED.step_cache,
+        negative_every: int = 1,
+        guidance_end_percent: float = 1.0,
+        fp8_matmuls: str = CHOICES[0],
+        attention: str = next(iter(EIGHT_BITS)),
+    ) -> io.NodeOutput:
+        own = Shortcuts(step_cache, negative_every, guidance_end_percent, fp8_matmuls, attention)
+        patched, notes = with_shortcuts(model, PRESETS.get(preset, own))
+        notify.warn(cls, notes)
+        return io.NodeOutput(patched)
+
+
+NODES = [OviSpeed]

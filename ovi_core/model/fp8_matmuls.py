@@ -1,0 +1,54 @@
+"""Matrix products in fp8, where the weights are ComfyUI's scaled fp8: by its own layers, switched for one MODEL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from .base_model import require_ovi
+from .comfyui import FULL_PRECISION, fp8_layout_of, supports_fp8
+
+LOADED, ON, OFF = CHOICES = ("as loaded", "on", "off")
+REMEDY = "For fp8, load the model with precision fp8 (Load Ovi (all in one)), or convert its file with dev.py convert."
+
+
+def with_fp8_matmuls(patcher: Any, choice: str) -> tuple[Any, list[str]]:
+    """A copy of a MODEL that multiplies in fp8 (``on``) or in the type of the activations (``off``), and notes.
+
+    ``as loaded`` leaves it to ComfyUI, which multiplies scaled fp8 weights in fp8 where the card can. Nothing changes
+    where the card cannot or the weights are others; the notes say so.
+    """
+    if choice == LOADED:
+        return patcher.clone(), []
+    layers = list(_fp8_layers(require_ovi(patcher).diffusion_model))
+    if not layers:
+        return patcher.clone(), _note_of(choice, patcher)
+    if choice == ON and not supports_fp8(patcher.load_device):
+        note = (
+            f"fp8_matmuls is on, and {patcher.load_device} has no matrix products in fp8 (NVIDIA: from compute "
+            "capability 8.9 on). They stay in the type of the activations."
+        )
+        return patcher.clone(), [note]
+    patcher = patcher.clone()
+    for name, layer in layers:
+        if getattr(layer, FULL_PRECISION) != (choice == OFF):
+            patcher.add_object_patch(f"diffusion_model.{name}.{FULL_PRECISION}", choice == OFF)
+    return patcher, []
+
+
+def _fp8_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers with ComfyUI's scaled fp8 weights, by name."""
+    for name, layer in network.named_modules():
+        if fp8_layout_of(layer) is not None and hasattr(layer, FULL_PRECISION):
+            yield name, layer
+
+
+def _note_of(choice: str, patcher: Any) -> list[str]:
+    if choice == OFF:
+        return []
+    plain = any(weight.dtype is torch.float8_e4m3fn for weight in patcher.model.diffusion_model.parameters())
+    found = "these fp8 weights have no scales" if plain else "these weights are not in fp8"
+    return [f"fp8_matmuls is on, and {found}. Matrix products stay as they are. {REMEDY}"]
