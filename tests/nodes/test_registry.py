@@ -82,6 +82,7 @@ def test_the_package_is_small_and_holds_nothing_of_development(archive: Path):
     with zipfile.ZipFile(archive) as package:
         names = package.namelist()
     assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "NOTICE"} <= set(names)
+    assert {f"assets/{file.name}" for file in (ROOT / "assets").glob("ovi_example_*")} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "tools/", ".ci/", "output/"))]
 
 
