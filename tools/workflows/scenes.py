@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from ..mini.world.casting import draw_scene
 from ..mini.world.render import render
-from ..mini.world.scene import Scene
+from ..mini.world.scene import Face, Scene
 from .examples import BALL, FACE, SECOND
 from .poster import NOTHING, SIDE, SILENCE, Clip, Row, even
 
@@ -143,7 +143,7 @@ def kept_voice() -> list[Row]:
     """A voice alone, and other words in it."""
     given = Seen(FACE, "face", SQUARE)
     scene = draw_scene(FACE, given.shape, kind="face")
-    (face,) = scene.things
+    (face,) = (thing for thing in scene.things if isinstance(thing, Face))
     other = drawn(replace(scene, things=(replace(face, word="bo", starts=(0.2, 0.75, 1.3)),)))
     voice = Row("the voice", Clip([], given.clip().sound), height=QUARTER)
     return [voice, Row("new speech" + DRAWN, other, height=SIDE - QUARTER, at=(0.0, 0.17, 0.45, 0.72))]
