@@ -78,14 +78,17 @@ def read(file: Path) -> Clip:
     return Clip(frames, np.concatenate(blocks) if blocks else SILENCE)
 
 
-def draw(clip: Clip, file: Path) -> None:
+def draw(clip: Clip, file: Path, label: str = "") -> None:
     """Write the image of one clip, of less than :data:`MOST` bytes."""
     poster = Image.new("RGB", (SIDE, SIDE), PAPER)
     last = len(clip.frames) - 1
     poster.paste(ImageOps.fit(clip.frames[last // 2], (MIDDLE, MIDDLE)), (0, 0))
     for row in range(3):
         poster.paste(ImageOps.fit(clip.frames[last * row // 2], (SMALL, SMALL)), (MIDDLE, SMALL * row))
-    _wave(ImageDraw.Draw(poster), clip.sound, (0, MIDDLE, SIDE, STRIP))
+    pen = ImageDraw.Draw(poster)
+    _wave(pen, clip.sound, (0, MIDDLE, SIDE, STRIP))
+    if label:
+        _label(pen, label, (8, MIDDLE + 5))
     _save(poster, file)
 
 
@@ -119,9 +122,13 @@ def _row(poster: Image.Image, pen: ImageDraw.ImageDraw, row: Row, top: int) -> N
         _strip(poster, row, top)
         _wave(pen, sound, (0, top + high // 2, SIDE, high // 2), row.redone)
         above += high // 2
-    x, y, right, below = pen.textbbox((left, above), row.label, font=FONT)
-    pen.rounded_rectangle((x - 5, y - 3, right + 5, below + 4), 5, fill=CHIP)
-    pen.text((left, above), row.label, fill=INK, font=FONT)
+    _label(pen, row.label, (left, above))
+
+
+def _label(pen: ImageDraw.ImageDraw, text: str, at: tuple[int, int]) -> None:
+    left, top, right, below = pen.textbbox(at, text, font=FONT)
+    pen.rounded_rectangle((left - 5, top - 3, right + 5, below + 4), 5, fill=CHIP)
+    pen.text(at, text, fill=INK, font=FONT)
 
 
 def _strip(poster: Image.Image, row: Row, top: int) -> None:

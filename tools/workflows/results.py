@@ -31,6 +31,8 @@ BEFORE = {
     "Redo a word": "ovi_example_clip.mp4",
 }
 """What is given to templates whose thumbnails show before and after, by what follows the number in their titles."""
+BY = "small model"
+"""What made the clips; the templates are set for the published weights."""
 REDONE = (0.35, 0.55)
 """Of the clip of 2 s that is given, what is regenerated, as shares."""
 LORA_LAYER = "diffusion_model.blocks.0.self_attn.q"
@@ -111,12 +113,12 @@ def show(title: str, clips: list[Clip], file: Path) -> None:
         given = poster.read(ASSETS / BEFORE[name])
         at = scenes.SPOKEN[scenes.FACE] if name != SILENT else poster.even(4)
         redone = REDONE if name == "Redo a word" else (0.0, 0.0)
-        rows = [poster.Row("before", given, at=at), poster.Row("after", clips[0], at=at, redone=redone)]
+        rows = [poster.Row("before", given, at=at), poster.Row(f"after ({BY})", clips[0], at=at, redone=redone)]
         poster.draw_rows(rows, file)
     elif len(clips) == 2:
-        poster.draw_rows([poster.Row(f"seed {number}", clip) for number, clip in enumerate(clips, 1)], file)
+        poster.draw_rows([poster.Row(f"seed {number} ({BY})", clip) for number, clip in enumerate(clips, 1)], file)
     else:
-        poster.draw(clips[0], file)
+        poster.draw(clips[0], file, BY)
 
 
 def write_lora(folder: Path) -> None:
