@@ -18,8 +18,11 @@ import folder_paths
 from aiohttp import http_exceptions, web
 from server import PromptServer
 
+from ..ovi_core.loading import contents, installed
 from ..ovi_core.loading.folders import model_files
+from ..ovi_core.loading.manifest import model_list
 from ..ovi_core.loading.substitutes import FileInput, models, published, shared, stand_in
+from ..ovi_core.spec import VARIANTS
 from .loading.loaders import SAME_FILE
 from .shared import examples
 
@@ -129,6 +132,23 @@ def placed(body: bytes) -> dict[str, Any]:
     return {"placed": new, "notes": notes}
 
 
+def lacking(body: bytes) -> dict[str, list[dict[str, str]]]:
+    """Where the files of variants that are not on this machine are published, for ComfyUI's own dialog.
+
+    Args:
+        body: JSON, a list of variants; what is none is left out.
+
+    Raises:
+        BadRequest: it is anything else, or too much.
+    """
+    asked = {name for name in _list(body, "variants") if isinstance(name, str)}
+    answer, files = {}, installed.listed()
+    for variant in [variant for name, variant in VARIANTS.items() if name in asked]:
+        missing = {part.saved_as for part in contents.find(variant, files).missing}
+        answer[variant.name] = [model for model in model_list(variant) if model["name"] in missing]
+    return answer
+
+
 def opened(kind: str, values: Sequence[Any]) -> dict[str, Any]:
     """What becomes of a node's file names on this machine.
 
@@ -164,7 +184,7 @@ def offer(nodes: Iterable[str]) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
-    about = {"version": version(), "nodes": sorted(nodes), "loaders": sorted(INPUTS)}
+    about = {"version": version(), "nodes": sorted(nodes), "loaders": sorted(INPUTS), "variants": list(VARIANTS)}
 
     @server.routes.get("/ovi_native")
     async def send_about(_request: web.Request) -> web.Response:
@@ -173,6 +193,10 @@ def offer(nodes: Iterable[str]) -> None:
     @server.routes.post("/ovi_native/opened")
     async def send_opened(request: web.Request) -> web.Response:
         return await _answered(request, answers)
+
+    @server.routes.post("/ovi_native/missing")
+    async def send_missing(request: web.Request) -> web.Response:
+        return await _answered(request, lacking)
 
     @server.routes.post("/ovi_native/examples")
     async def send_examples(request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ovi_native.nodes.sharing import version
+from ovi_native.nodes.sharing import BadRequest, lacking, version
 from ovi_native.ovi_core.loading.substitutes import models, published, shared, stand_in
 
 from tools.dev.server import Server
@@ -53,6 +53,20 @@ def test_where_a_missing_file_is_published():
         "directory": "diffusion_models",
     }
     assert published("my_ovi.safetensors") is None
+
+
+def test_the_files_that_a_variant_lacks_are_offered_and_those_of_the_small_model_are_there():
+    answer = lacking(b'["mini", "720x720_5s", "none", 5]')
+    assert list(answer) == ["720x720_5s", "mini"]
+    assert answer["mini"] == []
+    assert {"diffusion_models"} <= {model["directory"] for model in answer["720x720_5s"]}
+    assert all(model["url"].startswith("https://huggingface.co/") for model in answer["720x720_5s"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"5", b'"mini"', b"[NaN]"])
+def test_a_question_for_missing_files_that_is_no_list_is_refused(body: bytes):
+    with pytest.raises(BadRequest):
+        lacking(body)
 
 
 def node(number: int, kind: str, values: list[Any]) -> dict[str, Any]:
