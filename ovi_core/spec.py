@@ -278,6 +278,8 @@ def latent_frames_to_show(seconds: Fraction) -> int:
 
 METADATA_KEY = "ovi_variant"
 """Under this key a file's own header may tell."""
+SPOKEN = "ovi_spoken_seconds"
+"""Under this key a CONDITIONING says how long its speech takes."""
 
 
 def latent_frames_within(frames: int) -> int:

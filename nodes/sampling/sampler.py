@@ -8,7 +8,13 @@ from ...ovi_core.sampling import sample, solvers
 from ...ovi_core.sampling.guidance import Guidance, GuidanceOptions
 from ...ovi_core.sampling.guider import OviGuider as Guider
 from ...ovi_core.sampling.schedules import Interval
-from ...ovi_core.sampling.variant_settings import AUTO, clip_notes, notes_for, skip_layers_for
+from ...ovi_core.sampling.variant_settings import (
+    AUTO,
+    clip_notes,
+    latent_speech_notes,
+    notes_for,
+    skip_layers_for,
+)
 from ..shared import notify
 from ..shared.boundary import checked
 from ..shared.widgets import (
@@ -178,7 +184,8 @@ class OviSampler(io.ComfyNode):
         sigmas = sample.sigmas_for(solver, steps, shift, denoise)
         notes = [*notes_for(model, positive, guidance), *clip_notes(model, latent)]
         notify.warn(cls, notes)
-        show = notify.below(cls, notes)
+        # the run itself logs what this says
+        show = notify.below(cls, [*notes, *latent_speech_notes(positive, latent)])
         return io.NodeOutput(sample.sample(model, positive, negative, guidance, latent, solver, sigmas, seed, show))
 
 

@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..latents.joint import is_absent
-from ..latents.layout import clip_of, length
+from ..latents.layout import TIME, clip_of, length
 from ..model.base_model import require_ovi
 from ..network.references import KEY
-from ..spec import DEFAULT_VARIANT, METADATA_KEY, VARIANTS, ClipShape, Variant
+from ..spec import (
+    DEFAULT_VARIANT,
+    FPS,
+    METADATA_KEY,
+    SPOKEN,
+    VARIANTS,
+    ClipShape,
+    Variant,
+    audio_seconds,
+    frames_for,
+)
+from ..text.prompt import too_much_speech
 from ..weights.variant_note import noted_variant
 from .guidance import Guidance, parse_skip_layers
 
@@ -73,6 +84,46 @@ def clip_notes(patcher: Any, latent: dict) -> Iterator[str]:
     if is_absent(video.shape):
         return
     yield from size_notes(variant, [clip_of(video, length(video))])
+
+
+def speech_notes(positive: Any, shapes: Sequence[Sequence[int]]) -> list[str]:
+    """Whether a prompt has more said than its clip has time for.
+
+    Args:
+        positive: what each conditioning holds beside its tensor.
+        shapes: of the run's latent: the video's, the audio's, or both.
+    """
+    told = [options.get(SPOKEN) for options in positive if isinstance(options, dict)]
+    spoken = max((value for value in told if isinstance(value, float) and math.isfinite(value)), default=0.0)
+    videos = [frames_for(shape[TIME]) / FPS for shape in shapes if len(shape) == 5 and not is_absent(shape)]
+    seconds = videos or [audio_seconds(shape[TIME]) for shape in shapes if len(shape) == 3]
+    if not seconds or spoken <= seconds[0]:
+        return []
+    found, remedy = too_much_speech(spoken, seconds[0])
+    return [f"{found[:1].upper()}{found[1:]}. {remedy}"]
+
+
+def latent_speech_notes(positive: Any, latent: dict) -> list[str]:
+    """:func:`speech_notes` before a run.
+
+    Args:
+        positive: ComfyUI's CONDITIONING.
+        latent: the LATENT that is sampled, not checked yet.
+    """
+    samples: Any = latent.get("samples")
+    parts = samples.unbind() if getattr(samples, "is_nested", False) else [samples]
+    options = [entry[1] for entry in positive if len(entry) > 1]
+    return speech_notes(options, [part.shape for part in parts if isinstance(part, Tensor)])
+
+
+def note_speech(conds: Any, shapes: Sequence[Sequence[int]]) -> None:
+    """Log :func:`speech_notes` for a run.
+
+    Args:
+        conds: the guider's conditionings by name, as ComfyUI holds them.
+    """
+    for note in speech_notes((conds or {}).get("positive") or [], shapes):
+        logging.warning("Ovi: %s", note)
 
 
 def size_notes(variant: Variant, clips: Iterable[ClipShape]) -> Iterator[str]:

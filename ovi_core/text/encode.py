@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OviError
-from ..spec import DEFAULT_VARIANT, TEXT_LENGTH, Variant
+from ..spec import DEFAULT_VARIANT, SPOKEN, TEXT_LENGTH, Variant
 from ..weights.variant_note import noted_variant
 from . import comfyui, people_prompt
-from .prompt import Problem, checked_text, clean, format_for, problems
+from .prompt import Problem, checked_text, clean, format_for, problems, spoken_seconds
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -34,8 +35,8 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
         variant: the weights that will read it.
 
     Returns:
-        ComfyUI's CONDITIONING with one tensor ``[1, 512, text_dim]``, zero after the end of the text; and warnings,
-        each a paragraph that quotes the place.
+        ComfyUI's CONDITIONING with one tensor ``[1, 512, text_dim]``, zero after the end of the text, and the seconds
+        that its speech takes; and warnings, each a paragraph that quotes the place.
 
     Raises:
         OviError: ``clip`` is no umt5, the prompt is no text or far too long, or a tag of it is misspelt, nested or
@@ -45,7 +46,7 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     prompt = checked_text(prompt, "prompt")
     if variant.people:
         prompt = people_prompt.read_prompt(prompt)
-    found = problems(prompt, variant)
+    found = problems(prompt, variant, math.inf)  # the sampler knows how long the clip is
     _refuse([problem for problem in found if problem.severity == "error"])
     ids, unread = _token_ids(spiece, " ".join(format_for(clean(prompt), variant).split()))
     # ComfyUI's tokenizer would look for weights, escapes and embeddings in the text, and never cut it.
@@ -53,7 +54,10 @@ def encode(clip: CLIP, prompt: str, variant: Variant) -> tuple[list[list[Any]], 
     warnings = [problem.message for problem in found]
     if unread:
         warnings.append(_unread_warning(unread))
-    return clip.encode_from_tokens_scheduled(tokens), warnings
+    conditioning = clip.encode_from_tokens_scheduled(tokens)
+    if seconds := spoken_seconds(prompt):
+        conditioning = [[tensor, {**options, SPOKEN: seconds}] for tensor, options in conditioning]
+    return conditioning, warnings
 
 
 def variant_for(clip: CLIP, prompt: str, chosen: Variant | None) -> tuple[Variant, list[str]]:

@@ -175,13 +175,28 @@ def speech_seconds(text: str) -> float:
     return words / WORDS_PER_SECOND + characters / CJK_PER_SECOND
 
 
+def spoken_seconds(prompt: str) -> float:
+    """Estimated time in seconds to say all that a prompt has said aloud."""
+    return sum(map(speech_seconds, speech_lines(prompt)))
+
+
+def too_much_speech(spoken: float, seconds: float) -> tuple[str, str]:
+    """What is wrong and what to do where more seconds are spoken than a clip has."""
+    remedy = (
+        f"Shorten what is said to about {seconds * WORDS_PER_SECOND:.0f} words "
+        f"({seconds * CJK_PER_SECOND:.0f} characters in Chinese or Japanese), or make the clip longer."
+    )
+    return f"about {spoken:.1f} s of speech for a clip of {seconds:.3g} s", remedy
+
+
 def problems(prompt: str, variant: Variant, seconds: float | None = None) -> list[Problem]:
     """Everything in ``prompt`` that would not be read as meant, in order of place.
 
     Args:
         prompt: as the user wrote it.
         variant: the weights that will read it.
-        seconds: length of the clip; by default the variant's.
+        seconds: length of the clip, by default the variant's; infinite where it is not known, and then what is said is
+            not compared with it.
     """
     found = [
         *_tag_problems(prompt),
@@ -263,7 +278,7 @@ def _near_tag(word: str) -> str | None:
 
 
 def _speech_problems(prompt: str, seconds: float) -> Iterator[Problem]:
-    total = sum(map(speech_seconds, speech_lines(prompt)))
+    total = spoken_seconds(prompt)
     said = 0.0
     for start, end in _enclosed(prompt, "<S>"):
         span = _Span(start - len("<S>"), end + len("<E>"))
@@ -275,9 +290,7 @@ def _speech_problems(prompt: str, seconds: float) -> Iterator[Problem]:
             yield _warning(
                 prompt,
                 span,
-                f"about {total:.1f} s of speech for a clip of {seconds:g} s",
-                f"Shorten what is said to about {seconds * WORDS_PER_SECOND:.0f} words "
-                f"({seconds * CJK_PER_SECOND:.0f} characters in Chinese or Japanese), or make the clip longer.",
+                *too_much_speech(total, seconds),
             )
 
 

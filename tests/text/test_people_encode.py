@@ -9,7 +9,7 @@ import torch
 from fusion_cases import GOLDEN
 from ovi_native.nodes.conditioning import OviTextEncode
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
+from ovi_native.ovi_core.spec import METADATA_KEY, SPOKEN, VARIANTS
 from ovi_native.ovi_core.text import encode as encoding
 from ovi_native.ovi_core.text.prompt import clean, problems
 from ovi_native.ovi_core.text.umt5 import load_text_encoder
@@ -68,9 +68,9 @@ def test_other_text_is_left_as_it_is_without_advice(read, prompt):
     assert problems(prompt, DREAMID) == []
 
 
-def test_speech_is_still_looked_at(read):
-    _, notes = read(f"{ONE} <S>{'word ' * 40}<E>", DREAMID)
-    assert ["for a clip of 5 s" in note for note in notes] == [True]
+def test_speech_is_still_counted(clip):
+    conditioning, _ = encoding.encode(clip, f"{ONE} <S>{'word ' * 40}<E>", DREAMID)
+    assert [options[SPOKEN] for _, options in conditioning] == [16.0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from comfy.sdxl_clip import SDXLTokenizer
 from comfy.text_encoders.lt import LTXVT5Tokenizer
 from comfy.text_encoders.wan import WanT5Model, WanT5Tokenizer
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.spec import VARIANTS
+from ovi_native.ovi_core.spec import SPOKEN, VARIANTS
 from ovi_native.ovi_core.text.encode import encode
 
 FIVE, TAGGED = VARIANTS["960x960_5s"], VARIANTS["720x720_5s"]
@@ -144,11 +144,13 @@ def test_a_prompt_of_exactly_511_tokens_is_read_whole(clip, spiece):
 
 
 def test_what_is_odd_in_a_prompt_comes_back_as_warnings(clip):
-    _, warnings = encode(clip, "He says <S>" + "one " * 20 + "<E> Audio: rain Audio: wind", FIVE)
-    assert [warning.split(":")[0] for warning in warnings] == [
-        "about 8.0 s of speech for a clip of 5 s",
-        "2 captions of the audio",
-    ]
+    _, warnings = encode(clip, "He says <S> <E> Audio: rain Audio: wind", FIVE)
+    assert [warning.split(":")[0] for warning in warnings] == ["nothing is said here", "2 captions of the audio"]
+
+
+def test_how_long_the_speech_takes_goes_with_the_conditioning_and_is_not_compared_with_the_variant(clip):
+    conditioning, warnings = encode(clip, "He says <S>" + "one " * 20 + "<E> Audio: rain", FIVE)
+    assert (warnings, [options[SPOKEN] for _, options in conditioning]) == ([], [8.0])
 
 
 def test_wrong_tags_stop_the_run_and_are_quoted(clip):
