@@ -58,6 +58,43 @@ def silent_clip(frames: int = 24) -> dict[str, Any]:
     }
 
 
+def test_a_subgraph_is_unfolded_with_what_its_node_is_given(nodes: dict[str, Any]):
+    """Names, links in and out, and values are those of ComfyUI's page; tests/page/test_templates.py compares both."""
+    inside = {
+        "id": "x",
+        "inputs": [{"name": "text"}, {"name": "image"}, {"name": "not set"}],
+        "outputs": [{"name": "made", "linkIds": [3]}],
+        "nodes": [
+            node(1, "PrimitiveInt", [3, "fixed"], ("value", "INT", 4)),
+            node(2, "CreateVideo", [24.0, 8], ("images", "IMAGE", 1)),
+            node(3, "SaveVideo", ["inner", "mp4", "h264"], ("filename_prefix", "STRING", 2)),
+        ],
+        "links": [
+            {"id": 1, "origin_id": -10, "origin_slot": 1, "target_id": 2, "target_slot": 0, "type": "IMAGE"},
+            {"id": 2, "origin_id": -10, "origin_slot": 0, "target_id": 3, "target_slot": 0, "type": "STRING"},
+            {"id": 3, "origin_id": 2, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "VIDEO"},
+            {"id": 4, "origin_id": -10, "origin_slot": 2, "target_id": 1, "target_slot": 0, "type": "INT"},
+        ],
+    }
+    host = node(7, "x", ["outer"], ("image", "IMAGE", 1))
+    host["inputs"] += [{"name": "text", "type": "STRING", "link": None, "widget": {"name": "text"}}]
+    graph = {
+        "nodes": [node(5, "LoadImage", ["a.png", "image"]), host, node(8, "SaveVideo", ["o"], ("video", "VIDEO", 2))],
+        "links": [[1, 5, 0, 7, 0, "IMAGE"], [2, 7, 0, 8, 0, "VIDEO"]],
+        "definitions": {"subgraphs": [inside]},
+    }
+    prompt = workflow.to_prompt(graph, nodes)
+    assert list(prompt) == ["5", "7:1", "7:2", "7:3", "8"]
+    assert prompt["7:1"]["inputs"] == {"value": 3}
+    assert prompt["7:2"]["inputs"]["images"] == ["5", 0]
+    assert prompt["7:3"]["inputs"]["filename_prefix"] == "outer"
+    assert prompt["8"]["inputs"]["video"] == ["7:2", 0]
+
+
+NESTED = {"id": "x", "nodes": [{"id": 1, "type": "x"}]}
+"""A subgraph that holds itself."""
+
+
 def test_widgets_become_inputs_by_name_and_links_win_over_them(nodes: dict[str, Any]):
     sampler = [7, "randomize", 20, 8.0, "euler", "simple", 0.5]
     graph = {
@@ -110,7 +147,11 @@ def test_a_prompt_passes_through_and_seeds_can_be_set(nodes: dict[str, Any]):
         ({"nodes": [node(4, "EmptyImage", [64, 64, 1, 0], mode=4)]}, r"Node 4 \(EmptyImage\) is bypassed"),
         ({"nodes": [node(4, "EmptyImage", [64, 64, 1, 0], mode=2)]}, r"Node 4 \(EmptyImage\) is muted"),
         ({"nodes": [node(4, "Reroute", [])]}, "exists only on ComfyUI's page"),
-        ({"nodes": [node(4, "x-1", [])], "definitions": {"subgraphs": [{"id": "x-1"}]}}, "is a subgraph"),
+        (
+            {"nodes": [node(4, "x", [], mode=4)], "definitions": {"subgraphs": [{"id": "x"}]}},
+            r"Node 4 \(x\) is bypassed",
+        ),
+        ({"nodes": [node(4, "x", [])], "definitions": {"subgraphs": [NESTED]}}, "more than 20 deep"),
         ({"nodes": [node(4, "NoSuchNode", [])]}, "no node of type 'NoSuchNode'"),
         ({"nodes": [node(4, "EmptyImage", [64, 64, 1, 0, 0])]}, r"has 5 widget values, .* has 4"),
         ({"nodes": [node(4, "CreateVideo", [24.0, 8], ("images", "IMAGE", 3))]}, "the file lacks its link 3"),
@@ -126,8 +167,9 @@ def test_what_only_the_page_can_resolve_is_named(nodes: dict[str, Any], graph: d
 def test_shipped_workflow_holds_one_valid_value_for_every_widget(nodes: dict[str, Any], file: Path):
     graph = workflow.load(file)
     assert file.with_suffix(".jpg").is_file()  # ComfyUI's template browser shows it
-    for entry in graph["nodes"]:
-        if entry["type"] in workflow.NOTES:
+    (inside,) = graph["definitions"]["subgraphs"]
+    for entry in [*graph["nodes"], *inside["nodes"]]:
+        if entry["type"] in {*workflow.NOTES, inside["id"]}:
             continue
         values = entry["widgets_values"]
         slots = workflow.widget_slots(nodes[entry["type"]], values)
