@@ -23,6 +23,7 @@ from .lora_checks import (
     ACCEPTED,
     BIAS,
     KINDS,
+    LORA,
     WHOLE,
     Parts,
     Shape,
@@ -169,8 +170,9 @@ def place(weights: Mapping[str, torch.Tensor], config: OviConfig, file: str, inp
 def _as_read(layer: str, parts: Parts, adapter: Adapter) -> Weights:
     """A layer's tensors as ComfyUI reads them: those of the file, in the shape that it needs."""
     reshaped = (*WHOLE, BIAS, "dora_scale", "alpha")
+    spellings = parts.spellings if _are_of_one_tool(parts) else {part: part for part in parts}
     read = {
-        f"{ROOT}{layer}.{parts.spellings[part]}": adapter.tensors[part]
+        f"{ROOT}{layer}.{spellings[part]}": adapter.tensors[part]
         if part in reshaped and part in adapter.tensors
         else value
         for part, value in parts.items()
@@ -178,6 +180,14 @@ def _as_read(layer: str, parts: Parts, adapter: Adapter) -> Weights:
     if adapter.kind == "boft" and "alpha" not in parts:  # ComfyUI compares it with 0
         read[f"{ROOT}{layer}.alpha"] = adapter.tensors["alpha"]
     return read
+
+
+def _are_of_one_tool(parts: Parts) -> bool:
+    """Whether ComfyUI finds both halves of a LoRA together, as they are spelled, and what stands between them."""
+    up, down = (parts.spellings.get(half, "") for half in LORA)
+    if up and down and up.replace("up", "down").replace("lora_B", "lora_A") != down:
+        return False
+    return "lora_mid.weight" not in parts or up == LORA[0]
 
 
 def _changed(adapter: Adapter) -> list[str]:

@@ -22,6 +22,9 @@ WHOLE = ("diff", "set_weight")
 BIAS = "diff_b"
 """Part that is the difference to the bias of a layer."""
 
+LARGEST = 1e7
+"""Of values. Trained ones stay far below, and the product of several larger ones is no number in float32."""
+
 Shape = tuple[int, ...]
 
 
@@ -108,7 +111,7 @@ def kind_of(parts: Parts) -> str | None:
 
 
 def check_values(parts: Parts) -> None:
-    """Raise OviError for a tensor that is empty, holds no real numbers, or NaN, and for an alpha of several values."""
+    """Raise OviError for a tensor that is empty, holds no real numbers, NaN or huge values, and for several alphas."""
     for part, tensor in parts.items():
         if not tensor.numel():
             raise parts.broken(part, f"is empty (shape {list(tensor.shape)})")
@@ -117,6 +120,8 @@ def check_values(parts: Parts) -> None:
         # In float32, for torch does not test every type; a few bytes of fp8 or int8 become few, too.
         if not bool(torch.isfinite(tensor.float()).all()):
             raise parts.broken(part, "holds values that are not numbers (NaN or infinite)")
+        if float(tensor.float().abs().max()) > LARGEST:
+            raise parts.broken(part, f"holds values up to {float(tensor.float().abs().max()):.0e}")
     if "alpha" in parts and parts["alpha"].numel() != 1:
         raise parts.broken("alpha", f"has {parts['alpha'].numel()} values where one is needed")
 

@@ -122,6 +122,20 @@ def test_every_spelling_is_the_same_lora(model, apply, notes, spelling):
     assert notes == []
 
 
+@pytest.mark.parametrize("other", SPELLINGS)
+def test_halves_in_the_spelling_of_two_tools_are_one_lora(model, apply, notes, other):
+    """As a converter leaves them that renames a part of the keys."""
+    weights, expected = {}, {}
+    for layer, (down, up) in pairs({layer: shape for layer, (_, shape) in LAYERS.items()}).items():
+        down_key, up_key = SPELLINGS["kohya"](layer)[0], SPELLINGS[other](layer)[1]
+        weights |= {down_key: down, up_key: up}
+        expected[f"{layer}.weight"] = 0.5 * up @ down
+    found = differences(apply(weights, 0.5, 0.0), model)
+    assert set(found) == set(expected)
+    assert all(torch.allclose(found[key], expected[key], atol=1e-5) for key in expected)
+    assert notes == []
+
+
 @pytest.mark.parametrize("prefix", ["", "diffusion_model.", "transformer.", "base_model.model."])
 def test_each_tower_has_its_strength_and_fusion_belongs_to_the_tower_that_listens(model, apply, prefix):
     shapes = {f"{tower}{layer}": shape for tower in ("", "audio_model.") for layer, shape in FUSION.items()}
