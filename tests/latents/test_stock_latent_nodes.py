@@ -20,8 +20,9 @@ from comfy_extras import nodes_latent as latents
 from comfy_extras.nodes_mask import LatentCompositeMasked
 from comfy_extras.nodes_rebatch import LatentRebatch
 from comfy_extras.nodes_wan import TrimVideoLatent
-from native_cases import drawn
+from native_cases import drawn, sample, write_tiny
 from ovi_native.ovi_core.latents import joint
+from ovi_native.ovi_core.loading.loader import load_model
 from torch import Tensor
 
 import nodes
@@ -197,3 +198,16 @@ def test_a_stock_latent_node_does_what_the_faq_says(name: str, tmp_path: Path, m
 
 def test_every_row_of_the_faq_is_run():
     assert rows().keys() == CASES.keys()
+
+
+@torch.inference_mode()
+def test_a_stock_mask_is_for_the_video_and_the_audio_is_regenerated(tmp_path: Path):
+    given = whole(1)(0)
+    mask = torch.ones(1, 64, 64)
+    mask[:, :, :32] = 0
+    (masked,) = nodes.SetLatentNoiseMask().set_mask(given, mask)
+    made = sample(load_model(write_tiny(tmp_path)), masked, steps=1)
+    (video, audio), (video_before, audio_before) = made.unbind(), given["samples"].unbind()
+    changed = (video - video_before).abs().amax((0, 1, 2, 3))
+    assert changed[:2].max() == 0 < changed[2:].min()
+    assert (audio != audio_before).all()
