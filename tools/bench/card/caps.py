@@ -32,10 +32,10 @@ def prepare() -> None:
 def caps(size: Size) -> Iterator[tuple[str, Measure]]:
     """For each clip a step and a decode within what is left of the card."""
     on_card = size.device == "cuda"
-    case = Case(size.model, next(iter(size.clips.values())), size.device, size.dtype, weights_on="cpu")
     if on_card:
         _switch_on()
-        torch.cuda.empty_cache()
+    # before dynamic memory is on, see streaming.py
+    case = Case(size.model, next(iter(size.clips.values())), size.device, size.dtype, weights_on="cpu")
     paged = Paged(case) if on_card else None
     for name, gb in size.caps.items():
         yield name, partial(_step, case, size, size.clips[name], gb, paged)
@@ -88,13 +88,22 @@ def _step(case: Case, size: Size, clip: tuple[int, int, int], gb: float, paged: 
 
     options: dict[str, Any] = {PREFETCH: True} if paged else {}
     with ballast(size, gb) as seen:
-        if paged:
-            paged.stay(False)
         set_clip(case, clip)
+        if paged:
+            _load(case, paged)
         case.ours(**options)  # what is pinned once, and what finds room stays
         seconds, _ = measured(lambda: case.ours(**options), size.device)
         resident = paged.resident_gb() if paged else None
     return {"cap_gb": gb, "seconds_per_step": round(seconds, 4), "weights_on_card_gb": resident, **seen}
+
+
+def _load(case: Case, paged: Paged) -> None:
+    """As a run of ComfyUI does it: with room for the tensors of a step, which ComfyUI keeps free."""
+    import comfy.model_management
+    from ovi_native.ovi_core.model.memory_estimate import activation_bytes
+
+    step = activation_bytes(case.transformer.config, 2, *case.tokens, case.dtype.itemsize)
+    comfy.model_management.load_models_gpu([paged.patcher], memory_required=step)
 
 
 def _decode(size: Size, clip: tuple[int, int, int], gb: float) -> dict[str, Any]:

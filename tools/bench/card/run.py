@@ -29,7 +29,7 @@ SECONDS = {
 """The parts in their order, and the most that each may take: 8 minutes in all."""
 LEAST = 5.0
 """Seconds below which a part is not begun."""
-Save = Callable[[], None]
+Save = Callable[[], Any]
 Start = Callable[[str, float, bool], Iterator[tuple[str, dict[str, Any]]]]
 
 
