@@ -64,6 +64,15 @@ class OviPromptBuilder(io.ComfyNode):
                     "The weights that will read the prompt. They decide how the audio caption is written and how many "
                     "seconds there are for speech."
                 ),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Length of the clip, with which the report compares the speech. 0: the variant's.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="prompt", tooltip="For Ovi Text Encode, with the same variant."),
@@ -73,8 +82,8 @@ class OviPromptBuilder(io.ComfyNode):
 
     @classmethod
     @checked
-    def execute(cls, scene: str, speech: str, audio_caption: str, variant: str) -> io.NodeOutput:
-        return io.NodeOutput(*prompt_builder.build(scene, speech, audio_caption, VARIANTS[variant]))
+    def execute(cls, scene: str, speech: str, audio_caption: str, variant: str, seconds: float = 0.0) -> io.NodeOutput:
+        return io.NodeOutput(*prompt_builder.build(scene, speech, audio_caption, VARIANTS[variant], seconds))
 
 
 class OviExtend(io.ComfyNode):

@@ -1,6 +1,5 @@
 // Shows the report of Ovi Check in the node, in a field whose text can be copied.
 import { app } from '../../scripts/app.js'
-import { ComfyWidgets } from '../../scripts/widgets.js'
 
 const NODE = 'OviCheck'
 const FIELD = 'report_text'
@@ -8,7 +7,7 @@ const FIELD = 'report_text'
 function field(node) {
   const known = node.widgets?.find((widget) => widget.name === FIELD)
   if (known) return known
-  const { widget } = ComfyWidgets.STRING(node, FIELD, ['STRING', { multiline: true }], app)
+  const { widget } = app.widgets.STRING(node, FIELD, ['STRING', { multiline: true }], app)
   widget.serialize = false // the text belongs to this machine, not into a saved workflow
   widget.options.serialize = false
   widget.options.read_only = true

@@ -78,7 +78,9 @@ class SpokenLine:
         return f"{before}<S>{self.words}<E>"
 
 
-def build(scene: str, speech: str, audio_caption: str, variant: Variant) -> tuple[str, str]:
+def build(
+    scene: str, speech: str, audio_caption: str, variant: Variant, seconds: float | None = None
+) -> tuple[str, str]:
     """A prompt as ``variant`` reads it, and a report of it in plain lines.
 
     Args:
@@ -86,7 +88,8 @@ def build(scene: str, speech: str, audio_caption: str, variant: Variant) -> tupl
         speech: one spoken line per row, as ``words``, ``Speaker: words`` or ``Speaker (manner): words``. A row without
             a speaker is said by the last one in the same manner. A row that begins with a colon names no speaker.
         audio_caption: the audio in plain words.
-        variant: the weights that will read it; the speech is estimated against its trained seconds.
+        variant: the weights that will read it.
+        seconds: length of the clip, against which the speech is estimated; by default the variant's.
 
     Raises:
         OviError: a tag stands in ``speech`` or ``audio_caption``, a tag of ``scene`` is misspelt or unbalanced,
@@ -102,7 +105,7 @@ def build(scene: str, speech: str, audio_caption: str, variant: Variant) -> tupl
         caption, "<AUDCAP>", variant, input="audio_caption", place="the caption", accepted="the audio in plain words"
     )
     prompt = format_for(_joined(scene, lines, caption), variant)
-    return prompt, _report(prompt, scene, lines, caption, variant)
+    return prompt, _report(prompt, scene, lines, caption, variant, seconds or variant.seconds)
 
 
 def read_speech(speech: str, variant: Variant) -> list[SpokenLine]:
@@ -198,17 +201,17 @@ def _joined(scene: str, lines: list[SpokenLine], caption: str) -> str:
     return " ".join(filter(None, [scene, *spoken, f"Audio: {caption}" if caption else ""]))
 
 
-def _report(prompt: str, scene: str, lines: list[SpokenLine], caption: str, variant: Variant) -> str:
+def _report(prompt: str, scene: str, lines: list[SpokenLine], caption: str, variant: Variant, seconds: float) -> str:
     if not prompt:
         return "The prompt is empty: video and audio are left to Ovi."
     lines_of_report = [
-        *_times(scene, lines, variant.seconds),
+        *_times(scene, lines, seconds),
         *_language_hints(lines),
         *_reading_hints(lines),
     ]
     if not caption:
         lines_of_report.append("No audio caption: the audio is left to Ovi.")
-    lines_of_report += [f"Warning: {problem.message}" for problem in problems(prompt, variant)]
+    lines_of_report += [f"Warning: {problem.message}" for problem in problems(prompt, variant, seconds)]
     return "\n".join(lines_of_report)
 
 

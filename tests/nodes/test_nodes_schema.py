@@ -236,7 +236,7 @@ CONTRACT = {
     ),
     "OviPromptBuilder": (
         "Ovi Prompt Builder",
-        {"scene": "", "speech": "", "audio_caption": "", "variant": "960x960_10s"},
+        {"scene": "", "speech": "", "audio_caption": "", "variant": "960x960_10s", "seconds": 0.0},
         ["STRING", "STRING"],
     ),
     "OviExtend": (
@@ -410,6 +410,7 @@ OPTIONAL = {
     ("OviPipelineLoader", "download_missing"),
     ("OviPipelineLoader", "other_sources"),
     ("OviResolution", "image"),
+    ("OviPromptBuilder", "seconds"),
     ("EmptyOviLatent", "towers"),
     ("OviImageToVideo", "start_image"),
     ("OviImageToVideo", "end_image"),

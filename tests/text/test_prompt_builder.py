@@ -256,3 +256,11 @@ def test_the_text_encoder_takes_a_built_prompt(tmp_path):
         ((typed, _),) = OviTextEncode.execute(clip, by_hand, variant).result[0]
         assert built.shape[:2] == (1, 512)
         assert built.equal(typed)
+
+
+def test_the_clips_own_length_counts_where_it_is_given():
+    speech = "Anna: " + "one " * 20
+    told = [OviPromptBuilder.execute("", speech, "", "960x960_5s", seconds).result[1] for seconds in (0.0, 10.0, 6.0)]
+    assert ["of speech for 5 s: about 3.0 s too long" in told[0], "for a clip of 5 s" in told[0]] == [True, True]
+    assert ["of speech for 10 s: about 2.0 s left" in told[1], "for a clip of" in told[1]] == [True, False]
+    assert ["of speech for 6 s: about 2.0 s too long" in told[2], "for a clip of 6 s" in told[2]] == [True, True]
