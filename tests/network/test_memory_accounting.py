@@ -102,11 +102,26 @@ def test_rotation_without_a_kernel_of_its_own_takes_no_more(monkeypatch, chunk_t
 
 def test_rotation_in_parts_changes_nothing(monkeypatch):
     x, table = torch.randn(2, 30, 256), rope.audio_table(30, 128, torch.device("cpu"))
-    whole = layers.rotate(x, table)
+    with torch.no_grad():
+        whole = layers.rotate(x, table)
     monkeypatch.setattr(layers, "FEW_TOKENS", 4)
     monkeypatch.setattr(layers, "FUSED_ROPE", False)
     with torch.no_grad():
         assert torch.equal(layers.rotate(x, table), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_by_complex_numbers_is_comfyuis(dtype):
+    x, table = torch.randn(2, 30, 384).to(dtype), rope.video_table(2, 3, 5, 128, torch.device("cpu"))
+    wanted = _apply_rope1(x.unflatten(-1, (-1, 128)).float(), table).flatten(-2)
+    with torch.no_grad():
+        turned = layers.rotate(x, table)
+    assert turned.dtype == dtype
+    assert torch.allclose(turned.float(), wanted, atol=1e-6 if dtype == torch.float32 else 0.02)
+    with pytest.MonkeyPatch.context() as comfyui:
+        comfyui.setattr(layers, "_turns", lambda x: False)
+        assert torch.allclose(layers.rotate(x, table).float(), turned.float(), atol=1e-6, rtol=0.01)
+    assert not layers._turns(x)  # where gradients are recorded
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
