@@ -142,6 +142,7 @@ def model_list(variant: Variant) -> list[dict[str, str]]:
     """What a workflow says of the variant's published files (``properties.models``), for ComfyUI's missing models."""
     return [
         {"name": part.saved_as, "url": part.source.url, "directory": part.folder}
+        | ({"hash": part.source.sha256, "hash_type": "SHA256"} if part.source.sha256 else {})
         for part in parts_of(variant)
         if part.source
     ]

@@ -106,7 +106,7 @@ def _promised(prompt: dict[str, Any]) -> tuple[int | None, tuple[int, int] | Non
     if len(latents) != 1 or kinds & {*OTHER_LENGTH}:
         return None, None
     (latent,) = latents
-    frames = frames_for(latent["seconds"]) * latent.get("batch_size", 1)
+    frames = frames_for(latent["seconds"])  # of each clip of a batch, which has a file of its own
     loops = any(node["inputs"].get("loop") for node in prompt.values() if node["class_type"] == "OviDecode")
     size = None if "LatentUpscaleBy" in kinds else (latent["width"], latent["height"])
     return (None if loops else frames), size

@@ -86,6 +86,10 @@ FILES: dict[str, tuple[str, str]] = {
         f"{HUB}/Comfy-Org/Real-ESRGAN_repackaged/resolve/main/RealESRGAN_x4plus.safetensors",
     ),
 }
+HASHES = {
+    "wan2.2_vae.safetensors": "e40321bd36b9709991dae2530eb4ac303dd168276980d3e9bc4b6e2b75fed156",
+    "umt5_xxl_fp8_e4m3fn_scaled.safetensors": "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+}
 SEEN = "A small red wooden ball bounces on the floor."
 UNSEEN = "worst quality, blurry, jittery, distorted"
 PROMPT = "**prompt**: what the clip shows, and what is heard after *Audio:*."
@@ -96,9 +100,13 @@ def _load(s: Sheet, kind: str, **given: Any) -> Node:
     """A stock loader, which offers its files for download where the page finds them missing."""
     node = s.add(kind, **given)
     named = [(value, *FILES[value]) for value in given.values() if value in FILES]
-    models = [{"name": name, "url": url, "directory": folder} for name, folder, url in named if url]
+    models = [{"name": name, "url": url, "directory": folder, **_hash(name)} for name, folder, url in named if url]
     node.entry["properties"] |= {"models": models} if models else {}
     return node
+
+
+def _hash(name: str) -> dict[str, str]:
+    return {"hash": HASHES[name], "hash_type": "SHA256"} if name in HASHES else {}
 
 
 def _shown(s: Sheet, name: str, clip: Output) -> Output:
