@@ -73,6 +73,8 @@ def test_every_template_opens_large_with_all_text_shown_and_its_variant_sets_all
 ):
     wide.open(Comfy__VueNodes__Enabled=newer)
     for title, graph in TEMPLATES.items():
+        if title in catalogue.CHAINS and not newer:
+            continue  # of the same nodes outside
         wide.load(graph, title, source="template")
         wide.page.wait_for_function(SETTLED)
         wide.page.wait_for_timeout(150)  # in which a node takes the size of its preview

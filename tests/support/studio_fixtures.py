@@ -14,9 +14,9 @@ from servers import INSTALLATION
 
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
+from tools.workflows.advanced import WRITER
 from tools.workflows.chains import FILES
 from tools.workflows.results import write_lora
-from tools.workflows.templates import WRITER
 
 if TYPE_CHECKING:
     from browser import Studio

@@ -7,7 +7,6 @@ it does not, a clip as that system gives it, or the output of its text encoder, 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ import chain_standins
 import numpy as np
 import pytest
 import torch
-from browser import Studio, find, own_inputs
 from comfy_api.latest import InputImpl, Types
 from servers import INSTALLATION
 
@@ -200,16 +198,6 @@ def nodes(server: Server) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def page_server(server: Server) -> Server:
-    """The server whose page is opened."""
-    if find() is None and not os.environ.get("OVI_NEED_BROWSER"):
-        pytest.skip(
-            "no Chromium on this machine: the chains were not opened in the page (Debian: apt install chromium)"
-        )
-    return server
-
-
-@pytest.fixture(scope="module")
 def runs(server: Server, nodes: dict[str, Any]) -> Any:
     """Runs a chain by its title, once."""
     done: dict[str, Run] = {}
@@ -363,13 +351,3 @@ def test_the_page_says_what_was_run_with_what(title: str, runs: Any):
     run, facts = runs(title), runs(title).facts
     assert [set(re.findall(r"`(\w+)`", cell)) for cell in row[1:3]] == [run.nodes, run.replaced]
     assert row[4].strip() == f"{facts.frames} frames at {facts.fps:g}, {facts.width}×{facts.height}"
-
-
-def test_every_chain_opens_in_the_page_with_all_its_links(page: Studio, nodes: dict[str, Any]):
-    page.open()
-    for title in TITLES:
-        graph = workflow.load(ROOT / "workflows" / f"{title}.json")
-        page.load(graph, title)
-        meant = {key: node["inputs"] for key, node in workflow.to_prompt(graph, nodes).items()}
-        assert {key: own_inputs(node["inputs"]) for key, node in page.prompt().items()} == meant, title
-        assert page.complaints() == [], title

@@ -20,9 +20,9 @@ from tools.dev import client, workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
 from tools.workflows import catalogue, chains, examples, parts, thumbnail
+from tools.workflows.advanced import WRITER
 from tools.workflows.drawing import COLOURS
 from tools.workflows.sheet import INPUT
-from tools.workflows.templates import WRITER
 
 FOLDER, ASSETS = ROOT / "workflows", ROOT / "assets"
 TITLES = sorted({*catalogue.WORKFLOWS, *(file.stem for file in FOLDER.glob("*.json"))})

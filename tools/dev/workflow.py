@@ -91,7 +91,7 @@ class _Level:
         self.parent, self.instance = parent, instance
         self.sources = dict(_links(graph))
         self.nodes = {str(node["id"]): node for node in graph.get("nodes") or []}
-        self.prefix = f"{parent.prefix}{instance['id']}:" if parent and instance else ""
+        self.prefix: str = f"{parent.prefix}{instance['id']}:" if parent and instance else ""
         if self.prefix.count(":") > MOST_LEVELS:
             raise DevError(f"Subgraphs lie within one another more than {MOST_LEVELS} deep. Unpack some of them.")
 

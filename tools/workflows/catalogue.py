@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from .advanced import ADVANCED
 from .chains import CHAINS
 from .parts import MAIN, SMALL, Draw
 from .people import PEOPLE, VARIANT
 from .sheet import Sheet
 from .templates import OTHER_VARIANT, TEMPLATES
 
-WORKFLOWS: dict[str, Draw] = {**TEMPLATES, **PEOPLE, **CHAINS}
+WORKFLOWS: dict[str, Draw] = {**TEMPLATES, **ADVANCED, **PEOPLE, **CHAINS}
 TRY = "00 Try it now"
 """How the titles of templates begin that run with the small model, as they are."""
 LANGUAGE_MODEL = "13 Prompt enhancer"

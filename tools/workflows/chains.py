@@ -18,6 +18,7 @@ from .parts import (
     prefix,
     save,
     save_decoded,
+    seed,
     words,
 )
 from .sheet import Sheet
@@ -87,26 +88,26 @@ FILES: dict[str, tuple[str, str]] = {
     ),
 }
 HASHES = {
-    "wan2.2_vae.safetensors": "e40321bd36b9709991dae2530eb4ac303dd168276980d3e9bc4b6e2b75fed156",
-    "umt5_xxl_fp8_e4m3fn_scaled.safetensors": "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+    name: {"hash": digits, "hash_type": "SHA256"}
+    for name, digits in (
+        ("wan2.2_vae.safetensors", "e40321bd36b9709991dae2530eb4ac303dd168276980d3e9bc4b6e2b75fed156"),
+        ("umt5_xxl_fp8_e4m3fn_scaled.safetensors", "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68"),
+    )
 }
 SEEN = "A small red wooden ball bounces on the floor."
 UNSEEN = "worst quality, blurry, jittery, distorted"
 PROMPT = "**prompt**: what the clip shows, and what is heard after *Audio:*."
-EIGHT_FPS = "ovi_example_8fps.mp4"
 
 
 def _load(s: Sheet, kind: str, **given: Any) -> Node:
     """A stock loader, which offers its files for download where the page finds them missing."""
     node = s.add(kind, **given)
     named = [(value, *FILES[value]) for value in given.values() if value in FILES]
-    models = [{"name": name, "url": url, "directory": folder, **_hash(name)} for name, folder, url in named if url]
+    models = [
+        {"name": name, "url": url, "directory": folder, **HASHES.get(name, {})} for name, folder, url in named if url
+    ]
     node.entry["properties"] |= {"models": models} if models else {}
     return node
-
-
-def _hash(name: str) -> dict[str, str]:
-    return {"hash": HASHES[name], "hash_type": "SHA256"} if name in HASHES else {}
 
 
 def _shown(s: Sheet, name: str, clip: Output) -> Output:
@@ -122,10 +123,6 @@ def _asked(s: Sheet, name: str, clip: Output) -> tuple[Output, Output]:
     return shown, s.add("CLIPTextEncode", f"What {name} leaves out", RED, clip=clip, text=UNSEEN).conditioning
 
 
-def _seed(s: Sheet) -> Output:
-    return s.ask("seed", "INT", 42)
-
-
 def _sampled(
     s: Sheet,
     model: Output,
@@ -136,7 +133,7 @@ def _sampled(
     sampler: str = "euler",
     scheduler: str = "simple",
 ) -> Output:
-    given = {"model": model, "positive": asked[0], "negative": asked[1], "latent_image": latent, "seed": _seed(s)}
+    given = {"model": model, "positive": asked[0], "negative": asked[1], "latent_image": latent, "seed": seed(s)}
     run = {"steps": steps, "cfg": cfg, "sampler_name": sampler, "scheduler": scheduler, "denoise": 1.0}
     return s.add("KSampler", **given, **run).latent
 
@@ -190,7 +187,7 @@ def _animatediff(s: Sheet) -> None:
         MODEL,
     )
     s.group("AnimateDiff's clip", "given")
-    _sounded(s, load, clip_of(s, EIGHT_FPS).images, 8.0)
+    _sounded(s, load, clip_of(s, "ovi_example_8fps.mp4").images, 8.0)
 
 
 @listed(CHAINS, "28 Open-Sora to sound")
@@ -229,9 +226,8 @@ def _ltx(s: Sheet) -> None:
     sampler = s.add("KSamplerSelect", sampler_name="euler").sampler
     sigmas = s.add("LTXVScheduler", steps=8, latent=latent).sigmas
     given = {"model": ltx.model, "positive": paced.positive, "negative": paced.negative, "latent_image": latent}
-    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=_seed(s), cfg=1.0)
-    film = s.add("VAEDecode", samples=run.output, vae=ltx.vae).image
-    _sounded(s, load, film, 25.0)
+    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=seed(s), cfg=1.0)
+    _sounded(s, load, s.add("VAEDecode", samples=run.output, vae=ltx.vae).image, 25.0)
 
 
 @listed(CHAINS, "25 HunyuanVideo to sound")
@@ -244,9 +240,9 @@ def _hunyuan(s: Sheet) -> None:
     shown = _shown(s, "HunyuanVideo", text.clip)
     shown = s.add("FluxGuidance", conditioning=shown, guidance=6.0).conditioning
     latent = s.add("EmptyHunyuanLatentVideo", width=848, height=480, length=73, batch_size=1).latent
-    model = s.add("ModelSamplingSD3", model=model, shift=7.0).model
     s.group("HunyuanVideo's clip", "given")
-    given = {"noise": s.add("RandomNoise", noise_seed=_seed(s)).noise, "latent_image": latent}
+    model = s.add("ModelSamplingSD3", model=model, shift=7.0).model
+    given = {"noise": s.add("RandomNoise", noise_seed=seed(s)).noise, "latent_image": latent}
     given["guider"] = s.add("BasicGuider", model=model, conditioning=shown).guider
     given["sampler"] = s.add("KSamplerSelect", sampler_name="euler").sampler
     given["sigmas"] = s.add("BasicScheduler", model=model, scheduler="simple", steps=20, denoise=1.0).sigmas
@@ -356,7 +352,7 @@ def _to_ltx(s: Sheet) -> None:
     sampler = s.add("KSamplerSelect", sampler_name="euler").sampler
     sigmas = s.add("ManualSigmas", sigmas=s.ask("sigmas", "STRING", "0.725, 0.4219, 0.0")).sigmas
     given = {"model": ltx.model, "positive": paced.positive, "negative": paced.negative, "latent_image": latent}
-    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=_seed(s), cfg=1.0)
+    run = s.add("SamplerCustom", **given, sampler=sampler, sigmas=sigmas, noise_seed=seed(s), cfg=1.0)
     _save(s, s.add("VAEDecode", samples=run.output, vae=ltx.vae).image, clip.audio, 24.0)
 
 
@@ -368,8 +364,8 @@ def _to_upscaling(s: Sheet) -> None:
         "size.",
     )
     s.group("Larger frames", "given")
-    upscaler = _load(s, "UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors").upscale_model
-    large = s.add("ImageUpscaleWithModel", upscale_model=upscaler, image=clip.images).image
+    esrgan = _load(s, "UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors").upscale_model
+    large = s.add("ImageUpscaleWithModel", upscale_model=esrgan, image=clip.images).image
     large = s.add("ImageScaleBy", image=large, upscale_method="lanczos", scale_by=0.5).image
     _save(s, large, clip.audio, 24.0)
 

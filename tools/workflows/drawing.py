@@ -144,13 +144,11 @@ def placed(
     inputs = []
     for name, type_ in sockets.items():
         source = given.get(name)
-        linked = isinstance(source, Output)
-        if not linked and (type_ in WIDGETS or name not in about["input"].get("required", {})):
-            continue
-        if not linked:
+        if isinstance(source, Output):
+            widget = {"widget": {"name": name}} if type_ in WIDGETS else {}
+            inputs.append({"name": name, "type": source.kind, "link": None, **widget})
+        elif type_ not in WIDGETS and name in about["input"].get("required", {}):
             raise ValueError(f"{kind}: nothing is connected to {name}")
-        widget = {"widget": {"name": name}} if type_ in WIDGETS else {}
-        inputs.append({"name": name, "type": source.kind, "link": None, **widget})
     shown = zip(about["output_name"], about["output"], strict=True)
     ours = PACK in about["python_module"]
     origin = {"cnr_id": PACK, "ver": VERSION} if ours else {"cnr_id": "comfy-core"}

@@ -31,6 +31,8 @@ WORLD = (
     "Ovi is."
 )
 UNSEEN = "\n\n*Not yet run with the published weights.*"
+SENTENCE = "**prompt**: your own sentence. Speech between &lt;S&gt; and &lt;E&gt;, the sound after *Audio:*."
+ASPECT = "**aspect**: the shape, width to height."
 MODEL = (
     "**variant**, **precision**: the weights, as your card can hold. Size, length and prompt style follow. "
     "**download_missing** fetches files that are not there."
@@ -111,6 +113,11 @@ def empty(s: Sheet, image: Output | None = None, aspect: str = "16:9", **more: A
     return s.add("EmptyOviLatent", **{**given, **more}).latent
 
 
+def seed(s: Sheet) -> Output:
+    """The one widget for what is drawn at random."""
+    return s.ask("seed", "INT", 42)
+
+
 def clip_of(s: Sheet, file: str) -> Node:
     return s.add("GetVideoComponents", video=s.given("clip", "LoadVideo", file=file))
 
@@ -132,8 +139,7 @@ def make(
     """Sampler and decoder; returns the decoder."""
     s.group("Sampling", "sampling")
     given = {"model": model or load.model, "positive": prompts[0], "negative": prompts[1], "latent": latent}
-    seed = s.ask("seed", "INT", 42)
-    run = s.add("OviSampler", **given, **{"seed": seed, **strengths(s), **more})
+    run = s.add("OviSampler", **given, **{"seed": seed(s), **strengths(s), **more})
     return decode(s, load, run.latent, loop)
 
 

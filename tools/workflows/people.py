@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .drawing import Node, Output
-from .parts import Draw, decode, empty, listed, load_ovi, resolution, save, save_decoded, variant, words
+from .parts import Draw, decode, empty, listed, load_ovi, resolution, save, save_decoded, seed, variant, words
 from .sheet import Sheet
 
 PEOPLE: dict[str, Draw] = {}
@@ -58,7 +58,7 @@ def _made(s: Sheet, load: Node, prompts: tuple[Output, Output], latent: Output) 
         options = {"options": s.add("OviGuidanceOptions", f"References, {tower}", **given).options}
     s.group("Sampling", "sampling")
     given = {"model": load.model, "positive": prompts[0], "negative": prompts[1], "latent": latent, **STRENGTHS}
-    run = s.add("OviSampler", **given, seed=s.ask("seed", "INT", 42), guidance_options=options["options"])
+    run = s.add("OviSampler", **given, seed=seed(s), guidance_options=options["options"])
     save_decoded(s, decode(s, load, run.latent))
 
 
@@ -142,5 +142,5 @@ def _cast(s: Sheet) -> None:
     )
     models = {"model": load.model, "clip": load.clip, "vae": load.vae, "audio_vae": load.audio_vae}
     shape = {"variant": variant(s), "width": size.width, "height": size.height, "overlap_seconds": 0.5}
-    shape |= {"script": s.ask("script", "STRING", script, text=True), "seed": s.ask("seed", "INT", 42)}
+    shape |= {"script": s.ask("script", "STRING", script, text=True), "seed": seed(s)}
     save(s, s.add("OviStoryboard", **models, **shape, **STRENGTHS).video)
