@@ -242,6 +242,12 @@ USES = [
         keywords=("log_missing",),
         mentions=("weight_adapter.adapters", "{}.diff", "{}.diff_b", "{}.set_weight", "{}.alpha"),
     ),
+    Use("comfy.model_management.supports_fp8_compute", "ovi_core/model/comfyui.py", positional=("device",)),
+    Use(
+        "comfy.ops.mixed_precision_ops",
+        "ovi_core/model/comfyui.py",
+        mentions=("_full_precision_mm", "layout_type"),
+    ),
     Use("comfy.weight_adapter", "ovi_core/model/lora_checks.py", kind="value", attributes=("adapters",)),
     Use(
         "comfy.supported_models_base.BASE.set_inference_dtype",
@@ -384,6 +390,15 @@ USES = [
     ),
     Use(
         "comfy.patcher_extension.WrappersMP", "ovi_core/sampling/comfyui.py", attributes=("OUTER_SAMPLE", "APPLY_MODEL")
+    ),
+    Use("comfy.patcher_extension.WrappersMP.CALC_COND_BATCH", "ovi_core/sampling/negative_reuse.py", kind="value"),
+    Use("comfy.patcher_extension.WrappersMP.PREDICT_NOISE", "ovi_core/sampling/step_cache.py", kind="value"),
+    Use(
+        "comfy.ldm.modules.attention.get_attention_function",
+        "ovi_core/sampling/comfyui.py",
+        positional=("name",),
+        keywords=("default",),
+        optional=True,
     ),
     Use(
         "comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING",

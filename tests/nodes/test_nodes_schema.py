@@ -37,6 +37,19 @@ CONTRACT = {
         ["MODEL", "CLIP", "VAE", "VAE"],
     ),
     "OviLowMemory": ("Ovi Low Memory", {"model": "MODEL", "chunk_tokens": 8192}, ["MODEL"]),
+    "OviSpeed": (
+        "Ovi Speed",
+        {
+            "model": "MODEL",
+            "preset": "balanced",
+            "step_cache": 0.1,
+            "negative_every": 1,
+            "guidance_end_percent": 1.0,
+            "fp8_matmuls": "as loaded",
+            "attention": "as ComfyUI",
+        },
+        ["MODEL"],
+    ),
     "OviTextEncode": (
         "Ovi Text Encode",
         {"clip": "CLIP", "prompt": "", "variant": "auto"},
