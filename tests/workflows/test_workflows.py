@@ -199,7 +199,7 @@ def test_with_nothing_but_the_variant_set_a_template_is_right_for_it(title: str,
         if "video_cfg" in inputs and (inputs["video_cfg"], inputs["audio_cfg"]) != (1, 1):
             assert (inputs["video_cfg"], inputs["audio_cfg"]) == (own.sampling.video_cfg, own.sampling.audio_cfg)
             assert inputs["skip_layers"] == "auto"
-            assert inputs["steps"] == 50
+            assert inputs["steps"] == 50 or inputs["denoise"] < 0.5
         if "mode" in inputs:
             assert inputs["mode"] == "follow the noise"
     (size,) = [key for key, node in prompt.items() if node["class_type"] == "OviResolution"]
