@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...ovi_core.model.fp8_matmuls import CHOICES
-from ...ovi_core.sampling.speed import BALANCED, EIGHT_BITS, PRESETS, Shortcuts, with_shortcuts
+from ...ovi_core.sampling.shortcuts.speed import BALANCED, EIGHT_BITS, PRESETS, Shortcuts, with_shortcuts
 from ..shared import notify
 from ..shared.boundary import checked
 from ..shared.widgets import model_input

@@ -25,9 +25,9 @@ from ovi_native.ovi_core.sampling import model_patches
 from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
 from ovi_native.ovi_core.sampling.guider import OviGuider
 from ovi_native.ovi_core.sampling.model_patches import CrossModalScaling, with_cross_modal, with_loop
-from ovi_native.ovi_core.sampling.negative_reuse import NegativeReuse, with_negative_reuse
 from ovi_native.ovi_core.sampling.schedules import Interval, Schedule
-from ovi_native.ovi_core.sampling.step_cache import StepCache, with_step_cache
+from ovi_native.ovi_core.sampling.shortcuts.negative_reuse import NegativeReuse, with_negative_reuse
+from ovi_native.ovi_core.sampling.shortcuts.step_cache import StepCache, with_step_cache
 from tiny_ovi import same
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -19,9 +19,10 @@ from ovi_native.ovi_core.latents import denoise_mask
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model import comfyui as model_comfyui
 from ovi_native.ovi_core.network.references import KEY as PEOPLE
-from ovi_native.ovi_core.sampling import comfyui, step_cache
+from ovi_native.ovi_core.sampling import comfyui
 from ovi_native.ovi_core.sampling.model_patches import with_loop
-from ovi_native.ovi_core.sampling.speed import PRESETS, with_shortcuts
+from ovi_native.ovi_core.sampling.shortcuts import step_cache
+from ovi_native.ovi_core.sampling.shortcuts.speed import PRESETS, with_shortcuts
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from tiny_ovi import both_differ, differences, finite, same
 

@@ -55,7 +55,7 @@ class Setting:
 def settings() -> list[Setting]:
     from comfy_extras.nodes_easycache import EasyCacheNode
     from comfy_extras.nodes_nag import NAGuidance
-    from ovi_native.ovi_core.sampling.speed import EXACT, PRESETS, with_shortcuts
+    from ovi_native.ovi_core.sampling.shortcuts.speed import EXACT, PRESETS, with_shortcuts
 
     def of(name: str, fp8: bool = False, **parts: Any) -> Setting:
         shortcuts = replace(EXACT, **parts) if parts else PRESETS[name]

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..latents import joint
-from ..network.run_cache import RunCache, SamplingRun
-from ..stable_names import stable_name
-from .comfyui import WrappersMP, unpack_latents
+from ...latents import joint
+from ...network.run_cache import RunCache, SamplingRun
+from ...stable_names import stable_name
+from ..comfyui import WrappersMP, unpack_latents
 
 KEY = "ovi_step_cache"
 

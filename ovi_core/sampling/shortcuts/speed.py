@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..model.base_model import require_ovi
-from ..model.fp8_matmuls import LOADED, ON, with_fp8_matmuls
-from .comfyui import attention_function, attention_override
+from ...model.base_model import require_ovi
+from ...model.fp8_matmuls import LOADED, ON, with_fp8_matmuls
+from ..comfyui import attention_function, attention_override
 from .negative_reuse import NegativeReuse, with_negative_reuse
 from .step_cache import StepCache, with_step_cache
 

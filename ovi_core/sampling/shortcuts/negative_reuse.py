@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..network.run_cache import RunCache, SamplingRun
-from ..network.text_attention import POSITIVE
-from ..stable_names import stable_name
-from .comfyui import WrappersMP
-from .schedules import Interval
+from ...network.run_cache import RunCache, SamplingRun
+from ...network.text_attention import POSITIVE
+from ...stable_names import stable_name
+from ..comfyui import WrappersMP
+from ..schedules import Interval
 
 KEY = "ovi_negative_reuse"
 
