@@ -52,8 +52,8 @@ def _draft(s: Sheet) -> None:
     load = begin(
         s,
         "A draft of half the size, then the same clip in full size: the draft's video latent is enlarged, its audio "
-        "latent is kept, and both are refined together: 15 steps in full size instead of 50. Untested with the published "
-        "weights.",
+        "latent is kept, and both are refined together: 15 steps in full size instead of 50. Untested with the "
+        "published weights.",
         SENTENCE,
         "**refine**: how much changes in the second run; less stays nearer to the draft.",
         ASPECT,
