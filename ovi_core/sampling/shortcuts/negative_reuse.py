@@ -80,8 +80,8 @@ class NegativeReuse:
             return results
         results = executor(model, _only_positive(conds), x, sigma, options)
         for i in others:
-            same = not guided or kept is None
-            results[i] = results[POSITIVE] if same else results[POSITIVE] - kept.at(i, level) * scale
+            difference = kept.at(i, level) * scale if guided and kept is not None else 0
+            results[i] = results[POSITIVE] - difference
         return results
 
     def _may_reuse(self, run: SamplingRun, kept: _Kept | None, others: Sequence[int]) -> bool:

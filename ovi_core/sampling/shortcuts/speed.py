@@ -12,8 +12,8 @@ from .negative_reuse import NegativeReuse, with_negative_reuse
 from .step_cache import StepCache, with_step_cache
 
 OFF = "as ComfyUI"
-EIGHT_BITS = {OFF: None, "sage": "sage", "sage3": "sage3"}
-"""Attention by name: ComfyUI's own name of the function, None for its choice."""
+EIGHT_BITS = (OFF, "sage", "sage3")
+"""Attention: ComfyUI's choice, or a function by ComfyUI's own name."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Shortcuts:
         negative_every: see :class:`.negative_reuse.NegativeReuse`.
         guidance_end: share of the run after which nothing is guided.
         fp8_matmuls: one of ``model.fp8_matmuls.CHOICES``.
-        attention: a key of :data:`EIGHT_BITS`.
+        attention: one of :data:`EIGHT_BITS`.
     """
 
     step_cache: float = 0.0
@@ -49,7 +49,7 @@ def with_shortcuts(patcher: Any, shortcuts: Shortcuts) -> tuple[Any, list[str]]:
     """
     require_ovi(patcher)
     patcher, notes = with_fp8_matmuls(patcher, shortcuts.fp8_matmuls)
-    if EIGHT_BITS[shortcuts.attention] is not None:
+    if shortcuts.attention != OFF:
         patcher, more = _with_attention(patcher, shortcuts.attention)
         notes += more
     reuse = NegativeReuse(shortcuts.negative_every, shortcuts.guidance_end)
@@ -62,7 +62,7 @@ def with_shortcuts(patcher: Any, shortcuts: Shortcuts) -> tuple[Any, list[str]]:
 
 def _with_attention(patcher: Any, name: str) -> tuple[Any, list[str]]:
     patcher = patcher.clone()
-    function = attention_function(EIGHT_BITS[name])
+    function = attention_function(name)
     if function is None:
         package = "sageattn3" if name == "sage3" else "sageattention"
         note = f"attention is {name}, and the package {package} is not installed. Attention stays as it is."

@@ -52,7 +52,7 @@ class StepCache:
         level = run.noise_level(sigma)
         scale = sigma.reshape(-1, *[1] * (x.ndim - 1)).to(x.device)
         kept: _Kept | None = run.kept.get(KEY)
-        if kept is not None and self._may_skip(run, kept, level):
+        if kept is not None and kept.slope is not None and self._may_skip(run, kept, level):
             run.skipped += 1
             return x - scale * (kept.velocity + kept.slope * (level - kept.level))
         clean = executor(x, sigma, options, seed)
