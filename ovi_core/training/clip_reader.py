@@ -130,6 +130,8 @@ def read_clip(video: Path, timing: Timing, seconds: float) -> ClipStart:
     with _damage_named():
         parts = InputImpl.VideoFromFile(str(video), duration=until).get_components()
         count = parts.images.shape[0]
+        if not count:
+            raise DamagedClip("no frames that can be read")
         if timing.is_even:
             rate = Fraction(parts.frame_rate)
             return ClipStart(parts.images, count / rate, parts.audio, replace(timing, rate=rate))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from fractions import Fraction
 
+import av
 import pytest
 import torch
 from clip_files import Recording, beep_at, even, flash_at
@@ -83,6 +84,21 @@ def test_a_file_cut_off_in_the_middle_is_damaged(tmp_path, name, share):
         start_of(path, 4.0)
 
 
+@pytest.mark.parametrize("times", [even(24, 1.0), SCREEN])
+def test_frames_of_which_none_can_be_decoded_are_damaged(tmp_path, times):
+    """The container and its clock are whole, the packets hold nothing."""
+    path, hollow = Recording(times, 0.5, length=None).write(tmp_path / "a.mkv"), tmp_path / "b.mkv"
+    with av.open(str(path)) as given, av.open(str(hollow), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                empty = av.Packet(bytes(packet.size))
+                empty.pts, empty.dts, empty.time_base, empty.stream = packet.pts, packet.dts, packet.time_base, stream
+                out.mux(empty)
+    with pytest.raises(DamagedClip, match="no frames that can be read"):
+        start_of(hollow, 1.0)
+
+
 def test_what_is_not_needed_of_a_file_may_be_cut_off(tmp_path):
     path = Recording(even(24, 6.0), 0.5, length=6.0, size=(128, 128)).write(tmp_path / "a.mkv")
     path.write_bytes(path.read_bytes()[: int(0.8 * path.stat().st_size)])
@@ -100,7 +116,7 @@ def test_bytes_of_any_kind_are_a_clip_or_damaged(tmp_path_factory, noise, name, 
         path.write_bytes(content)
         with contextlib.suppress(DamagedClip):
             _, start = start_of(path, 0.5)
-            assert start.images.ndim == 4
+            assert start.frames(4).shape[0] == 4
 
 
 def _sound_file(folder, name):
