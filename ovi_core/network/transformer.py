@@ -291,7 +291,7 @@ class OviTransformer(Tower):
             options["block_index"] = i
             setup.weights.advance()
             keys = [text.of_block(i, block) for text, block in zip(texts, cycle(blocks), strict=False)]
-            negative: list[Any] = keys[len(blocks) :] or [None] * len(blocks)
+            negative: list[Any] = [*keys[len(blocks) :], *[None] * len(blocks)]
             streams = tuple(
                 Stream(*of_tower)
                 for of_tower in zip(setup.tables, times, keys, setup.cross_modal_scales[i], negative, strict=False)
