@@ -391,7 +391,11 @@ USES = [
     Use(
         "comfy.patcher_extension.WrappersMP", "ovi_core/sampling/comfyui.py", attributes=("OUTER_SAMPLE", "APPLY_MODEL")
     ),
-    Use("comfy.patcher_extension.WrappersMP.CALC_COND_BATCH", "ovi_core/sampling/shortcuts/negative_reuse.py", kind="value"),
+    Use(
+        "comfy.patcher_extension.WrappersMP.CALC_COND_BATCH",
+        "ovi_core/sampling/shortcuts/negative_reuse.py",
+        kind="value",
+    ),
     Use("comfy.patcher_extension.WrappersMP.PREDICT_NOISE", "ovi_core/sampling/shortcuts/step_cache.py", kind="value"),
     Use(
         "comfy.ldm.modules.attention.get_attention_function",
