@@ -12,13 +12,15 @@ from torch import Tensor
 from ..errors import OviError
 
 MOST_SAMPLES = 10_000_000  # a second, over all channels
+MOST_PLANES = 7
+"""Of planar audio: PyAV 18 takes one more for a channel, too, where there are eight, and ends the process."""
 
 
 def excerpt(path: Path, start: int, end: int, input: str) -> tuple[Tensor, int]:
     """The first audio of a file from one second to another: waveform [1, C, S] and rate in Hz.
 
     Samples are counted from the file's first one, without a search, which formats such as MP3 answer only about. What
-    is not taken is not held.
+    is not taken is not held. More than seven channels are mixed to two.
 
     Args:
         start, end: seconds; fewer samples come where the file ends before.
@@ -33,8 +35,9 @@ def excerpt(path: Path, start: int, end: int, input: str) -> tuple[Tensor, int]:
             rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout
             if not 0 < rate * layout.nb_channels <= MOST_SAMPLES:
                 raise ValueError(f"{layout.nb_channels} channels of {rate} Hz")
-            parts = _parts(file, av.AudioResampler("fltp", layout, rate), start * rate, end * rate)
-            samples = np.concatenate([np.zeros((layout.nb_channels, 0), np.float32), *parts], axis=1)
+            mixed = layout if layout.nb_channels <= MOST_PLANES else av.AudioLayout("stereo")
+            parts = _parts(file, av.AudioResampler("fltp", mixed, rate), start * rate, end * rate)
+            samples = np.concatenate([np.zeros((mixed.nb_channels, 0), np.float32), *parts], axis=1)
     except (OSError, IndexError, ValueError, av.error.FFmpegError) as error:
         raise OviError(
             input=input,

@@ -22,6 +22,7 @@ from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from ..media import resampling
+from ..media.audio_file import MOST_PLANES
 from ..spec import FPS
 
 UNEVEN = Fraction(1, 2)  # of a frame that a frame may be off the even times; containers round to 1 ms or more
@@ -95,6 +96,8 @@ def read_timing(video: Path, seconds: float) -> Timing:
     audio_start, audio_end = None, Fraction(0)
     with _damage_named(), av.open(str(video), mode="r") as container:
         stream, audio = _video_of(container), _audio_of(container)
+        if audio is not None and audio.codec_context.layout.nb_channels > MOST_PLANES:
+            raise DamagedClip(f"audio of {audio.codec_context.layout.nb_channels} channels; {MOST_PLANES} can be read")
         rate = Fraction(stream.average_rate or stream.guessed_rate or 1)
         said = Fraction(container.duration or 0, av.time_base)
         for packet in container.demux(*filter(None, (stream, audio))):

@@ -454,6 +454,17 @@ def test_the_node_makes_a_film_with_a_cast_and_knows_when_its_files_change(folde
     assert OviStoryboard.fingerprint_inputs(SCRIPT) != before
 
 
+@pytest.mark.parametrize(("channels", "read"), [(1, 1), (6, 6), (7, 7), (8, 2), (16, 2)])
+def test_voices_of_any_number_of_channels_are_read(folders, channels, read):
+    """PyAV ends the process at eight channels of planar audio."""
+    write_wav(folders / "input" / "many.wav", VOICES["anna.wav"][0][:1].expand(channels, -1))
+    waveform = input_media.load_voice("many.wav", 0.0).audio["waveform"]
+    assert waveform.shape[1] == read
+    expected = input_media.load_voice("anna.wav", 0.0).audio["waveform"][:, :1]
+    mono = waveform.mean(dim=1, keepdim=True)
+    assert torch.corrcoef(torch.cat([mono[0], expected[0][..., : mono.shape[-1]]]))[0, 1] > 0.99
+
+
 @pytest.mark.parametrize("kind", ["face", "voice"])
 @pytest.mark.parametrize("name", ["missing", "../output/secret", "/etc/passwd", "C:\\secret"])
 def test_files_that_are_missing_or_elsewhere_are_reported_with_their_line(folders, kind, name):

@@ -6,6 +6,7 @@ import contextlib
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 import torch
 from clip_files import Recording, beep_at, even, flash_at
@@ -97,6 +98,29 @@ def test_frames_of_which_none_can_be_decoded_are_damaged(tmp_path, times):
                 out.mux(empty)
     with pytest.raises(DamagedClip, match="no frames that can be read"):
         start_of(hollow, 1.0)
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("5.1", 6), ("7.1", 8), ("hexadecagonal", 16)])
+def test_audio_of_more_channels_than_can_be_read_is_refused_not_read(tmp_path, layout, channels):
+    """PyAV ends the process at eight channels, and so does ComfyUI's reader of videos."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=24)
+        video.width = video.height = 32
+        audio = container.add_stream("pcm_s16le", rate=16_000, layout=layout)
+        for index in range(12):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 24)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 8_000 * channels), np.int16), format="s16", layout=layout)
+        block.sample_rate, block.pts, block.time_base = 16_000, 0, Fraction(1, 16_000)
+        container.mux([*audio.encode(block), *audio.encode(None)])
+    if channels < 8:
+        assert start_of(path, 0.4)[1].audio["waveform"].shape[1] == channels
+    else:
+        with pytest.raises(DamagedClip, match=f"audio of {channels} channels; 7 can be read"):
+            start_of(path, 0.4)
 
 
 def test_what_is_not_needed_of_a_file_may_be_cut_off(tmp_path):
