@@ -33,6 +33,7 @@ def _part_inputs() -> list[io.Input]:
             default=1,
             min=1,
             max=10,
+            step=1,
             tooltip="In the middle of the run the negative pass, and modality and reference guidance, are computed "
             "once in this many steps. 1: in all. Gives up sound first; from 3 on contrast and words.",
         ),

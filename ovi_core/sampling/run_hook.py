@@ -75,7 +75,7 @@ def _run_of(
         sigmas=() if sigmas is None else tuple(sigmas.tolist()),
         by_step=predicts_once_a_step(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
         conditionings=_conditionings(guider),
-        positive_first=type(guider).predict_noise in (CFGGuider.predict_noise, OviGuider.predict_noise),
+        positive_first=getattr(type(guider), "predict_noise", None) in (CFGGuider.predict_noise, OviGuider.predict_noise),
         masked=None if denoise_mask is None else masks.is_masked(denoise_mask),
     )
 

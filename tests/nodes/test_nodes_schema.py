@@ -37,19 +37,6 @@ CONTRACT = {
         ["MODEL", "CLIP", "VAE", "VAE"],
     ),
     "OviLowMemory": ("Ovi Low Memory", {"model": "MODEL", "chunk_tokens": 8192}, ["MODEL"]),
-    "OviSpeed": (
-        "Ovi Speed",
-        {
-            "model": "MODEL",
-            "preset": "balanced",
-            "step_cache": 0.1,
-            "negative_every": 1,
-            "guidance_end_percent": 1.0,
-            "fp8_matmuls": "as loaded",
-            "attention": "as ComfyUI",
-        },
-        ["MODEL"],
-    ),
     "OviTextEncode": (
         "Ovi Text Encode",
         {"clip": "CLIP", "prompt": "", "variant": "auto"},
@@ -215,6 +202,19 @@ CONTRACT = {
     "OviContextWindows": (
         "Ovi Context Windows",
         {"model": "MODEL", "variant": "960x960_10s", "overlap_seconds": 1.0, "repeat_first_frame": False},
+        ["MODEL"],
+    ),
+    "OviSpeed": (
+        "Ovi Speed",
+        {
+            "model": "MODEL",
+            "preset": "balanced",
+            "step_cache": 0.1,
+            "negative_every": 1,
+            "guidance_end_percent": 1.0,
+            "fp8_matmuls": "as loaded",
+            "attention": "as ComfyUI",
+        },
         ["MODEL"],
     ),
     "OviPreviewSound": (
