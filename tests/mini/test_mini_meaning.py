@@ -28,7 +28,7 @@ from tools.mini.report.studio import Order, Studio
 from tools.mini.world.render import render
 
 KINDS = ("floor", "lamp", "two balls", "face", "walls", "float", "floor", "bar")
-STEPS = 12  # the report takes 20
+STEPS = 9  # the report takes 20
 
 # Bounds; some of the report's are stricter, over many more seeds.
 FOLLOWED = 0.85  # share of a given clip's contacts with an onset, and of onsets with a contact

@@ -367,10 +367,10 @@ def test_kinds_that_are_learned_last_are_seen_more_often() -> None:
 
 
 def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> None:
-    bucket = Bucket(64, 64, 0.4, clips=200, share=1.0, batch=500, at_first=10, joining=30.0)
+    bucket = Bucket(64, 64, 0.4, clips=130, share=1.0, batch=500, at_first=10, joining=30.0)
     config = replace(TINY, twin=replace(TINY.twin, buckets=(bucket,)))
     rng = np.random.default_rng(0)
-    for step, known in ((0, 10), (1, 40), (9, 200)):
+    for step, known in ((0, 10), (1, 40), (9, 130)):
         assert draw_clips(config, 0, step, rng).max() == known - 1
     assert len(draw_clips(with_changes(config, ["twin.batch_share=0.1"]), 0, 0, rng)) == 50
     for part in AUTOENCODERS:
@@ -380,19 +380,19 @@ def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> Non
         Pool(config, tmp_path, 0, "cpu").reach(10)
     maker = Thread(target=encode_all, args=(config, quietly(tmp_path)))
     maker.start()
-    pool.reach(200)  # waits for them
+    pool.reach(130)  # waits for them
     maker.join()
-    scene = scene_of(config, 0, 150)
+    scene = scene_of(config, 0, 100)
     clip = render(scene)
     video, audio = Autoencoders(config, "cpu", tmp_path).encode(clip.frames[None], clip.sound[None])
-    assert (pool.video[150] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[149] - video[0]).abs().mean()
-    torch.testing.assert_close(pool.audio[150].float(), audio[0], rtol=0, atol=1e-2)
+    assert (pool.video[100] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[99] - video[0]).abs().mean()
+    torch.testing.assert_close(pool.audio[100].float(), audio[0], rtol=0, atol=1e-2)
     later = replace(bucket, clips=64, first=64, at_first=0)
     config = replace(TINY, twin=replace(TINY.twin, buckets=(later,)))
     second = Pool(config, tmp_path, 0, "cpu")
     second.reach(64)
     assert torch.equal(second.video, pool.video[64:128])
-    assert scene_of(config, 0, 150 - 64).seed == scene.seed
+    assert scene_of(config, 0, 100 - 64).seed == scene.seed
     with pytest.raises(ValueError, match="first clip is number 10; accepted: multiples of 64"):
         replace(bucket, first=10)
 
