@@ -18,7 +18,7 @@ from ovi_native.nodes.decoding import OviDecode
 from ovi_native.nodes.latents import EmptyOviLatent, OviImageToVideo
 from ovi_native.nodes.locked_media import OviLockAudio, OviLockVideo
 from ovi_native.ovi_core.latents.denoise_mask import FOLLOW, with_parts
-from ovi_native.ovi_core.latents.joint import join, parts, split
+from ovi_native.ovi_core.latents.joint import VIDEO_ALONE, join, parts, split
 from ovi_native.ovi_core.loading.loader import load_model
 from refusals import refusal
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,6 +61,8 @@ def part(samples, towers):
 def alone(joint, towers):
     """That part of a joint latent, as a latent of its own."""
     video, audio = joint.unbind()
+    if towers == VIDEO:
+        setattr(video, VIDEO_ALONE, True)  # as Empty Ovi Latent marks it, which later ComfyUI asks for
     return join(video, None) if towers == VIDEO else join(None, audio)
 
 

@@ -139,6 +139,7 @@ def people():
 
 def one_tower(audio: bool):
     video, sound = tiny.empty_latent()["samples"].unbind()
+    setattr(video, joint.VIDEO_ALONE, True)  # as Empty Ovi Latent marks it, which later ComfyUI asks for
     return {"samples": joint.join(torch.zeros(1, 48, 1, 1, 1), sound) if audio else video}
 
 
