@@ -22,6 +22,9 @@ from .schedules import ROUNDING
 from .solvers import ONE_PREDICTION
 from .variant_settings import note_people, note_speech
 
+KNOWN_ORDER = (CFGGuider.predict_noise, OviGuider.predict_noise)
+"""Ways to predict that ask for the positive conditioning first."""
+
 
 @stable_name("model.sample_hook", defaults=(None, None, False, None, ()))
 def sample_hook(
@@ -75,7 +78,7 @@ def _run_of(
         sigmas=() if sigmas is None else tuple(sigmas.tolist()),
         by_step=predicts_once_a_step(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
         conditionings=_conditionings(guider),
-        positive_first=getattr(type(guider), "predict_noise", None) in (CFGGuider.predict_noise, OviGuider.predict_noise),
+        positive_first=getattr(type(guider), "predict_noise", None) in KNOWN_ORDER,
         masked=None if denoise_mask is None else masks.is_masked(denoise_mask),
     )
 
