@@ -206,6 +206,9 @@ def test_the_template_browser_shows_every_workflow_with_its_picture(page: Studio
         picture = card.locator("img").first.element_handle()
         page.page.wait_for_function("image => image.complete && image.naturalWidth >= 254", arg=picture)
         assert file.stem in card.inner_text()
+    assert cards.evaluate_all("cards => cards.map(card => card.dataset.testid)") == [
+        f"template-workflow-{file.stem}" for file in sorted(WORKFLOWS)
+    ]
     if request.config.getoption("--rewrite"):
         cards.first.scroll_into_view_if_needed()
         page.page.wait_for_function(SHOWN_PICTURES_ARE_THERE)
