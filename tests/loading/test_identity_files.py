@@ -21,7 +21,7 @@ from native_cases import drawn, small_lora, with_lora
 from ovi_native.nodes.conditioning import OviTextEncode
 from ovi_native.nodes.loading.loaders import OviPipelineLoader
 from ovi_native.nodes.sampling.guidance import OviGuidanceOptions
-from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler
+from ovi_native.nodes.sampling.sampler import OviGuider
 from ovi_native.ovi_core.loading import fingerprints, manifest, substitutes
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.loading.variant_detection import variant_of
@@ -32,8 +32,8 @@ from ovi_native.ovi_core.spec import METADATA_KEY, VARIANTS
 from ovi_native.ovi_core.story.model_fingerprint import identity
 from ovi_native.ovi_core.weights.variant_note import note_variant, noted_variant
 from safetensors.torch import save_file
+from sampler_cases import each_sampler_of_prompts
 
-from nodes import KSampler
 from tools import standins
 
 FORWARD_TOLERANCE = 2e-5
@@ -295,20 +295,7 @@ def test_a_clip_that_the_weights_were_not_trained_on_is_reported(dreamid, sample
     assert list(clip_notes(dreamid, both)) == notes
 
 
-def ksampled(model, positive, negative):
-    return KSampler().sample(model, 0, 1, 1.0, "euler", "simple", positive, negative, tiny.empty_latent())
-
-
-def ours(model, positive, negative):
-    settings = {"steps": 1, "video_cfg": 3.0, "audio_cfg": 4.0, "shift": 5.0, "solver": "euler"}
-    return OviSampler.execute(model, positive, negative, tiny.empty_latent(), seed=0, **settings)
-
-
-def through_the_guider(model, positive, negative):
-    return tiny.run(OviGuider.execute(model, positive, negative, 3.0, 4.0).result[0])
-
-
-@pytest.mark.parametrize("sample", [ksampled, ours, through_the_guider])
+@each_sampler_of_prompts
 @pytest.mark.parametrize(("variant", "people", "note"), [("mini", True, NEVER_SAW), ("dreamid_omni", False, NO_PEOPLE)])
 def test_every_sampler_warns_once_of_people_that_do_not_fit(dreamid, sample, variant, people, note, caplog):
     model = dreamid.clone()

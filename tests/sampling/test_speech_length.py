@@ -8,11 +8,9 @@ import node_helpers
 import pytest
 import tiny_ovi as tiny
 import torch
-from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler
 from ovi_native.ovi_core.sampling.variant_settings import latent_speech_notes, speech_notes
 from ovi_native.ovi_core.spec import SPOKEN, ClipShape
-
-from nodes import KSampler
+from sampler_cases import each_sampler_of_prompts
 
 
 def saying(seconds: float):
@@ -40,20 +38,7 @@ def test_what_is_no_length_is_none(value):
     assert latent_speech_notes([[torch.zeros(1), {SPOKEN: 9.0}]], {}) == []
 
 
-def ksampled(model, positive, negative):
-    return KSampler().sample(model, 0, 1, 1.0, "euler", "simple", positive, negative, tiny.empty_latent())
-
-
-def ours(model, positive, negative):
-    settings = {"steps": 1, "video_cfg": 3.0, "audio_cfg": 4.0, "shift": 5.0, "solver": "euler"}
-    return OviSampler.execute(model, positive, negative, tiny.empty_latent(), seed=0, **settings)
-
-
-def through_the_guider(model, positive, negative):
-    return tiny.run(OviGuider.execute(model, positive, negative, 3.0, 4.0).result[0])
-
-
-@pytest.mark.parametrize("sample", [ksampled, ours, through_the_guider])
+@each_sampler_of_prompts
 @pytest.mark.parametrize(("spoken", "times"), [(100.0, 1), (0.1, 0)])
 def test_every_sampler_warns_once(model, sample, spoken, times, caplog):
     with caplog.at_level(logging.WARNING), torch.inference_mode():

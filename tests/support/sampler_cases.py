@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny_ovi as tiny
 from comfy_extras.nodes_custom_sampler import KSamplerSelect
-from ovi_native.nodes.sampling.sampler import OviSampler
+from ovi_native.nodes.sampling.sampler import OviGuider, OviSampler
 
 import nodes
 
@@ -29,3 +29,20 @@ def own_sampler(model, latent):
 
 
 each_sampler = pytest.mark.parametrize("sample", [ksampler, stock_guider, own_guider, own_sampler])
+
+
+def ksampled(model, positive, negative):
+    return nodes.KSampler().sample(model, 0, 1, 1.0, "euler", "simple", positive, negative, tiny.empty_latent())
+
+
+def ours(model, positive, negative):
+    settings = {"steps": 1, "video_cfg": 3.0, "audio_cfg": 4.0, "shift": 5.0, "solver": "euler"}
+    return OviSampler.execute(model, positive, negative, tiny.empty_latent(), seed=0, **settings)
+
+
+def through_the_guider(model, positive, negative):
+    return tiny.run(OviGuider.execute(model, positive, negative, 3.0, 4.0).result[0])
+
+
+each_sampler_of_prompts = pytest.mark.parametrize("sample", [ksampled, ours, through_the_guider])
+"""One step with given prompts."""
