@@ -155,7 +155,7 @@ def story_notes(
     """
     unseen = people and not variant.people
     return [
-        *([f"The weights of {variant.name} were never trained on faces and voices of people."] if unseen else []),
+        *([without_people(variant)] if unseen else []),
         *dict.fromkeys(note for pair in strengths for note in _strength_notes(variant, *pair, skip_layers)),
         *size_notes(variant, clips),
     ]
@@ -167,6 +167,16 @@ def parts_given(options: Iterable[dict]) -> set[str]:
     return {part for part in PARTS if any(person.get(part) is not None for person in people)}
 
 
+def without_people(variant: Variant) -> str:
+    """What the sampler and the storyboard say of weights that were not trained on references and are given some."""
+    return f"The weights {variant.name} were not trained on reference faces and voices."
+
+
+def with_people(variant: Variant) -> str:
+    """What they say of weights that were trained on references and are given none."""
+    return f"The weights {variant.name} were trained with the face or the voice of one or two people."
+
+
 def people_notes(variant: Variant, given: set[str]) -> Iterator[str]:
     """Whether the reference people are what the weights were trained on.
 
@@ -175,14 +185,11 @@ def people_notes(variant: Variant, given: set[str]) -> Iterator[str]:
     """
     if given and not variant.people:
         yield (
-            f"The weights {variant.name} never saw reference people: what Ovi Person adds disturbs them rather than "
-            "guides them. Load dreamid_omni, or leave Ovi Person out."
+            f"{without_people(variant)} What Ovi Person adds may disturb the clip. Load dreamid_omni, or leave Ovi "
+            "Person out."
         )
     elif variant.people and not given:
-        yield (
-            f"The weights {variant.name} were trained with the face and the voice of one or two people, and this run "
-            "has none. Connect Ovi Person, or load Ovi's own weights."
-        )
+        yield (f"{with_people(variant)} This run has none. Connect Ovi Person, or load Ovi's own weights.")
     elif variant.people and len(given) < len(PARTS):
         (lacking,) = set(PARTS) - given
         yield f"The weights {variant.name} were trained with at least one {lacking} as well; this run has none."

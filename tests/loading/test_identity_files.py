@@ -242,7 +242,7 @@ def test_auto_is_pair_11_of_ovis_weights_and_of_unknown_ones(tmp_path):
         assert skip_layers_for("auto", model) == (11,)
 
 
-NEVER_SAW, NO_PEOPLE = "never saw reference people", "this run has none"
+NEVER_SAW, NO_PEOPLE = "not trained on reference faces", "This run has none"
 ALL_SET = Guidance(3.0, 4.0, (), options=references())
 
 

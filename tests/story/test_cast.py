@@ -231,15 +231,15 @@ def test_weights_that_were_trained_on_people_read_their_tags():
     assert second.prompt.endswith("She laughs.\n<sub1> says, <S>Ha.<E>")  # nobody else is there to say it
     assert third.prompt == "Night."
     assert "Line 14, anna: about" in first.report
-    assert "trained on clips with one or two people" in third.report
+    assert "of one or two people. This shot has none." in third.report
     assert (first.reference, second.reference, third.reference) == ((1.5, 2.0), (1.5, 2.0), (0.0, 0.0))
 
 
 def test_other_weights_are_allowed_with_a_warning():
     first, _, third = plans(variant="mini")
     assert first.prompt.startswith("Anna looks at Tom Bell, not at Annabel. anna says, softly, <S>Good morning.<E> ")
-    assert "Warning: the weights of mini were never trained on faces and voices" in first.report
-    assert "never trained" not in third.report
+    assert "Warning: The weights mini were not trained on reference faces and voices." in first.report
+    assert "not trained" not in third.report
     assert first.reference == (0.0, 0.0)
     assert plans(SCRIPT.replace("guidance", "reference"), variant="mini")[0].reference == (2.0, 2.0)
 
