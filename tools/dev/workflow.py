@@ -189,6 +189,8 @@ def _widget_inputs(node: dict[str, Any], info: dict[str, Any], values: list[Any]
     for index, slot in enumerate(slots):
         if slot.name and index < len(values):
             inputs[slot.name] = values[index]
+        elif slot.name and slot.kind == "DYNAMIC":
+            inputs[slot.name] = slot.config["options"][0]["key"]
         elif slot.name and "default" in slot.config:
             inputs[slot.name] = slot.config["default"]
     return inputs
