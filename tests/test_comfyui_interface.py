@@ -200,6 +200,7 @@ USES = [
         positional=("model", "x", "sigmas", "extra_args", "callback"),
         keywords=("s_churn",),
     ),
+    Use("comfy.samplers.uni_pc.sample_unipc", "ovi_core/sampling/comfyui.py", keywords=("sigmas", "callback")),
     Use(
         "comfy.ldm.modules.attention.wrap_attn",
         "ovi_core/network/layers.py",

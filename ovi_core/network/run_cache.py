@@ -12,6 +12,8 @@ from torch import Tensor
 T = TypeVar("T")
 EXACT_FIRST, EXACT_LAST = 0.2, 0.1
 """Shares of a run's steps in which nothing is taken over from other steps."""
+ROUNDING = 1e-3
+"""By which a sampler may begin below the first noise level: some divide by its distance to 1."""
 
 
 class RunCache:
@@ -49,7 +51,7 @@ class SamplingRun(RunCache):
         preview_audio: audio latent [20, L] of the first clip in the step that is previewed; None without an audio
             tower.
         sigmas: noise levels of the steps, and the last one.
-        by_step: the sampler asks for one prediction a step, at the step's noise level.
+        by_step: the sampler asks for predictions at the noise level of :attr:`step` alone.
         step: the one that runs, counted from 0.
         conditionings: how many run in a step that needs them all.
         positive_first: each step's list of conditionings begins with the positive one.
@@ -90,7 +92,7 @@ class SamplingRun(RunCache):
         if self.by_step and 0 < self.step < len(self.sigmas):
             return self.sigmas[self.step]
         level = float(sigma.reshape(-1)[0])
-        if self.sigmas and level != self.sigmas[0]:
+        if self.sigmas and not math.isclose(level, self.sigmas[0], rel_tol=ROUNDING):
             self.by_step = False
         return level
 

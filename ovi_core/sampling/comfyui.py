@@ -44,6 +44,7 @@ __all__ = [
     "IndexListContextWindow",
     "WindowingState",
     "WrappersMP",
+    "asks_at_steps",
     "attention_function",
     "attention_override",
     "calc_cond_batch",
@@ -52,7 +53,6 @@ __all__ = [
     "has_easy_cache",
     "on_device",
     "pack_latents",
-    "predicts_once_a_step",
     "prepare_noise",
     "raise_unless_out_of_memory",
     "sampling_function",
@@ -116,11 +116,27 @@ def attention_override(model_options: dict, name: str) -> bool:
     return True
 
 
-def predicts_once_a_step(sampler: Any) -> bool:
-    """Whether a sampler of ComfyUI is known to ask for one prediction a step, at the step's noise level."""
-    known = ("sample_euler", "sample_euler_ancestral", "sample_dpmpp_2m", "sample_lcm", "sample_res_multistep")
+AT_STEPS = frozenset(
+    f"sample_{name}"
+    for name in (
+        *("euler", "euler_cfg_pp", "euler_ancestral", "euler_ancestral_cfg_pp", "heun", "lms", "ddpm", "lcm"),
+        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpmpp_2m_sde_heun"),
+        *("dpmpp_2m_sde_heun_gpu", "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ipndm", "ipndm_v", "deis"),
+        *("res_multistep", "res_multistep_cfg_pp", "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp"),
+        *("gradient_estimation", "gradient_estimation_cfg_pp", "er_sde", "sa_solver", "unipc", "unipc_bh2"),
+    )
+)
+"""Functions of ComfyUI's samplers that ask at the noise levels of the steps alone, as far as they called back: heun's
+second prediction of a step comes after the callback, at the level of the next one. The others (dpm_2, seeds_2, …) ask
+at levels that they compute on the device."""
+
+
+def asks_at_steps(sampler: Any) -> bool:
+    """Whether a sampler of ComfyUI is one of :data:`AT_STEPS`, and its options leave the noise levels as they are."""
     function = getattr(sampler, "sampler_function", None)
-    own = function is not None and function in [getattr(k_sampling, name, None) for name in known]
+    name = getattr(function, "__name__", None)
+    modules = (k_sampling, getattr(comfy.samplers, "uni_pc", None))
+    own = name in AT_STEPS and function in [getattr(module, name, None) for module in modules]
     return own and not getattr(sampler, "extra_options", {}).get("s_churn", 0)
 
 

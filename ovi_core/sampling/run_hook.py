@@ -16,7 +16,7 @@ from ..model.base_model import Ovi
 from ..network.layers import CHUNK_TOKENS
 from ..network.run_cache import RunCache, SamplingRun
 from ..stable_names import stable_name
-from .comfyui import CFGGuider, pack_latents, predicts_once_a_step, prepare_noise, unpack_latents
+from .comfyui import CFGGuider, asks_at_steps, pack_latents, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
 from .solvers import ONE_PREDICTION
@@ -76,7 +76,7 @@ def _run_of(
         retained_frames=getattr(model_options.get("context_handler"), "latent_retain_index_list", ()),
         chunk_tokens=model_options.get("transformer_options", {}).get(CHUNK_TOKENS, 0),
         sigmas=() if sigmas is None else tuple(sigmas.tolist()),
-        by_step=predicts_once_a_step(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
+        by_step=asks_at_steps(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
         conditionings=_conditionings(guider),
         positive_first=getattr(type(guider), "predict_noise", None) in KNOWN_ORDER,
         masked=None if denoise_mask is None else masks.is_masked(denoise_mask),
