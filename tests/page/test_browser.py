@@ -239,8 +239,10 @@ def test_search_finds_the_right_node_of_the_pack_first(blank: Studio, names: dic
     assert ours[0] == names[node]
 
 
-def test_search_for_the_packs_name_gives_its_nodes_first(blank: Studio):
-    assert [text for text in blank.search("ovi")[:10] if PACK_FOLDER not in text] == []
+def test_search_for_the_packs_name_gives_the_whole_of_it_as_one_node_and_then_its_nodes(blank: Studio):
+    first, *others = blank.search("ovi")[:10]
+    assert first.splitlines()[0] == "Ovi"  # the blueprint
+    assert [text for text in others if PACK_FOLDER not in text] == []
 
 
 def test_search_for_a_face_finds_the_person_behind_the_nodes_that_detect_faces(blank: Studio, names: dict[str, str]):
