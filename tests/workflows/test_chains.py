@@ -347,7 +347,7 @@ def test_the_clip_says_what_of_it_ai_made(title: str, runs: Any):
 @pytest.mark.parametrize("title", TITLES)
 def test_the_page_says_what_was_run_with_what(title: str, runs: Any):
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    (row,) = [line.split("|")[1:-1] for line in lines if line.startswith(f"| {title[3:]} |")]
+    (row,) = [line.split("|")[1:-1] for line in lines if line.startswith(f"| {title} |")]
     run, facts = runs(title), runs(title).facts
     assert [set(re.findall(r"`(\w+)`", cell)) for cell in row[1:3]] == [run.nodes, run.replaced]
     assert row[4].strip() == f"{facts.frames} frames at {facts.fps:g}, {facts.width}×{facts.height}"
