@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents import denoise_mask, joint, layout, resize
-from ..latents.source_media import LEAD, Lead
+from ..latents.source_media import LEAD, Lead, lead_of
 from ..media.audio import checked_audio, is_inaudible
 from ..media.crossfade import fallen
 from ..spec import (
@@ -73,7 +73,7 @@ def with_voice(audio_vae: Any, latent: dict, voice: Any, seconds: float, mode: s
 
 
 def _check_free(latent: dict) -> None:
-    if LEAD in latent:
+    if lead_of(latent) is not None:
         found, remedy = "a latent that starts with a voice already", "Use Ovi Own Voice once."
     elif bool(denoise_mask.is_masked(layout.span(denoise_mask.audio_mask(latent), 0, 1)).any()):
         found = "a latent whose sound is given from its start"

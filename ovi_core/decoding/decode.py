@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..latents import layout
+from ..latents import layout, source_media
 from ..latents.source_media import SourceAudio
 from ..media import crossfade, resampling
 from ..spec import FPS, SAMPLE_RATE, frames_for, samples_of
@@ -15,7 +15,7 @@ from ..vae.checks import check_audio_vae, check_video_vae
 from .given import Given
 from .output import Decoded, decoded
 from .single_tower import decode_audio_alone, decode_video_alone
-from .towers import checked_parts, decode_audio, decode_video
+from .towers import checked_parts, decode_after, decode_audio
 
 CROSSFADE = 0.02  # s, the last of given audio that the model continues
 
@@ -35,7 +35,8 @@ def decode(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
     """
     video, audio = checked_parts(latent)
     if video is None or audio is None:
-        return decode_video_alone(vae, video, tiled) if audio is None else decode_audio_alone(audio_vae, audio)
+        lead = source_media.lead_of(latent)
+        return decode_video_alone(vae, video, tiled, lead) if audio is None else decode_audio_alone(audio_vae, audio)
     check_video_vae(vae)
     check_audio_vae(audio_vae)
     given = Given.of(latent)
@@ -49,13 +50,9 @@ def decode(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
 
 def _frames(vae: Any, video: Tensor, given: Given, tiled: str) -> tuple[Tensor, Fraction]:
     """Frames [B, F, H, W, 3] and their rate, decoded from [B, 48, T, h, w] or given, without what stands before."""
-    lead = given.lead
-    if lead is not None and lead.clip_begins:
-        video, lead = video[:, :, lead.latent_frames :], None
     if given.video is None:
-        frames = decode_video(vae, video, tiled)
-        return frames if lead is None else frames[:, lead.frames :], Fraction(FPS)
-    latent_frames = video.shape[2]
+        return decode_after(vae, video, tiled, given.lead), Fraction(FPS)
+    latent_frames = layout.length(video) - (given.lead.latent_frames if given.lead else 0)
     count = resampling.frames_within(Fraction(frames_for(latent_frames), FPS), given.video.rate)
     return given.video.images[:count].expand(video.shape[0], -1, -1, -1, -1), given.video.rate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..latents import source_media
-from ..latents.source_media import AUDIO, LEAD, VIDEO, Lead, SourceAudio, SourceVideo
+from ..latents.source_media import AUDIO, VIDEO, Lead, SourceAudio, SourceVideo
 from ..media.provenance import COMPOSITE, GENERATED
 
 NODES = {VIDEO: ("video", "Ovi Lock Video"), AUDIO: ("sound", "Ovi Lock Audio")}
@@ -32,7 +32,7 @@ class Given:
         video, audio = source_media.video_of(latent), source_media.audio_of(latent)
         lost = [key for key, found in ((VIDEO, video), (AUDIO, audio)) if found is None]
         notes = tuple(_lock_is_lost(key) for key in lost if source_media.is_locked(latent, key))
-        return cls(video, audio, latent.get(LEAD), notes)
+        return cls(video, audio, source_media.lead_of(latent), notes)
 
     @property
     def source(self) -> str:

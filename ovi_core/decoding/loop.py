@@ -34,7 +34,8 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
         tiled: one of :data:`.towers.TILED`.
 
     Raises:
-        OviError: a latent of one part or with values that are not finite, or a VAE in the other's place.
+        OviError: a latent of one part, of one frame, with a voice before it or with values that are not finite, or a
+            VAE in the other's place.
     """
     video, audio = checked_parts(latent)
     if video is None or audio is None:
@@ -43,6 +44,21 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
             found=f"a latent of {'audio' if video is None else 'video'} alone, with loop switched on",
             accepted="a joint latent of video and audio",
             remedy="Switch loop off, or set towers of Empty Ovi Latent to video + audio.",
+        )
+    given = Given.of(latent)
+    if given.lead is not None:
+        raise OviError(
+            input=INPUT,
+            found="a latent that starts with a voice, with loop switched on",
+            accepted="a clip that begins where it ends",
+            remedy="Switch loop off, or leave Ovi Own Voice out and sample again.",
+        )
+    if layout.length(video) < 2:
+        raise OviError(
+            input=INPUT,
+            found="a clip of 1 frame, with loop switched on",
+            accepted="2 latent frames or more",
+            remedy="Switch loop off, or make the latent longer.",
         )
     check_video_vae(vae)
     check_audio_vae(audio_vae)
@@ -56,7 +72,7 @@ def decode_loop(vae: Any, audio_vae: Any, latent: Any, tiled: str) -> Decoded:
     waveform = decode_audio(audio_vae, torch.cat((circle[:, :, -lead:], circle, circle[:, :, :lead]), dim=2))
     waveform = waveform[..., samples_of(lead) : samples_of(lead + audio_frames)]
     waveform = stretched(waveform, resampling.samples_within(Fraction(frames.shape[1], FPS), SAMPLE_RATE))
-    return decoded(frames, waveform, source=Given.of(latent).source)
+    return decoded(frames, waveform, source=given.source)
 
 
 def stretched(waveform: Tensor, samples: int) -> Tensor:

@@ -12,20 +12,21 @@ from typing import Any
 
 from torch import Tensor
 
+from ..latents.source_media import Lead
 from ..media import resampling
 from ..spec import FPS, SAMPLE_RATE
 from ..vae.checks import check_audio_vae, check_video_vae
 from .output import Decoded, decoded
-from .towers import decode_audio, decode_video
+from .towers import decode_after, decode_audio
 
 BLACK = (64, 64, 3)
 """Height, width and channels of the frames beside audio alone: small, and still a video that players take."""
 
 
-def decode_video_alone(vae: Any, video: Tensor, tiled: str) -> Decoded:
-    """Video latent [B, 48, T, H, W] to frames with silence."""
+def decode_video_alone(vae: Any, video: Tensor, tiled: str, lead: Lead | None) -> Decoded:
+    """Video latent [B, 48, T, H, W] to frames with silence, without what stands before the clip."""
     check_video_vae(vae)
-    frames = decode_video(vae, video, tiled)
+    frames = decode_after(vae, video, tiled, lead)
     silence = resampling.samples_within(Fraction(frames.shape[1], FPS), SAMPLE_RATE)
     return decoded(frames, frames.new_zeros(frames.shape[0], 1, silence))
 

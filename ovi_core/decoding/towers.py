@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents import joint
+from ..latents.source_media import Lead
 from ..spec import SPATIAL, frames_for
 from ..vae.checks import compute_dtype
 from . import tiles
@@ -64,6 +65,15 @@ def decode_video(vae: Any, video: Tensor, tiled: str) -> Tensor:
         frames = vae.decode_tiled(video, **tiles.tiles(video.shape, fits, tiles.DEFAULT if tiled == "on" else None))
     _check_decoded(frames.flatten(0, -4), vae, "vae")
     return frames if frames.ndim == 5 else rearrange(frames, "(b f) h w c -> b f h w c", b=video.shape[0])
+
+
+def decode_after(vae: Any, video: Tensor, tiled: str, lead: Lead | None) -> Tensor:
+    """As :func:`decode_video`, without the frames of what stands before the clip."""
+    if lead is None:
+        return decode_video(vae, video, tiled)
+    if lead.clip_begins:
+        return decode_video(vae, video[:, :, lead.latent_frames :], tiled)
+    return decode_video(vae, video, tiled)[:, lead.frames :]
 
 
 def decode_audio(vae: Any, audio: Tensor) -> Tensor:

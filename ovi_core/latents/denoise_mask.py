@@ -22,10 +22,13 @@ from torch import Tensor
 
 from ..errors import OviError
 from . import layout
-from .joint import join, unpacked
+from .joint import DTYPES, is_plain, join, storage, unpacked
 
 FOLLOW = 2.0**-20
 HELD = 2.0**-18
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of whole numbers that a mask of 0 and 1 may have."""
+OVERSHOOT = 0.1  # of a mask's values beyond 0 and 1, as filters that sharpen leave them
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def follows(mask: Tensor) -> Tensor:
 
 
 def check_mask(mask: Any, input: str) -> None:
-    """Raise OviError unless ComfyUI can fit a noise mask to a joint latent.
+    """Raise OviError unless ComfyUI can fit a noise mask to a joint latent, and its values are shares.
 
     Args:
         mask: None; a ``NestedTensor`` of a video [B, 1, T, H, W] and an audio part [B, 1, L]; or one tensor for the
@@ -110,15 +113,38 @@ def check_mask(mask: Any, input: str) -> None:
     """
     if mask is None:
         return
-    video, *audio = mask.unbind() if getattr(mask, "is_nested", False) else [mask]
-    shapes = [tuple(part.shape) if isinstance(part, Tensor) else () for part in (video, *audio)]
-    if not 2 <= len(shapes[0]) <= 5 or any(len(shape) != 3 for shape in shapes[1:2]):
+    parts = list(mask.unbind()) if getattr(mask, "is_nested", False) else [mask]
+    shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+    if not _fits([part.ndim * (0 not in part.shape) if isinstance(part, Tensor) else 0 for part in parts]):
         raise OviError(
             input=input,
-            found="a noise mask of shape " + " and ".join(str(list(shape)) for shape in shapes),
+            found=f"a noise mask of shape {' and '.join(map(str, shapes)) or '[]'}",
             accepted="[batch, 1, frames, height, width] for the video and [batch, 1, frames] for the audio",
             remedy="Set Latent Noise Mask fits the video part alone: leave it away from the audio part.",
         )
+    for part in parts:
+        if found := _unusable_values(part):
+            raise OviError(
+                input=input,
+                found=f"a noise mask {found}",
+                accepted="numbers from 0 (stays) to 1 (generated)",
+                remedy="Look at the node that made the mask; ComfyUI's own give float32 in 0..1.",
+            )
+
+
+def _fits(axes: list[int]) -> bool:
+    """Whether a noise mask's parts have axes that ComfyUI takes; 0 for what is empty or no tensor."""
+    return bool(axes) and 0 not in axes and 2 <= axes[0] <= 5 and axes[1:2] in ([], [3])
+
+
+def _unusable_values(part: Tensor) -> str:
+    """What is wrong with the values of a noise mask's part; "" where nothing is."""
+    if not is_plain(part) or not (part.dtype in DTYPES or part.dtype == torch.bool or part.dtype in WHOLE):
+        return f"of {storage(part)}"
+    least, most = (float(end) for end in part.float().aminmax())
+    if not (least >= -OVERSHOOT and most <= 1 + OVERSHOOT):  # NaN is in no range
+        return f"with values from {least:g} to {most:g}"
+    return ""
 
 
 def with_parts(

@@ -19,6 +19,8 @@ from . import layout
 from .layout import AUDIO_CHANNELS, MIN_LATENT_FRAMES, VIDEO_CHANNELS, ClipShape
 
 TOWERS = ("video + audio", "video only", "audio only")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Types of a latent's values that can be computed with."""
 VIDEO_ALONE = "ovi_video_alone"
 """Attribute of empty video latents that are to stay without audio: later versions of ComfyUI add it to others."""
 
@@ -55,17 +57,19 @@ def is_absent(shape: Sequence[int]) -> bool:
 def samples_of(latent: Any, input: str) -> Any:
     """The samples of a LATENT; raises OviError where ``latent`` is none."""
     samples: Any = latent.get("samples") if isinstance(latent, Mapping) else None
-    nested = getattr(samples, "is_nested", False)
-    if not (nested or isinstance(samples, Tensor)) or not all(
-        isinstance(part, Tensor) for part in (samples.unbind() if nested else ())
-    ):
+    found = _unbound(samples)
+    if not found or not all(isinstance(part, Tensor) for part in found):
         raise OviError(
             input=input,
-            found="nothing" if latent is None else f"a {type(latent).__name__} without samples",
+            found="nothing" if latent is None else f"a {type(latent).__name__} with samples of type {_kinds(found)}",
             accepted="a LATENT",
             remedy="Connect Empty Ovi Latent, a sampler, or another node that gives a LATENT.",
         )
     return samples
+
+
+def _kinds(parts: Sequence[Any]) -> str:
+    return " and ".join(type(part).__name__ for part in parts) or "NestedTensor without parts"
 
 
 def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
@@ -76,10 +80,29 @@ def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
         input: name of that input, for the error.
 
     Raises:
-        OviError: parts that are not Ovi's, or of unequal batch size.
+        OviError: parts that are not Ovi's, of unequal batch size, or of values that nothing computes with.
     """
-    check_shapes([part.shape for part in _unbound(latent)], input)
+    found = _unbound(latent)
+    check_shapes([part.shape for part in found], input)
+    for part in found:
+        if not is_plain(part) or part.dtype not in DTYPES:
+            raise OviError(
+                input=input,
+                found=f"a latent of {storage(part)}",
+                accepted="floating-point numbers of 16 bits or more, as samplers and VAEs give them",
+                remedy="Look at the node that made the latent.",
+            )
     return unpacked(latent)
+
+
+def storage(tensor: Tensor) -> str:
+    """Type, layout and device of a tensor, for errors."""
+    return f"{tensor.dtype}, {tensor.layout}, on {tensor.device}".replace("torch.", "")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's values lie in memory one after the other: not sparse, not packed, not on the meta device."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def unpacked(latent: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -108,6 +131,13 @@ def split(latent: Any, input: str) -> tuple[Tensor, Tensor]:
 
 def check_shapes(shapes: Sequence[Sequence[int]], input: str) -> None:
     """Raise OviError unless ``shapes`` are those of the video and the audio part of one of Ovi's latents, or of one."""
+    if any(0 in shape for shape in shapes):
+        raise OviError(
+            input=input,
+            found="a latent of shape " + " and ".join(str(list(shape)) for shape in shapes),
+            accepted="a latent of at least one clip, frame and cell",
+            remedy="Look at the node that cut the latent, or use Empty Ovi Latent.",
+        )
     video, *audio = shapes
     is_video = len(video) == 5 and video[1] == VIDEO_CHANNELS
     if len(audio) != 1 and not (is_video and not audio and video[2] >= MIN_LATENT_FRAMES):

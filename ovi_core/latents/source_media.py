@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import OviError
 from . import layout
+from .joint import unpacked
 
 VIDEO = "ovi_kept_video"
 """Key of a LATENT: the :class:`SourceVideo` its video part was encoded from."""
@@ -110,9 +111,21 @@ def with_likeness(latent: dict, parts: Iterable[str]) -> dict:
     return {**latent, LIKENESS: tuple(part for part in PARTS if part in known)} if known else latent
 
 
+def lead_of(latent: dict) -> Lead | None:
+    """What stands before the clip of a LATENT; None without any, and where another node cut so much that none is left.
+
+    A video or an audio part that a node has separated is still led.
+    """
+    lead, (video, audio) = latent.get(LEAD), unpacked(latent["samples"])
+    if not isinstance(lead, Lead):
+        return None
+    before = ((video, lead.latent_frames), (audio, lead.audio_frames))
+    return lead if all(part is None or layout.length(part) > count for part, count in before) else None
+
+
 def check_without_lead(latent: dict) -> None:
     """Raise OviError where something stands before the clip, so that the LATENT's times are not the clip's."""
-    if LEAD in latent:
+    if lead_of(latent) is not None:
         raise OviError(
             input="latent",
             found="a latent that starts with a voice",
@@ -126,7 +139,7 @@ Source = TypeVar("Source", SourceVideo, SourceAudio)
 
 def video_of(latent: dict) -> SourceVideo | None:
     """The source clip, if the video part of a LATENT is unchanged; None where none was given or a node changed it."""
-    video, lead = latent["samples"].unbind()[0], latent.get(LEAD)
+    video, lead = latent["samples"].unbind()[0], lead_of(latent)
     if lead is not None:
         video = layout.span(video, lead.latent_frames, layout.length(video))
     return _if_unchanged(latent.get(VIDEO), video)
@@ -146,7 +159,9 @@ def is_locked(latent: dict, key: str) -> bool:
 def with_lock(latent: dict, key: str, locked: bool) -> dict:
     """A LATENT that says under ``key`` whether the sampler is to return what was given; the same without any."""
     given = latent.get(key)
-    return latent if given is None or given.locked == locked else {**latent, key: replace(given, locked=locked)}
+    if not isinstance(given, (SourceVideo, SourceAudio)) or given.locked == locked:
+        return latent
+    return {**latent, key: replace(given, locked=locked)}
 
 
 def _if_unchanged(given: Source | None, now: Tensor) -> Source | None:

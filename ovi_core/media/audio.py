@@ -111,7 +111,7 @@ def _checked_rate(rate: Any, input: str) -> int:
 
 def _scaled(waveform: Tensor, input: str) -> Tensor:
     """Samples as float32; 8 bit without sign lie around 128, as in WAV files."""
-    plain = waveform.layout == torch.strided and not waveform.is_quantized
+    plain = waveform.layout == torch.strided and not waveform.is_quantized and not waveform.is_meta
     moved = waveform.to(comfy.model_management.intermediate_device()) if plain else waveform
     if plain and waveform.is_floating_point():
         return moved.to(torch.float32)
@@ -121,7 +121,7 @@ def _scaled(waveform: Tensor, input: str) -> Tensor:
         return (moved.to(torch.float32) - 128) / 128
     raise OviError(
         input=input,
-        found=f"samples of type {waveform.dtype} ({waveform.layout})",
+        found=f"samples of type {waveform.dtype} ({waveform.layout}, on {waveform.device})",
         accepted="floats in -1..1, or integers of 8, 16 or 32 bit",
         remedy="Look at the node that made the audio; ComfyUI's own give float32.",
     )

@@ -93,7 +93,7 @@ def as_float(values: Tensor, input: str) -> Tensor:
     except (TypeError, NotImplementedError) as error:
         raise OviError(
             input=input,
-            found=f"values of type {values.dtype} ({values.layout})",
+            found=f"values of type {values.dtype} ({values.layout}, on {values.device})",
             accepted="numbers: float32 in 0..1, other floats, or integers",
             remedy="Look at the node that made them; ComfyUI's own give float32.",
         ) from error
@@ -110,7 +110,7 @@ def _check_finite(values: Tensor, input: str, what: str) -> None:
 
 
 def fit(images: Tensor, width: int, height: int, how: str) -> Tensor:
-    """Images [B, H, W, 3] brought to ``width`` x ``height`` px.
+    """Images [B, H, W, 3] brought to ``width`` x ``height`` px and, as ComfyUI saves them, to 0..1.
 
     Args:
         how: ``crop`` fills the frame and cuts the rest, ``pad`` shows all of the image between black bars, ``stretch``
@@ -118,7 +118,8 @@ def fit(images: Tensor, width: int, height: int, how: str) -> Tensor:
     """
     old_height, old_width = images.shape[1:3]
     if (old_height, old_width) == (height, width):
-        return images
+        least, most = images.aminmax()
+        return images if least >= 0 and most <= 1 else images.clamp(0, 1)
     planes = rearrange(images, "b h w c -> b c h w")
     if how == "pad":
         planes = _letterboxed(planes, width, height)

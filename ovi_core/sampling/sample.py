@@ -11,7 +11,7 @@ import comfy.utils
 from torch import Tensor
 
 from ..errors import OviError
-from ..latents import source_media
+from ..latents import joint, source_media
 from ..network.references import KEY
 from . import solvers
 from .comfyui import prepare_noise, step_callback
@@ -83,7 +83,8 @@ def sample(
     Raises:
         OviError: a latent that is not Ovi's, or text of the wrong encoder.
     """
-    samples = latent["samples"]
+    samples = joint.samples_of(latent, "latent")
+    joint.parts(samples, "latent")  # before noise is drawn for it
     guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
     noise = prepare_noise(samples, seed, latent.get("batch_index"))

@@ -78,7 +78,7 @@ def clip_notes(patcher: Any, latent: dict) -> Iterator[str]:
     """
     variant = noted_variant(patcher)
     samples: Any = latent.get("samples")
-    video = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+    video = next(iter(samples.unbind()), None) if getattr(samples, "is_nested", False) else samples
     if variant is None or not variant.sizes or not isinstance(video, Tensor) or video.ndim != 5:
         return
     if is_absent(video.shape):

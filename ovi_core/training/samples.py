@@ -46,7 +46,9 @@ def samples_of(model: Ovi, latents: Sequence[dict], positive: Sequence[list]) ->
 
 
 def _clips_of(model: Ovi, latent: dict) -> list[tuple[Tensor, Tensor]]:
-    parts = [part.to("cpu", torch.float32, copy=True) for part in joint.split(latent["samples"], "latents")]
+    parts = [
+        part.to("cpu", torch.float32, copy=True) for part in joint.split(joint.samples_of(latent, "latents"), "latents")
+    ]
     if not parts[0].any() or not all(part.isfinite().all() for part in parts):
         raise OviError(
             input="latents",

@@ -64,6 +64,7 @@ IMAGES = {name: change(BYTES / 255) for name, change in FLOATS.items()} | {
 BAD_IMAGES = {
     "complex64": (BYTES.to(torch.complex64), "complex64"),
     "sparse": ((BYTES / 255).to_sparse(), "sparse"),
+    "meta": ((BYTES / 255).to("meta"), "on meta"),
     "NumPy": ((BYTES / 255).numpy(), "ndarray"),
     "list": ([BYTES / 255], "list"),
     "NaN": (torch.full((FRAMES, SIDE, SIDE, 3), torch.nan), "NaN"),
@@ -95,6 +96,7 @@ BAD_AUDIO = {
     "complex64": (audio(SOUND.to(torch.complex64)), "complex64"),
     "int64": (audio(LEVELS), "int64"),
     "sparse": (audio(SOUND.to_sparse()), "sparse"),
+    "meta": (audio(SOUND.to("meta")), "on meta"),
     "NumPy": (audio(SOUND.numpy()), "without a waveform"),
     "NaN": (audio(torch.full_like(SOUND, torch.nan)), "NaN"),
     "NaN in float16": (audio(torch.full_like(SOUND, torch.nan).half()), "NaN"),
@@ -116,6 +118,7 @@ MASKS = {name: change(CELLS.float()) for name, change in FLOATS.items()} | {
 }
 BAD_MASKS = {
     "complex64": (CELLS.to(torch.complex64), "complex64"),
+    "meta": (CELLS.float().to("meta"), "on meta"),
     "NumPy": (CELLS.numpy(), "ndarray"),
     "NaN": (torch.full((1, SIDE, SIDE), torch.nan), "NaN"),
     "none": (torch.zeros(0, SIDE, SIDE), f"[0, {SIDE}, {SIDE}]"),
