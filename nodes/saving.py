@@ -11,9 +11,8 @@ from comfy.cli_args import args
 from comfy_api.latest import Types, io, ui
 
 from ..ovi_core.errors import OviError
-from ..ovi_core.media import provenance
+from ..ovi_core.media import provenance, videos
 from ..ovi_core.media.content_credentials import SIGN, embed, signer
-from ..ovi_core.media.videos import checked_video, single_clips, with_audio_format
 from ..ovi_core.safe_write import check_name, new_file
 from .decoding import CATEGORY
 from .shared import graph
@@ -54,8 +53,8 @@ class OviSaveVideo(io.ComfyNode):
                     "mark_as_ai",
                     options=list(MARKS),
                     default="auto",
-                    tooltip="What the mark (IPTC digital source type) says AI made. auto: the whole clip, or part of "
-                    "it if Ovi AV Decode decoded a locked latent.",
+                    tooltip="What the mark (IPTC digital source type) declares as made by AI. auto: the whole clip, or "
+                    "part of it if Ovi AV Decode decoded a locked latent.",
                 ),
                 io.Boolean.Input(
                     "embed_workflow",
@@ -97,17 +96,17 @@ class OviSaveVideo(io.ComfyNode):
         audio_format: str = "unchanged",
         batch: str = BATCH[0],
     ) -> io.NodeOutput:
-        video = checked_video(video, "video")
+        video = videos.checked_video(video, "video")
         signs = signer(credentials)  # a missing key is reported before the clip is encoded
         source = provenance.source_of(video) if mark_as_ai == "auto" else MARKS[mark_as_ai]
         likeness = provenance.together(provenance.likeness_of(video), graph.likeness_before(cls.hidden))
         workflow = _workflow(cls.hidden) if embed_workflow and not args.disable_metadata else None
         saved = []
-        for clip in single_clips(video) if batch == BATCH[0] else [video]:
-            clip = with_audio_format(clip, audio_format)
+        for clip in videos.single_clips(video) if batch == BATCH[0] else [video]:
+            clip = videos.with_audio_format(clip, audio_format)
             file, subfolder = free_file(filename_prefix, *clip.get_dimensions())
             with new_file(file, input="filename_prefix") as part:
-                provenance.save(clip, str(part), source, workflow, likeness)
+                videos.save(clip, str(part), source, workflow, likeness)
                 if signs is not None:
                     embed(part, source, signs, file.name, likeness)
             saved.append(ui.SavedResult(file.name, subfolder, io.FolderType.output))

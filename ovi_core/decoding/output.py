@@ -11,11 +11,9 @@ from torch import Tensor
 
 from ..media import resampling
 from ..media.crossfade import cut_or_padded
+from ..media.encodable import encodable_audio, encodable_images
 from ..media.provenance import GENERATED
 from ..spec import FPS, SAMPLE_RATE
-
-AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)  # Hz
-AAC_CHANNELS = (1, 2, 6)  # of the layouts that ComfyUI saves
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,6 @@ def as_one_clip(
 
 
 def playable(clip: Decoded) -> Decoded:
-    """``clip`` as H.264 and AAC can hold it; the same where they can.
-
-    An odd side loses its last line of pixels, an odd sample rate becomes 48 kHz, channels that are no usual layout are
-    mixed to one.
-    """
-    height, width = (side // 2 * 2 for side in clip.images.shape[1:3])
-    audio, rate = clip.clip_audio, clip.sample_rate
-    if audio.shape[1] not in AAC_CHANNELS:
-        audio = audio.mean(dim=1, keepdim=True)
-    if rate not in AAC_RATES:
-        audio, rate = resampling.resampled(audio, rate, 48_000), 48_000
-    return replace(clip, images=clip.images[:, :height, :width], clip_audio=audio, sample_rate=rate)
+    """``clip`` as H.264 and AAC can hold it (:mod:`..media.encodable`); the same where they can."""
+    audio, rate = encodable_audio(clip.clip_audio, clip.sample_rate)
+    return replace(clip, images=encodable_images(clip.images), clip_audio=audio, sample_rate=rate)
