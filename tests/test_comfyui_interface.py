@@ -195,12 +195,34 @@ USES = [
         optional=True,
     ),
     Use(
+        "comfy.quant_ops.QuantizedTensor.from_float",
+        "ovi_core/network/comfyui.py",
+        positional=("tensor", "layout_cls"),
+        keywords=("scale",),
+    ),
+    Use(
+        "comfy.ops.mixed_precision_ops",
+        "ovi_core/network/comfyui.py",
+        mentions=(
+            "not isinstance(input, QuantizedTensor)",
+            "input_scale",
+            "pre_quant_scale",
+            "_full_precision_mm",
+            "layout_type",
+        ),
+    ),
+    Use(
         "comfy.k_diffusion.sampling.sample_euler",
         "ovi_core/sampling/comfyui.py",
         positional=("model", "x", "sigmas", "extra_args", "callback"),
         keywords=("s_churn",),
     ),
-    Use("comfy.samplers.uni_pc.sample_unipc", "ovi_core/sampling/comfyui.py", keywords=("sigmas", "callback")),
+    Use(
+        "comfy.samplers.uni_pc.sample_unipc",
+        "ovi_core/sampling/comfyui.py",
+        positional=("model", "noise", "sigmas", "extra_args", "callback"),
+        optional=True,
+    ),
     Use(
         "comfy.ldm.modules.attention.wrap_attn",
         "ovi_core/network/layers.py",
@@ -244,11 +266,7 @@ USES = [
         mentions=("weight_adapter.adapters", "{}.diff", "{}.diff_b", "{}.set_weight", "{}.alpha"),
     ),
     Use("comfy.model_management.supports_fp8_compute", "ovi_core/model/comfyui.py", positional=("device",)),
-    Use(
-        "comfy.ops.mixed_precision_ops",
-        "ovi_core/model/comfyui.py",
-        mentions=("_full_precision_mm", "layout_type"),
-    ),
+    Use("comfy.ops.fp8_ops", "ovi_core/model/comfyui.py", kind="class", attributes=("Linear",), optional=True),
     Use("comfy.weight_adapter", "ovi_core/model/lora_checks.py", kind="value", attributes=("adapters",)),
     Use(
         "comfy.supported_models_base.BASE.set_inference_dtype",

@@ -9,6 +9,8 @@ from typing import Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.ops
+import torch
 from torch import Tensor
 
 
@@ -41,16 +43,13 @@ def lora_patches(weights: Mapping[str, Tensor], layers: Iterable[str]) -> dict[s
     return comfy.lora.load_lora(weights, {layer: f"{layer}.weight" for layer in layers}, log_missing=False)
 
 
-FULL_PRECISION = "_full_precision_mm"
-"""Attribute of ComfyUI's quantized layers: whether they multiply in the type of the activations."""
-
-
-def fp8_layout_of(layer: Any) -> str | None:
-    """The layout of a layer with ComfyUI's scaled fp8 weights; None for any other layer."""
-    layout = getattr(layer, "layout_type", None)
-    return layout if isinstance(layout, str) and "FP8E4M3" in layout and "MX" not in layout else None
-
-
 def supports_fp8(device: Any) -> bool:
     """Whether ComfyUI multiplies in fp8 on a device."""
     return bool(comfy.model_management.supports_fp8_compute(device))
+
+
+def multiplies_plain_fp8(layer: Any) -> bool:
+    """Whether a layer is of ComfyUI's kind that multiplies plain fp8 weights in fp8."""
+    kind = getattr(getattr(comfy.ops, "fp8_ops", None), "Linear", None)
+    weight = getattr(layer, "weight", None)
+    return kind is not None and isinstance(layer, kind) and weight.dtype is torch.float8_e4m3fn

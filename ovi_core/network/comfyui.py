@@ -31,12 +31,17 @@ try:
 except ImportError:
     linear_input_act = None
 try:
+    from comfy.quant_ops import QuantizedTensor
+except ImportError:
+    QuantizedTensor = None
+try:
     from comfy_kitchen import adaln
 except ImportError:
     adaln = None
 
 __all__ = [
     "CUDNN_FIRST",
+    "FULL_PRECISION",
     "FUSED_NORM",
     "FUSED_ROPE",
     "OVERRIDE",
@@ -48,6 +53,7 @@ __all__ = [
     "adaln",
     "apply_rope1",
     "cudnn_attention",
+    "fp8_layout_of",
     "get_all_wrappers",
     "linear_input_act",
     "manual_cast",
@@ -56,6 +62,8 @@ __all__ = [
     "prefers_cudnn",
     "prefetch_next",
     "prefetch_queue",
+    "product",
+    "quantized_once",
     "with_weight",
 ]
 
@@ -134,6 +142,45 @@ def absorbs_gelu(layer: nn.Module) -> bool:
     With other weights it would make a second tensor for GELU's result.
     """
     return linear_input_act is not None and getattr(layer.weight, "_layout_cls", None) == INT8_LAYOUT
+
+
+FULL_PRECISION = "_full_precision_mm"
+"""Attribute of ComfyUI's quantized layers: whether they multiply in the type of the activations."""
+
+
+def fp8_layout_of(layer: Any) -> str | None:
+    """The layout of a layer with ComfyUI's scaled fp8 weights; None for any other layer."""
+    layout = getattr(layer, "layout_type", None)
+    return layout if isinstance(layout, str) and "FP8E4M3" in layout and "MX" not in layout else None
+
+
+def quantized_once(x: Tensor, *layers: nn.Module) -> Tensor | None:
+    """x [..., D] in fp8 as [tokens, D], for :func:`product` with each of ``layers``; None where they do not share it.
+
+    They do where each would quantise it in the same way: ComfyUI's layers of scaled fp8 that multiply in fp8, without
+    patches of their weights and without a scale of their own for what goes in, as some files have.
+    """
+    layouts = {_fp8_input(layer) for layer in layers}
+    if QuantizedTensor is None or len(layouts) != 1 or None in layouts or torch.is_grad_enabled():
+        return None
+    return QuantizedTensor.from_float(x.reshape(-1, x.shape[-1]), layouts.pop(), scale=None)
+
+
+def _fp8_input(layer: Any) -> str | None:
+    """The layout that a layer quantises its input to, where nothing but that input decides how; else None."""
+    if getattr(layer, FULL_PRECISION, True) or getattr(layer, "comfy_force_cast_weights", False):
+        return None
+    own_scale = any(getattr(layer, name, None) is not None for name in ("input_scale", "pre_quant_scale"))
+    patched = layer.weight_function or layer.bias_function
+    replaced = (
+        "forward" in layer.__dict__ or layer._forward_pre_hooks or layer._forward_hooks
+    )  # as a bypassed LoRA does
+    return None if own_scale or patched or replaced else fp8_layout_of(layer)
+
+
+def product(layer: nn.Module, x: Tensor, quantized: Tensor | None) -> Tensor:
+    """``layer(x)``, from what :func:`quantized_once` made of x where that is not None."""
+    return layer(x) if quantized is None else layer(quantized).unflatten(0, x.shape[:-1])
 
 
 def prefers_cudnn(device: torch.device, options: dict) -> bool:

@@ -32,6 +32,8 @@ from .comfyui import (
     linear_input_act,
     manual_cast,
     optimized_attention,
+    product,
+    quantized_once,
     with_weight,
 )
 
@@ -198,15 +200,20 @@ def in_chunks(run: Callable[..., Tensor], options: dict, x: Tensor, *aligned: Te
     Only for what treats each token of x by itself, which makes this exact but for rounding. ``aligned`` has its tokens
     on axis 1 too.
     """
-    most, tokens = options.get(CHUNK_TOKENS, 0), x.shape[1]
-    if not 0 < most < tokens:
+    if not _is_chunked(x, options):
         return run(x, *aligned)
-    out, chunks = torch.empty_like(x), -(-tokens // most)
+    tokens = x.shape[1]
+    out, chunks = torch.empty_like(x), -(-tokens // options[CHUNK_TOKENS])
     for i in range(chunks):
         chunk = slice(tokens * i // chunks, tokens * (i + 1) // chunks)
         # a matrix product of what is not contiguous adds its bias apart, to a second result
         out[:, chunk] = run(x[:, chunk].contiguous(), *(part[:, chunk] for part in aligned))
     return out
+
+
+def _is_chunked(x: Tensor, options: dict) -> bool:
+    """Whether the options ask for fewer tokens at a time than x [B, L, D] has."""
+    return 0 < options.get(CHUNK_TOKENS, 0) < x.shape[1]
 
 
 class SelfAttention(nn.Module):
@@ -219,10 +226,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, table: Tensor, options: dict) -> Tensor:
         """x: [B, L, D]; table: rope of these tokens."""
-        k, v = rotate(self.norm_k(self.k(x)), table), self.v(x)
+        shared = quantized_once(x, self.k, self.v, self.q)
+        k, v = rotate(self.norm_k(product(self.k, x, shared)), table), product(self.v, x, shared)
+        if _is_chunked(x, options):
+            shared = None  # each chunk is quantised by itself
 
         def answer(x: Tensor, table: Tensor) -> Tensor:
-            return self.o(attend(rotate(self.norm_q(self.q(x)), table), k, v, options))
+            return self.o(attend(rotate(self.norm_q(product(self.q, x, shared)), table), k, v, options))
 
         return in_chunks(answer, options, x, table)
 
@@ -237,12 +247,15 @@ class CrossAttention(SelfAttention):
 
     def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Key and value [B, S, D] of the embedded text [B, S, D]: the same in every step of a run."""
-        return self.norm_k(self.k(text)), self.v(text)
+        shared = quantized_once(text, self.k, self.v)
+        return self.norm_k(product(self.k, text, shared)), product(self.v, text, shared)
 
     def other_keys(self, other: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Key and value [B, L', D] of the other tower's tokens [B, L', D] and their rope."""
         other = self.pre_attn_norm_fusion(other)
-        return rotate(self.norm_k_fusion(self.k_fusion(other)), table), self.v_fusion(other)
+        shared = quantized_once(other, self.k_fusion, self.v_fusion)
+        key = rotate(self.norm_k_fusion(product(self.k_fusion, other, shared)), table)
+        return key, product(self.v_fusion, other, shared)
 
     def forward(  # type: ignore[override]
         self,

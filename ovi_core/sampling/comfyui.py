@@ -117,13 +117,15 @@ def attention_override(model_options: dict, name: str) -> bool:
 
 
 AT_STEPS = frozenset(
-    f"sample_{name}"
-    for name in (
-        *("euler", "euler_cfg_pp", "euler_ancestral", "euler_ancestral_cfg_pp", "heun", "lms", "ddpm", "lcm"),
-        *("dpmpp_2m", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpmpp_2m_sde_heun"),
-        *("dpmpp_2m_sde_heun_gpu", "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ipndm", "ipndm_v", "deis"),
-        *("res_multistep", "res_multistep_cfg_pp", "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp"),
-        *("gradient_estimation", "gradient_estimation_cfg_pp", "er_sde", "sa_solver", "unipc", "unipc_bh2"),
+    (
+        *("sample_euler", "sample_euler_cfg_pp", "sample_euler_ancestral", "sample_euler_ancestral_cfg_pp"),
+        *("sample_heun", "sample_lms", "sample_ddpm", "sample_lcm", "sample_dpmpp_2m", "sample_dpmpp_2m_cfg_pp"),
+        *("sample_dpmpp_2m_sde", "sample_dpmpp_2m_sde_gpu", "sample_dpmpp_2m_sde_heun"),
+        *("sample_dpmpp_2m_sde_heun_gpu", "sample_dpmpp_3m_sde", "sample_dpmpp_3m_sde_gpu", "sample_ipndm"),
+        *("sample_ipndm_v", "sample_deis", "sample_res_multistep", "sample_res_multistep_cfg_pp"),
+        *("sample_res_multistep_ancestral", "sample_res_multistep_ancestral_cfg_pp"),
+        *("sample_gradient_estimation", "sample_gradient_estimation_cfg_pp", "sample_er_sde", "sample_sa_solver"),
+        *("sample_unipc", "sample_unipc_bh2"),
     )
 )
 """Functions of ComfyUI's samplers that ask at the noise levels of the steps alone, as far as they called back: heun's
