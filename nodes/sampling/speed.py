@@ -52,7 +52,8 @@ def _part_inputs() -> list[io.Input]:
             default=CHOICES[0],
             tooltip="Matrix products with scaled fp8 weights. as loaded: as ComfyUI does them. on: in fp8, on NVIDIA "
             "cards from Ada on; gives up about a hundredth of precision beside the fp8 weights' own. off: in the "
-            "type of the activations, slower and closer.",
+            "type of the activations, slower and closer. Plain fp8 weights: choose weight_dtype fp8_e4m3fn_fast in "
+            "Load Ovi Model instead.",
         ),
         io.Combo.Input(
             "attention",

@@ -1,4 +1,8 @@
-"""Matrix products in fp8, where the weights are ComfyUI's scaled fp8: by its own layers, switched for one MODEL."""
+"""Matrix products in fp8, where the weights are ComfyUI's scaled fp8: by its own layers, switched for one MODEL.
+
+Plain fp8 weights, without scales, are multiplied in fp8 where the model is loaded for that (weight_dtype
+``fp8_e4m3fn_fast``): by other layers of ComfyUI, which are chosen once, when the model is built.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..network.comfyui import FULL_PRECISION, fp8_layout_of
 from .base_model import require_ovi
-from .comfyui import FULL_PRECISION, fp8_layout_of, supports_fp8
+from .comfyui import multiplies_plain_fp8, supports_fp8
 
 LOADED, ON, OFF = CHOICES = ("as loaded", "on", "off")
-REMEDY = "For fp8, load the model with precision fp8 (Load Ovi (all in one)), or convert its file with dev.py convert."
+REMEDY = "For fp8, set weight_dtype of Load Ovi Model to fp8_e4m3fn_fast, or load a file with scaled fp8 weights."
 
 
 def with_fp8_matmuls(patcher: Any, choice: str) -> tuple[Any, list[str]]:
@@ -23,9 +28,10 @@ def with_fp8_matmuls(patcher: Any, choice: str) -> tuple[Any, list[str]]:
     """
     if choice == LOADED:
         return patcher.clone(), []
-    layers = list(_fp8_layers(require_ovi(patcher).diffusion_model))
+    network = require_ovi(patcher).diffusion_model
+    layers = list(_fp8_layers(network))
     if not layers:
-        return patcher.clone(), _note_of(choice, patcher)
+        return patcher.clone(), _notes_of(choice, network)
     if choice == ON and not supports_fp8(patcher.load_device):
         note = (
             f"fp8_matmuls is on, and {patcher.load_device} has no matrix products in fp8 (NVIDIA: from compute "
@@ -46,9 +52,15 @@ def _fp8_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
-def _note_of(choice: str, patcher: Any) -> list[str]:
-    if choice == OFF:
+def _notes_of(choice: str, network: nn.Module) -> list[str]:
+    """Notes for a model without scaled fp8 weights, of which nothing is switched."""
+    in_fp8 = any(map(multiplies_plain_fp8, network.modules()))
+    if choice == OFF and in_fp8:
+        return [
+            "fp8_matmuls is off, and the model was loaded to multiply in fp8. Load it with weight_dtype fp8_e4m3fn."
+        ]
+    if choice == OFF or in_fp8:
         return []
-    plain = any(weight.dtype is torch.float8_e4m3fn for weight in patcher.model.diffusion_model.parameters())
+    plain = any(weight.dtype is torch.float8_e4m3fn for weight in network.parameters())
     found = "these fp8 weights have no scales" if plain else "these weights are not in fp8"
     return [f"fp8_matmuls is on, and {found}. Matrix products stay as they are. {REMEDY}"]

@@ -12,6 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import DualCFGGuider, KSamplerSelect
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiTSimple
+from fusion_cases import published_weights, write_model
 from ovi_native.nodes.sampling.guidance import OviGuidanceOptions
 from ovi_native.nodes.sampling.speed import OviSpeed
 from ovi_native.ovi_core.errors import OviError
@@ -299,6 +300,24 @@ def test_fp8_products_are_switched_for_this_model_alone(monkeypatch, caplog):
     assert layer._full_precision_mm is False
     patched.unpatch_model()
     assert layer._full_precision_mm is True
+
+
+def test_plain_fp8_weights_are_multiplied_as_the_model_was_loaded(tmp_path, monkeypatch, caplog):
+    """By ComfyUI's other layers, as a card has them; nothing switches these."""
+    monkeypatch.setattr(model_comfyui.comfy.model_management, "supports_fp8_compute", lambda device=None: True)
+    path = str(write_model(tmp_path, published_weights(tiny.SIZES)))
+    notes = {}
+    with torch.inference_mode():
+        for dtype in ("fp8_e4m3fn", "fp8_e4m3fn_fast"):
+            loaded = load_model(path, None, dtype)
+            for choice in ("on", "off"):
+                caplog.clear()
+                assert not speed(loaded, fp8_matmuls=choice).object_patches
+                notes[dtype, choice] = " ".join(caplog.messages)
+    assert "no scales" in notes["fp8_e4m3fn", "on"]
+    assert "fp8_e4m3fn_fast" in notes["fp8_e4m3fn", "on"]
+    assert notes["fp8_e4m3fn", "off"] == notes["fp8_e4m3fn_fast", "on"] == ""
+    assert "loaded to multiply in fp8" in notes["fp8_e4m3fn_fast", "off"]
 
 
 def test_eight_bit_attention_is_comfyuis_own_where_it_is_installed(model, monkeypatch, caplog):
