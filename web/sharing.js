@@ -1,6 +1,5 @@
-// Opens workflows from other machines: files that have another name here are found, those that a variant lacks are offered
-// by the page's own dialog, examples that the pack brings are put into the input folder, and saved nodes carry their
-// version.
+// Opens workflows from other machines: files that have another name here are found, examples that the pack brings are put
+// into the input folder, and saved nodes carry their version.
 // Neither a workflow nor an answer of the server is trusted to have the right shape.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
@@ -8,10 +7,7 @@ import { api } from '../../scripts/api.js'
 const PACK = 'comfyui-ovi-native'
 const MOST_NODES = 1000 // that the server answers at once
 const EXAMPLE = /\bovi_example_\w+\.\w+/g // a name in a widget, or in a text that names files
-const LOADER = 'OviPipelineLoader' // names a variant, not its files
-let about = { version: '', nodes: [], loaders: [], variants: [] }
-let wanted = [] // variants that the graph names
-let lacking = {} // where their missing files are published, by variant
+let about = { version: '', nodes: [], loaders: [] }
 
 const list = (value) => (Array.isArray(value) ? value : [])
 const strings = (value) => list(value).filter((item) => typeof item === 'string')
@@ -86,59 +82,21 @@ async function findFiles(graph) {
   tell('Ovi: other files', nodes.flatMap((node, index) => apply(node, found[index])))
 }
 
-async function findMissing(graph) {
-  if (!allNodes(graph).some((node) => node.type === LOADER)) return
-  const values = allNodes(graph).flatMap((node) => list(node.widgets_values))
-  wanted = about.variants.filter((variant) => values.includes(variant))
-  await askMissing()
-}
-
-async function askMissing() {
-  lacking = wanted.length ? ((await post('/ovi_native/missing', wanted)) ?? {}) : {}
-}
-
-// What a loader's variant is set to: by its own widget, or by that of the subgraph it is in.
-function variantOf(node) {
-  const linked = list(node.inputs).some((input) => input.name === 'variant' && input.link != null)
-  const host = linked && app.graph.nodes.find((other) => other.subgraph && other.subgraph === node.graph)
-  return [host, node].map((each) => each?.widgets?.find((w) => w.name === 'variant')?.value).find(Boolean)
-}
-
-// The page asks for files that a list has chosen and does not have; so each missing file is such a list, never shown.
-function offerMissing(node) {
-  if (node.type !== LOADER) return
-  const variant = variantOf(node)
-  const missing = () => models(lacking[variant])
-  for (const model of missing()) {
-    const values = () => (missing().some((other) => other.name === model.name) ? [] : [model.name])
-    const widget = node.addWidget('combo', model.name, model.name, () => {}, { values, serialize: false, hidden: true })
-    Object.assign(widget, { serialize: false, hidden: true })
-    const known = list(node.properties.models).filter((other) => other.name !== model.name)
-    node.properties.models = [...known, model]
-  }
-}
-
 app.registerExtension({
   name: 'comfyui-ovi-native.sharing', // after the pack's name in the registry: all extensions share one list
 
   async init() {
     const found = await json('/ovi_native')
     if (typeof found?.version !== 'string') return
-    const [nodes, loaders, variants] = [found.nodes, found.loaders, found.variants].map(strings)
-    about = { version: found.version, nodes, loaders, variants }
+    const [nodes, loaders] = [found.nodes, found.loaders].map(strings)
+    about = { version: found.version, nodes, loaders }
   },
 
   async beforeConfigureGraph(graph) {
     await placeExamples(graph)
     await findFiles(graph)
-    await findMissing(graph)
   },
 
-  refreshComboInNodes: askMissing, // files may have come since
-
   nodeCreated: stamp,
-  loadedGraphNode(node) {
-    stamp(node)
-    offerMissing(node)
-  }
+  loadedGraphNode: stamp
 })

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 VALUES = ["faces.safetensors", 1.0, 1.0]
 MARKUP = "<img src=x onerror='window.ran = true'>"
 OPEN = """async graph => {
-  const extension = window.app.extensions.find(each => each.name === 'comfyui-ovi-native.sharing')
-  await extension.beforeConfigureGraph(graph)
+  for (const extension of window.app.extensions.filter(each => each.name.startsWith('comfyui-ovi-native.')))
+    await extension.beforeConfigureGraph?.(graph)
   return graph
 }"""
 EXAMPLES = ("ovi_example_first.jpg", "ovi_example_clip.mp4", "ovi_example_voice.flac")
@@ -60,13 +60,16 @@ def loader() -> dict[str, Any]:
     return {"nodes": [{"id": 1, "type": "OviLoraLoader", "widgets_values": VALUES}]}
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_an_answer_of_another_shape_changes_nothing(page: Studio, answer: Any):
-    page.page.route("**/ovi_native/opened", lambda route: route.fulfill(body=json.dumps(answer)))
+@pytest.mark.parametrize("answer", [*ANSWERS.values(), {"mini": [None, {"name": 5}]}], ids=[*ANSWERS, "no models"])
+@pytest.mark.parametrize("route", ["opened", "missing"])
+def test_an_answer_of_another_shape_changes_nothing(page: Studio, route: str, answer: Any):
+    page.page.route(f"**/ovi_native/{route}", lambda request: request.fulfill(body=json.dumps(answer)))
+    graph = loader() if route == "opened" else {"nodes": [{"type": "OviPipelineLoader", "widgets_values": ["mini"]}]}
     try:
-        assert page.page.evaluate(OPEN, loader()) == loader()
+        assert page.page.evaluate(OPEN, graph) == graph
+        assert page.complaints() == []
     finally:
-        page.page.unroute("**/ovi_native/opened")
+        page.page.unroute(f"**/ovi_native/{route}")
 
 
 def test_a_server_that_fails_changes_nothing(page: Studio):

@@ -58,6 +58,11 @@ SETTLED = """() => { const media = [...document.querySelectorAll('video, audio')
   return media.every(each => each.readyState >= 1) && app.graph.nodes.every(node =>
     !['LoadImage', 'LoadVideo'].includes(node.type) || node.imgs?.length || node.videoContainer
       || document.querySelector(`[data-node-id="${node.id}"] :is(img, video)`)); }"""
+TEN = "960x960_10s"
+# In the order in which they are chosen; the small model comes with the pack.
+VARIANT_FILES = {TEN: f"model_{TEN}.safetensors", OTHER: f"ovi_{OTHER}.safetensors", "mini": ""}
+VARIANT_FILES |= {"960x960_5s": "model_960x960.safetensors"}
+EMPTY: dict[str, Any] = {"size": [400, 200], "flags": {}, "order": 0, "mode": 0, "properties": {}}
 TITLE = 30  # pixels of a node's title, above the frame that its position counts from
 
 
@@ -119,20 +124,36 @@ def with_variant(graph: dict[str, Any]) -> dict[str, Any]:
     return graph
 
 
-def test_files_of_a_variant_that_are_missing_are_offered_by_the_pages_own_dialog(wide: Studio):
-    wide.draw_with(newer=True)
-    for title in ("01 Text to video", "00 Try it now - text to video"):
-        wide.load(TEMPLATES[title], title, source="template")
-        wide.page.wait_for_timeout(500)
-        offered = wide.page.locator('[data-testid="error-overlay"]')
-        if title.startswith("00"):
-            assert offered.count() == 0  # the small model comes with the pack
-            assert wide.complaints() == []
-            continue
-        offered.get_by_text("View details").click()
-        panel = wide.page.locator('[data-testid="missing-model-card"], [data-testid="properties-panel"]').first
-        panel.get_by_text("model_960x960_10s.safetensors").first.wait_for()
-        assert "diffusion_models" in panel.inner_text()
+@pytest.mark.parametrize("newer", [False, True], ids=["classic, a loader alone", "nodes 2.0, a subgraph"])
+def test_files_that_a_variant_lacks_are_offered_by_the_pages_own_dialog(wide: Studio, newer: bool):
+    wide.draw_with(newer)
+    graph = TEMPLATES["01 Text to video"]
+    kind = node_of(graph)["type"] if newer else "OviPipelineLoader"
+    wide.load(graph if newer else alone(kind, ["960x960_10s", "bf16", False, False]), "files", source="template")
+    for variant, file in VARIANT_FILES.items():
+        if variant != TEN:
+            wide.choose(kind, "variant", variant)
+        wide.page.locator('[data-testid="error-overlay"]').wait_for(state="visible" if file else "hidden")
+        assert set(wide.complaints()) == ({kind, "OviPipelineLoader"} if file else set())
+        if file:
+            wide.page.locator('[data-testid="error-overlay"]').get_by_text("View details").click()
+            panel = wide.page.locator('[data-testid="properties-panel"]')
+            panel.get_by_text(file).first.wait_for()
+            shown = panel.inner_text()
+            assert [name for name in VARIANT_FILES.values() if name and name in shown] == [file]
+            assert "diffusion_models" in shown
+            wide.page.evaluate("app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")
+    if newer:
+        wide.load(TEMPLATES["00 Try it now - text to video"], "small", source="template")
+        wide.page.locator('[data-testid="error-overlay"]').wait_for(state="hidden")
+        assert wide.complaints() == []
+    else:
+        assert wide.graph()["nodes"][0]["size"] == EMPTY["size"]
+
+
+def alone(kind: str, values: list[Any]) -> dict[str, Any]:
+    node = {"id": 1, "type": kind, "pos": [500, 300], "widgets_values": values, **EMPTY}
+    return {"version": 0.4, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": []}
 
 
 def test_app_mode_shows_what_is_asked_of_the_four_commonest_jobs_and_runs(wide: Studio):

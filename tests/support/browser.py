@@ -50,6 +50,12 @@ PLAYING = """(() => { const videos = [...document.querySelectorAll('video')];
   return videos.length > 0 && videos.every(video => video.readyState >= 2); })()"""
 SECONDS = 90  # for whatever the page is waited for; on a busy machine it is slow to open
 MOST = 150_000  # bytes of an image for the documentation
+# Of a widget on the canvas, where the mouse finds it.
+MIDDLE = """([kind, name]) => { const node = app.graph.nodes.find(node => node.type === kind);
+  const widget = node.widgets.find(widget => widget.name === name), box = app.canvas.canvas.getBoundingClientRect();
+  const at = [node.pos[0] + node.size[0] / 2, node.pos[1] + (widget.last_y ?? widget.y) + 10];
+  const [x, y] = app.canvas.ds.convertOffsetToCanvas(at);
+  return [x + box.left, y + box.top]; }"""
 FIELD = "document.activeElement?.matches('input[type=text], input:not([type])')"
 DROP = """async ([bytes, name, type]) => {
   const file = new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type});
@@ -140,6 +146,20 @@ class Studio:
         code = """([values, kind]) => { for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])
           if (widget.name in values && (!kind || node.type === kind)) widget.value = values[widget.name]; }"""
         self.page.evaluate(code, [values, kind])
+
+    def choose(self, kind: str, name: str, value: str) -> None:
+        """Choose from the list of the widget ``name`` on the first node of a type, with the mouse."""
+        for _ in range(10):  # a list that opens while the page is busy closes at once
+            with suppress(TimeoutError):
+                if self._newer:
+                    row = self.page.locator('[data-testid="node-widget"]')
+                    row = row.filter(has=self.page.get_by_text(name, exact=True))
+                    row.locator("button, [role=combobox]").last.click(timeout=5000)
+                    self.page.get_by_role("option", name=value, exact=True).click(timeout=2000)
+                else:
+                    self.page.mouse.click(*self.page.evaluate(MIDDLE, [kind, name]))
+                    self.page.locator(".litemenu-entry").get_by_text(value, exact=True).click(timeout=2000)
+                return
 
     def set_inside(self, values: dict[str, dict[str, Any]]) -> None:
         """Set widgets of nodes within subgraphs, by type and name; what they were linked to is cut."""
