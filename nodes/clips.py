@@ -30,8 +30,8 @@ class OviPromptBuilder(io.ComfyNode):
             node_id="OviPromptBuilder",
             display_name="Ovi Prompt Builder",
             category=CATEGORY,
-            description="Builds a prompt from scene, spoken lines and sound, without tags to type. The report lists "
-            "who speaks for how long and whether the speech fits into the clip.",
+            description="Builds a prompt from scene, spoken lines and sound, so you need not type tags. The report "
+            "lists who speaks for how long and whether the speech fits the clip.",
             search_aliases=["ovi prompt", "dialogue", "speech", "script", "talking", "speech length"],
             inputs=[
                 io.String.Input(
@@ -61,8 +61,8 @@ class OviPromptBuilder(io.ComfyNode):
                     tooltip="What is heard, in plain words: voices, effects, room, music.",
                 ),
                 variant_input(
-                    "The weights that will read the prompt. They decide how the audio caption is written and how many "
-                    "seconds there are for speech."
+                    "The variant that the prompt is written for. It sets the form of the audio caption and the seconds "
+                    "available for speech."
                 ),
                 io.Float.Input(
                     "seconds",
@@ -94,7 +94,8 @@ class OviExtend(io.ComfyNode):
             display_name="Ovi Extend",
             category=CATEGORY,
             description="Continues a clip: the new clip starts with the last frames of the old one and their sound, "
-            "unchanged, and the model generates the rest. Put both together with Ovi Join Clips.",
+            "unchanged, and the model generates the rest. Join the two with Ovi Join Clips. Untested with the "
+            "published weights.",
             search_aliases=["continue video", "longer video", "extend", "next shot", "last frame", "extend video"],
             inputs=[
                 video_vae_input(),
@@ -110,8 +111,8 @@ class OviExtend(io.ComfyNode):
                 ),
                 overlap_input(
                     0.04,
-                    "How much of the clip's end starts the new one. More continues motion, voice and music better; "
-                    "0.04 is the last frame only. Rounded to the nearest of 1, 5, 9, 13 ... frames: 1 s is 25.",
+                    "How much of the clip's end starts the new one. More should continue motion, voice and music "
+                    "better; 0.04 is the last frame only. Rounded to the nearest of 1, 5, 9, 13 ... frames: 1 s is 25.",
                 ),
                 seconds_input(
                     10.0, "Length of the new clip, with the overlap. The weights were trained on 5 s or 10 s."

@@ -37,9 +37,9 @@ class OviTextEncode(io.ComfyNode):
                     tooltip="The scene in plain words, speech as <S>…<E>, the sound as 'Audio: …' at the end.",
                 ),
                 variant_input(
-                    "The weights that will read the prompt. They differ in the form of the audio caption, and "
-                    "dreamid_omni reads the captions of Ovi People Prompt. auto: those that the CLIP was loaded for, "
-                    "by Load Ovi (all in one); from another loader, as 960x960_10s.",
+                    "The variant that the prompt is written for. Variants differ in the form of the audio caption, and "
+                    "dreamid_omni expects the captions of Ovi People Prompt. auto: the variant of Load Ovi (all in "
+                    "one); with another loader, 960x960_10s.",
                     auto=True,
                 ),
             ],
@@ -69,7 +69,7 @@ class OviDualConditioning(io.ComfyNode):
             node_id="OviDualConditioning",
             display_name="Ovi Dual Conditioning",
             category=CATEGORY,
-            description="Two prompts in one: the video tower reads the first, the audio tower the second. Meant for "
+            description="Two prompts in one: the video tower gets the first, the audio tower the second. Meant for "
             "negative prompts ('jitter, blur' for the video, 'robotic, muffled' for the sound). Average, concatenate "
             "or zero out prompts before this node: after it, stock nodes change only the video tower's prompt.",
             search_aliases=["ovi negative", "two prompts"],

@@ -25,7 +25,7 @@ class OviDecode(io.ComfyNode):
             node_id="OviDecode",
             display_name="Ovi AV Decode",
             category=CATEGORY,
-            description="Decodes video and audio. The video output holds both, at 24 frames per second, for Save "
+            description="Decodes video and audio. The video output contains both, at 24 frames per second, for Save "
             "Video. A locked clip or sound comes back unchanged, bit for bit, at its own rate.",
             search_aliases=["ovi vae decode", "latent to video", "video with sound"],
             inputs=[
@@ -40,7 +40,7 @@ class OviDecode(io.ComfyNode):
                     "loop",
                     default=False,
                     optional=True,
-                    tooltip="For a clip made with Ovi Loop: its end continues seamlessly at its start.",
+                    tooltip="For a clip made with Ovi Loop: cuts it so that its end continues at its start.",
                 ),
                 audio_format_input("as the model makes it (16 kHz, mono), or as it was given"),
             ],

@@ -34,16 +34,16 @@ class OviResolution(io.ComfyNode):
             node_id="OviResolution",
             display_name="Ovi Resolution",
             category=CATEGORY,
-            description="Width, height and seconds that a variant was trained for, in the shape you choose or in the "
-            "shape of an image.",
+            description="Width, height and seconds that a variant was trained for, in a shape you choose or the shape "
+            "of an image.",
             search_aliases=["aspect ratio", "ovi size", "width and height", "resolution", "portrait", "landscape"],
             inputs=[
                 io.Combo.Input(
                     "aspect", options=list(ASPECTS), default="16:9", tooltip="Shape of the clip, width to height."
                 ),
-                variant_input("The weights that generate the clip. They know an area, not a shape."),
+                variant_input("The variant that generates the clip. It sets the frame area; aspect sets the shape."),
                 io.Image.Input(
-                    "image", optional=True, tooltip="The clip takes the shape of this image; aspect has no effect then."
+                    "image", optional=True, tooltip="The clip gets the shape of this image, and aspect has no effect."
                 ),
             ],
             outputs=[
@@ -71,7 +71,7 @@ class EmptyOviLatent(io.ComfyNode):
             node_id="EmptyOviLatent",
             display_name="Empty Ovi Latent",
             category=CATEGORY,
-            description="An empty joint latent for a clip and its sound, for a sampler.",
+            description="An empty joint latent for a clip and its sound, to be sampled.",
             search_aliases=["ovi size", "video length", "blank video"],
             inputs=[
                 *size_inputs(
@@ -85,8 +85,8 @@ class EmptyOviLatent(io.ComfyNode):
                     options=list(joint.TOWERS),
                     default=joint.TOWERS[0],
                     optional=True,
-                    tooltip="What is generated. One tower alone costs only its own share of the work and does not "
-                    "attend to the other: video without regard to sound, or sound from the text alone.",
+                    tooltip="What is generated. One tower alone costs only its own share of the work: video without "
+                    "sound, or sound from the text alone.",
                 ),
             ],
             outputs=[
@@ -264,7 +264,8 @@ class OviKeepSpan(io.ComfyNode):
             display_name="Ovi Keep Span",
             category=CATEGORY,
             description="Redo a wrong word or a bad gesture of an existing clip, or keep one and redo the rest: type "
-            "the seconds for each tower and sample again. Everything else comes back unchanged.",
+            "the seconds for each tower and sample again. Everything else comes back unchanged. Untested with the "
+            "published weights.",
             search_aliases=["redo", "inpaint", "outpaint", "fix speech", "replace word", "noise mask", "retake"],
             inputs=[
                 io.Latent.Input("latent", tooltip="A clip: from a sampler or Ovi Encode Clip."),
@@ -279,14 +280,14 @@ class OviKeepSpan(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="The region of the frame, white; in the clip's shape, one for all frames or one for each. "
-                    "If video_spans is empty, it applies at all times.",
+                    tooltip="The region of the frame, in white. It has the clip's shape; one mask for all frames, or "
+                    "one for each. If video_spans is empty, it applies to the whole clip.",
                 ),
                 mode_input(),
                 io.Boolean.Input(
                     "combine",
                     default=True,
-                    tooltip="Also keep what the latent's mask keeps already, such as start images and locked parts. "
+                    tooltip="Also keep what the latent's mask already keeps, such as start images and locked parts. "
                     "Switch it off to redo another span of a clip after a first one.",
                 ),
             ],

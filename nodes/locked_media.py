@@ -33,7 +33,7 @@ class OviLockVideo(io.ComfyNode):
             display_name="Ovi Lock Video",
             category=CATEGORY,
             description="Sound for a silent clip: the video is locked, and the model generates sound for it. Ovi AV "
-            "Decode returns the same frames, at their own size and frame rate.",
+            "Decode returns the same frames, at their own size and frame rate. Untested with the published weights.",
             search_aliases=["video to audio", "foley", "v2a", "sound for a video", "add sound to video", "dub"],
             inputs=[
                 video_vae_input(),
@@ -75,7 +75,8 @@ class OviLockAudio(io.ComfyNode):
             display_name="Ovi Lock Audio",
             category=CATEGORY,
             description="Video for a voice, music or an effect: the sound is locked, and the model generates video for "
-            "it. Ovi AV Decode returns the same samples, at their own sample rate and channels.",
+            "it. Ovi AV Decode returns the same samples, at their own sample rate and channels. Untested with the "
+            "published weights.",
             search_aliases=["audio to video", "lip sync", "lip sync to a voice", "a2v", "talking head", "music video"],
             inputs=[
                 audio_vae_input(),
@@ -123,9 +124,10 @@ class OviVoice(io.ComfyNode):
             node_id="OviVoice",
             display_name="Ovi Own Voice",
             category=CATEGORY,
-            description="Lets the clip speak with a voice of your own: a few seconds of it precede the clip, the model "
-            "continues from them, and Ovi AV Decode cuts them off. Connect it last, before the sampler. It helps to "
-            "write what the voice says, in its own <S> and <E>, before the speech in the prompt.",
+            description="Gives the clip a voice of your own: a few seconds of it precede the clip, the model continues "
+            "from them, and Ovi AV Decode cuts them off. Connect it last, before the sampler. Write what the voice "
+            "says in the prompt, in its own <S> and <E>, before the speech. Use a person's voice only with their "
+            "consent. Untested with the published weights.",
             search_aliases=["voice cloning", "own voice", "reference voice", "speaker", "text to speech", "voice"],
             inputs=[
                 audio_vae_input(),
@@ -144,8 +146,8 @@ class OviVoice(io.ComfyNode):
                     min=0.5,
                     max=8.0,
                     step=0.1,
-                    tooltip="How much of the voice to use. More resembles it better and costs as much as a clip that "
-                    "is longer by this. Best where a word ends.",
+                    tooltip="How much of the voice to use. More should resemble it better, and costs as much as a clip "
+                    "longer by that time. Best ended between two words.",
                 ),
                 mode_input(FOR_SHORT_EVENTS),
             ],

@@ -19,10 +19,10 @@ class OviPerson(io.ComfyNode):
             node_id="OviPerson",
             display_name="Ovi Person",
             category=CATEGORY,
-            description="Gives a clip the face and the voice of a person. Chain two for two people. For weights "
-            "trained on references (DreamID-Omni); Ovi's own weights never saw any. A face or a voice belongs to "
-            "somebody: use it only with that person's consent, and say that the clip is generated. Evidence: reference "
-            "numbers only; no clip was made with the published weights yet.",
+            description="Gives a clip the face and the voice of a person. Chain two for two people. For DreamID-Omni's "
+            "weights; Ovi's own were not trained on reference faces and voices. Use a person's face or voice only with "
+            "their consent, and say that the clip is generated. Evidence: reference numbers only; no clip was made "
+            "with the published weights yet.",
             search_aliases=[
                 "ovi reference",
                 "face",
@@ -38,13 +38,13 @@ class OviPerson(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt, or the positive of another Ovi Person."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt, or that of another Ovi Person."),
-                io.Vae.Input("vae", tooltip="Wan 2.2 VAE, for the face."),
-                io.Vae.Input("audio_vae", tooltip="Ovi's audio VAE, for the voice."),
-                io.Latent.Input("latent", tooltip="The latent to be sampled. Its size decides how the face is fitted."),
+                io.Vae.Input("vae", tooltip="The Wan 2.2 video VAE, for the face."),
+                io.Vae.Input("audio_vae", tooltip="From Load Ovi Audio VAE, for the voice."),
+                io.Latent.Input("latent", tooltip="The latent to be sampled. The face is fitted to its size."),
                 io.Image.Input(
                     "face",
                     optional=True,
-                    tooltip="The person's face, closely cropped. It is fitted into the clip's size on white.",
+                    tooltip="The person's face, closely cropped. It is fitted into the clip's size, on white.",
                 ),
                 io.Audio.Input("voice", optional=True, tooltip="A recording of the person's clear speech."),
                 io.Float.Input(
@@ -54,7 +54,7 @@ class OviPerson(io.ComfyNode):
                     max=3600.0,
                     step=0.1,
                     optional=True,
-                    tooltip="Where in the recording the second begins that is taken, in seconds.",
+                    tooltip="Start of the one second of speech to use, in seconds.",
                 ),
             ],
             outputs=[
@@ -83,8 +83,8 @@ class OviPeoplePrompt(io.ComfyNode):
             node_id="OviPeoplePrompt",
             display_name="Ovi People Prompt",
             category=CATEGORY,
-            description="Writes the structured caption that weights with references read, or takes one of their "
-            "caption files. <sub1> is the first Ovi Person, <sub2> the second.",
+            description="Writes the structured caption that DreamID-Omni's weights expect, or uses one of its caption "
+            "files. <sub1> is the first Ovi Person, <sub2> the second.",
             search_aliases=["ovi caption", "dreamid", "people", "dialogue", "sub1"],
             inputs=[
                 io.String.Input(
@@ -92,7 +92,7 @@ class OviPeoplePrompt(io.ComfyNode):
                     multiline=True,
                     default="",
                     placeholder="An old fisherman with a white beard.\nA girl in a red scarf.",
-                    tooltip="A row for each person, in the order of the Ovi Person nodes: what the face image shows.",
+                    tooltip="One row for each person, in the order of the Ovi Person nodes: what the face image shows.",
                 ),
                 io.String.Input(
                     "scene",
@@ -127,7 +127,8 @@ class OviPeoplePrompt(io.ComfyNode):
                     "caption",
                     multiline=True,
                     default="",
-                    tooltip="The text of a DreamID-Omni caption file. It replaces the other inputs; empty to use them.",
+                    tooltip="The text of a DreamID-Omni caption file. It replaces the other inputs. Empty: they are "
+                    "used.",
                 ),
             ],
             outputs=[

@@ -19,8 +19,8 @@ class OviRemix(io.ComfyNode):
             node_id="OviRemix",
             display_name="Ovi Remix",
             category="Ovi/latents",
-            description="Regenerates a clip, video and sound each to its own degree. Works with every sampler; connect "
-            "the denoise output to the sampler's denoise.",
+            description="Regenerates a clip, with separate denoise values for video and sound. Works with every "
+            "sampler; connect the denoise output to the sampler's denoise. Untested with the published weights.",
             search_aliases=["vid2vid", "img2img", "denoise", "restyle", "new sound for a clip", "variation"],
             inputs=[
                 io.Latent.Input("latent", tooltip="An encoded or sampled clip."),
@@ -30,7 +30,12 @@ class OviRemix(io.ComfyNode):
                     tooltip="Share of the run that changes the video. 0: it stays, bit for bit. 1: it is regenerated.",
                     **share,
                 ),
-                io.Float.Input("audio_denoise", default=0.6, tooltip="The same for the sound.", **share),
+                io.Float.Input(
+                    "audio_denoise",
+                    default=0.6,
+                    tooltip="Share of the run that changes the sound. 0: it stays, bit for bit. 1: it is regenerated.",
+                    **share,
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The clip, for the sampler."),
@@ -51,10 +56,11 @@ class OviLoop(io.ComfyNode):
             node_id="OviLoop",
             display_name="Ovi Loop",
             category="Ovi/sampling",
-            description="Clips whose end meets their start, in video and sound. Also switch on loop in Ovi AV Decode.",
+            description="Makes clips that loop seamlessly, in video and sound. Also switch on loop in Ovi AV Decode. "
+            "Untested with the published weights.",
             search_aliases=["seamless loop", "cinemagraph", "endless", "circular"],
             inputs=[model_input()],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model, which makes loops.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, set to make loops.")],
         )
 
     @classmethod

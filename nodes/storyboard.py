@@ -75,7 +75,7 @@ def _models_and_script() -> list:
             "voice, with that person's consent. Lines above the first shot apply to all shots.",
         ),
         variant_input(
-            "The weights that will read the prompts. They decide how the audio caption is written, and the length of a "
+            "The variant that the prompts are written for. It sets the form of the audio caption, and the length of a "
             "shot without a length in the script."
         ),
         *size_inputs(960, height="Pixels, a multiple of 32. Best near the variant's area."),
@@ -128,8 +128,8 @@ def _advanced() -> list:
             default="",
             optional=True,
             advanced=True,
-            tooltip="'on': the Ray cluster that this machine's owner has set up makes shots side by side (see "
-            "docs/storyboard.md). Empty: they are made here, one after the other.",
+            tooltip="'on': the Ray cluster configured on this machine makes shots in parallel (see "
+            "docs/storyboard.md). Empty: shots are made here, one after the other.",
         ),
     ]
 
@@ -141,13 +141,13 @@ class OviStoryboard(io.ComfyNode):
             node_id="OviStoryboard",
             display_name=NAME,
             category=CATEGORY,
-            description="Makes a film from a script, shot by shot. Every shot is stored on disk: a stopped run "
-            "resumes, and after a change only the shots that depend on it are redone.",
+            description="Makes a film from a script, shot by shot. Every shot is saved to disk: a stopped run resumes, "
+            "and after a change only the shots that depend on it are redone. Untested with the published weights.",
             search_aliases=["script to film", "long video", "multi shot", "scenes", "movie", "resume"],
             inputs=_inputs(),
             outputs=[
                 io.Video.Output(
-                    display_name="video", tooltip="The film's file, for Save Video. It is not held in memory."
+                    display_name="video", tooltip="The film's file, for Save Video. It is not loaded into memory."
                 ),
                 io.String.Output(display_name="report", tooltip="Shots, times, seeds and speech, to read."),
             ],

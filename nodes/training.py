@@ -239,14 +239,14 @@ def _method() -> list:
             "gradient_checkpointing",
             default=True,
             advanced=True,
-            tooltip="Recompute block pairs for their gradients instead of storing the results: a third slower, with a "
-            "small part of the memory.",
+            tooltip="Recompute block pairs for their gradients instead of storing the results: much less memory, more "
+            "time.",
         ),
         io.Boolean.Input(
             "offloading",
             default=False,
             advanced=True,
-            tooltip="Keep the model's weights in main memory and stream them to the graphics card.",
+            tooltip="Keep the model's weights in system memory and stream them to the graphics card.",
         ),
         io.Combo.Input(
             "existing_lora",

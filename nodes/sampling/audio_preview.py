@@ -23,8 +23,8 @@ class OviPreviewSound(io.ComfyNode):
             node_id="OviPreviewSound",
             display_name="Ovi Preview Sound",
             category="Ovi/sampling",
-            description="Listen to the sound while it is generated: every few steps the current sound is decoded and "
-            "can be played in this node. Works with every sampler and does not change the clip.",
+            description="Listen to the sound during sampling: every few steps the current sound is decoded and can be "
+            "played in this node. Works with every sampler and does not change the clip.",
             search_aliases=["listen", "audio preview", "hear", "live sound", "preview while sampling"],
             inputs=[
                 model_input(),

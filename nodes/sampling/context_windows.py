@@ -19,18 +19,19 @@ class OviContextWindows(io.ComfyNode):
             display_name="Ovi Context Windows",
             category="Ovi/sampling",
             description="For clips longer than the weights were trained on: the model works on overlapping windows of "
-            "the trained length, with both towers in sync, in every sampler. Shorter clips are not affected.",
+            "the trained length, with both towers in sync, in every sampler. Shorter clips are not affected. Untested "
+            "with the published weights.",
             search_aliases=["long video", "sliding window", "longer than 10 seconds", "context length"],
             inputs=[
                 model_input(),
-                variant_input("The weights in use. A window is as long as they were trained on."),
+                variant_input("The variant in use. A window has the length it was trained on."),
                 io.Float.Input(
                     "overlap_seconds",
                     default=1.0,
                     min=0.1,
                     max=5.0,
                     step=0.1,
-                    tooltip="Shortest overlap of two windows, in which they cross-fade. More keeps faces and voices "
+                    tooltip="Minimum overlap of two windows, in which they cross-fade. More keeps faces and voices "
                     "more consistent and takes longer.",
                 ),
                 io.Boolean.Input(
@@ -40,7 +41,7 @@ class OviContextWindows(io.ComfyNode):
                     "before the window. Faces stay the same, but motion may restart.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model, which works in windows.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, set to work in windows.")],
         )
 
     @classmethod

@@ -42,8 +42,8 @@ def _option_inputs() -> list[io.Input]:
         io.String.Input(
             "points",
             default="0:4, 0.5:3, 1:1",
-            tooltip="For the schedule points: share of the run, colon, strength, with straight lines between "
-            "the points. They replace the guider's strength.",
+            tooltip="For schedule points: share of the run, colon, strength, such as 0:4, 0.5:3, 1:1; linear in "
+            "between. They replace the guider's strength.",
         ),
         io.Float.Input(
             "modality_guidance",
@@ -93,7 +93,7 @@ class OviGuidanceOptions(io.ComfyNode):
             display_name="Ovi Guidance Options",
             category=CATEGORY,
             description="Guidance over time for the video tower, the audio tower or both, for Ovi Guider and Ovi "
-            "Dual-Tower Sampler. Where the towers differ, use one node for each, chained through options.",
+            "Dual-Tower Sampler. If the towers differ, use one node for each, chained through options.",
             search_aliases=["cfg schedule", "guidance interval", "rescale cfg", "modality guidance", "skip layers"],
             inputs=_option_inputs(),
             outputs=[
@@ -153,7 +153,10 @@ class OviCoupling(io.ComfyNode):
                     **strength,
                 ),
                 io.Float.Input(
-                    "audio_to_video", tooltip="How strongly the video tower attends to the audio. As above.", **strength
+                    "audio_to_video",
+                    tooltip="How strongly the video tower attends to the audio. 1: as trained. 0: "
+                    "not at all, which also saves that work.",
+                    **strength,
                 ),
                 *interval_inputs("this"),
                 io.String.Input(

@@ -86,7 +86,7 @@ class OviScheduler(io.ComfyNode):
             node_id="OviScheduler",
             display_name="Ovi Scheduler",
             category=CATEGORY,
-            description="The noise schedule of one of the reference's solvers.",
+            description="The noise schedule of one of the solvers of Ovi's published code.",
             search_aliases=["ovi sigmas", "ovi steps"],
             inputs=[solver_input(), steps_input(), shift_input(), denoise_input()],
             outputs=[
@@ -107,8 +107,8 @@ class OviSamplerSelect(io.ComfyNode):
             node_id="OviSamplerSelect",
             display_name="Ovi Sampler Select",
             category=CATEGORY,
-            description="One of the reference's solvers as a SAMPLER. Stock samplers work too, with their own "
-            "schedules.",
+            description="One of the solvers of Ovi's published code as a SAMPLER. Stock samplers work too, with their "
+            "own schedules.",
             search_aliases=["ovi solver", "unipc", "dpm++"],
             inputs=[solver_input()],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="The solver, for SamplerCustomAdvanced.")],
@@ -127,8 +127,8 @@ class OviSampler(io.ComfyNode):
             node_id="OviSampler",
             display_name="Ovi Dual-Tower Sampler",
             category=CATEGORY,
-            description="Generates a clip and its sound together, with the reference's solvers, schedules and "
-            "guidance.",
+            description="Generates a clip and its sound together, with the solvers, schedules and guidance of Ovi's "
+            "published code.",
             search_aliases=[
                 "ovi ksampler",
                 "video with sound",

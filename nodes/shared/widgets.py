@@ -143,7 +143,7 @@ def skip_layers_input() -> io.String.Input:
         default=AUTO,
         advanced=True,
         tooltip="Block pairs that the negative pass skips, counted from 0, such as 11 or 10, 11; the full model has "
-        "30. auto: what the model's variant is sampled with. 0 or empty: none.",
+        "30. auto: the value for the model's variant. 0 or empty: none.",
     )
 
 
@@ -161,7 +161,8 @@ def solver_input() -> io.Combo.Input:
         "solver",
         options=list(solvers.SOLVERS),
         default="unipc",
-        tooltip="The reference's three solvers, each with its own schedule. Use the same one for schedule and sampler.",
+        tooltip="The three solvers of Ovi's published code, each with its own schedule. Choose the same one for "
+        "schedule and sampler.",
     )
 
 
@@ -171,7 +172,7 @@ def seed_input(tooltip: str, **more: Any) -> io.Int.Input:
 
 def steps_input() -> io.Int.Input:
     return io.Int.Input(
-        "steps", default=50, min=1, max=1000, tooltip="Number of sampling steps. The reference uses 50."
+        "steps", default=50, min=1, max=1000, tooltip="Number of sampling steps. Ovi's published code uses 50."
     )
 
 
@@ -182,7 +183,8 @@ def shift_input() -> io.Float.Input:
         min=1.0,
         max=100.0,
         step=0.1,
-        tooltip="Moves steps towards high noise, where large shapes and timing are decided. The reference uses 5.",
+        tooltip="Moves steps towards high noise, where large shapes and timing are decided. Ovi's published code uses "
+        "5.",
     )
 
 
