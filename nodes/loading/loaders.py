@@ -138,15 +138,15 @@ class OviPipelineLoader(io.ComfyNode):
                     "download_missing",
                     default=False,
                     optional=True,
-                    tooltip="Download the variant's missing files, up to 37 GB, from Hugging Face into ComfyUI's model "
-                    "folders. A stopped download resumes. Off: nothing is downloaded.",
+                    tooltip="Download the variant's missing files, up to 37 GB (dreamid_omni: 61 GB), from Hugging "
+                    "Face into ComfyUI's model folders. A stopped download resumes. Off: nothing is downloaded.",
                 ),
                 io.Boolean.Input(
                     "other_sources",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Where a file of download_missing is gone from its source, download the next published "
+                    tooltip="If a source of download_missing no longer has a file, download the next published "
                     "file of the same variant instead, such as one in fp8. Off: an error names that file and its size.",
                 ),
             ],

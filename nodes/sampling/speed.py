@@ -16,7 +16,7 @@ CUSTOM = "custom"
 
 
 def _part_inputs() -> list[io.Input]:
-    """The parts of ``custom``, each with what it gives up."""
+    """The parts of ``custom``, each with its cost in quality."""
     return [
         io.Float.Input(
             "step_cache",
@@ -24,9 +24,8 @@ def _part_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="Skips steps in which both towers are foretold to change by less than this share. 0: none. Gives "
-            "up small motion and fine sound first; from 0.3 on lips and words. Reads one value of the card after each "
-            "computed step.",
+            tooltip="Skips steps in which both towers are predicted to change by less than this share. 0: none. Small "
+            "motion and fine sound suffer first; from 0.3 on lips and words.",
         ),
         io.Int.Input(
             "negative_every",
@@ -35,7 +34,7 @@ def _part_inputs() -> list[io.Input]:
             max=10,
             step=1,
             tooltip="In the middle of the run the negative pass, and modality and reference guidance, are computed "
-            "once in this many steps. 1: in all. Gives up sound first; from 3 on contrast and words.",
+            "once in this many steps. 1: in every step. Sound suffers first; from 3 on contrast and words.",
         ),
         io.Float.Input(
             "guidance_end_percent",
@@ -43,24 +42,24 @@ def _part_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="Share of the run after which nothing is guided. 1: guided to the end. Gives up clear speech and "
-            "sharp edges; layout and timing are decided before.",
+            tooltip="Share of the run after which guidance ends. 1: guided to the end. Clear speech and sharp edges "
+            "suffer; layout and timing are decided earlier.",
         ),
         io.Combo.Input(
             "fp8_matmuls",
             options=list(CHOICES),
             default=CHOICES[0],
             tooltip="Matrix products with scaled fp8 weights. as loaded: as ComfyUI does them. on: in fp8, on NVIDIA "
-            "cards from Ada on; gives up about a hundredth of precision beside the fp8 weights' own. off: in the "
-            "type of the activations, slower and closer. Plain fp8 weights: choose weight_dtype fp8_e4m3fn_fast in "
-            "Load Ovi Model instead.",
+            "cards from Ada on; adds a small error to that of the fp8 weights. off: in the type of the activations, "
+            "slower and more precise. Plain fp8 weights: choose weight_dtype fp8_e4m3fn_fast in Load Ovi Model "
+            "instead.",
         ),
         io.Combo.Input(
             "attention",
             options=list(EIGHT_BITS),
             default=next(iter(EIGHT_BITS)),
             tooltip="sage: 8 bits, with the package sageattention. sage3: 4 bits, with sageattn3, on Blackwell cards. "
-            "Gives up fine detail. What another node or a flag of ComfyUI has chosen stays.",
+            "Fine detail suffers. A choice by another node or a ComfyUI flag takes precedence.",
         ),
     ]
 
@@ -72,8 +71,8 @@ class OviSpeed(io.ComfyNode):
             node_id="OviSpeed",
             display_name="Ovi Speed",
             category="Ovi/loaders",
-            description="Shortcuts for a faster run, each with what it gives up, for every sampler. Their errors are "
-            "measured with the small model (docs/speed.md) and untested with the published weights.",
+            description="Shortcuts for faster sampling, with any sampler. Their cost in quality is measured with the "
+            "small model (docs/speed.md) and untested with the published weights.",
             search_aliases=[
                 "speed",
                 "faster",
@@ -90,9 +89,10 @@ class OviSpeed(io.ComfyNode):
                     "preset",
                     options=[*PRESETS, CUSTOM],
                     default="balanced",
-                    tooltip="exact: nothing is skipped. balanced: steps are skipped where little changes. fast: more "
-                    "of them, half of the negative passes, fp8 and 8-bit attention where this computer has them; lips "
-                    "and words suffer. custom: as set below; the presets ignore what is below.",
+                    tooltip="exact: nothing is skipped. balanced: skips steps with little change, and half of the "
+                    "negative passes in the middle of the run. fast: skips more steps, and uses fp8 and 8-bit "
+                    "attention if this computer has them; lips and words may suffer. custom: the settings below, which "
+                    "the other presets ignore.",
                 ),
                 *_part_inputs(),
             ],
