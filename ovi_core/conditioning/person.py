@@ -19,13 +19,14 @@ from ..errors import OviError
 from ..media import resampling
 from ..media.audio import checked_audio, is_inaudible
 from ..media.images import checked_images
-from ..network.references import KEY
+from ..network.references import KEY, check_people
 from ..spec import MOST_PEOPLE, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
 from ..vae.checks import check_audio_vae, check_video_vae
 from .latent_input import parts_of
 
 VOICE_SECONDS = 1.0  # of speech, which is what the weights were trained on
 WHITE = 255
+REMEDY = "Leave this Ovi Person out: the weights were trained on one or two."
 
 Conditioning = list[list[Any]]
 
@@ -78,11 +79,12 @@ def with_person(
     if voice is not None:
         person["voice"] = _encoded_voice(audio_vae, voice, voice_start, batch)
     people = [*before[0], person]
+    check_people(people, "latent", "Connect the latent that is sampled to every Ovi Person.")
     return _with_people(positive, people), _with_people(negative, people), _notes(people)
 
 
 def _people(conditioning: Conditioning, input: str) -> list[dict]:
-    """The people that a conditioning has, the same in all its parts."""
+    """The people that a conditioning has: those of its first part, which all parts will have with one more."""
     if not isinstance(conditioning, (list, tuple)) or not conditioning:
         raise OviError(
             input=input,
@@ -90,15 +92,16 @@ def _people(conditioning: Conditioning, input: str) -> list[dict]:
             accepted="a CONDITIONING",
             remedy="Connect Ovi Text Encode, or another Ovi Person.",
         )
-    people = [options.get(KEY, []) for _, options in conditioning]
-    if len(people[0]) >= MOST_PEOPLE:
+    people = conditioning[0][1].get(KEY) or []
+    check_people(people, input, REMEDY)
+    if len(people) == MOST_PEOPLE:
         raise OviError(
             input=input,
-            found=f"a conditioning with {len(people[0])} people",
+            found=f"a conditioning with {len(people)} people",
             accepted=f"up to {MOST_PEOPLE} people",
-            remedy="Leave this Ovi Person out: the weights were trained on one or two.",
+            remedy=REMEDY,
         )
-    return list(people[0])
+    return list(people)
 
 
 def _with_people(conditioning: Conditioning, people: list[dict]) -> Conditioning:

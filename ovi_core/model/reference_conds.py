@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents.joint import is_absent
-from ..network.references import KEY, of_people
-from ..spec import AUDIO_CHANNELS, MOST_PEOPLE, VIDEO_CHANNELS
+from ..network.references import KEY, References, check_people, of_people
 
 ZEROED = "ovi_references_zeroed"
 """Key of a conditioning's options: ``face`` or ``voice``, the references that are zeros in the model's own units. They
 keep their tokens and positions, so that such a conditioning runs in one batch with the others."""
 NAMES = ("face_references", "voice_references")
-REMEDY = "Connect the latent that is sampled to Ovi Person, and its two conditionings to the sampler."
+REMEDY = "Connect the latent that is sampled to every Ovi Person, and both conditionings of the last to the sampler."
 
 
 def reference_conds(
@@ -35,18 +34,15 @@ def reference_conds(
     Raises:
         OviError: people of another kind than Ovi Person gives, or faces of another size than the latent.
     """
-    people = options.get(KEY)
-    if not people:
-        return {}
-    _check(people, options.get("prompt_type", "conditioning"))
-    references = of_people(people)
+    input = options.get("prompt_type", "conditioning")
+    references = _references(options, input)
     towers = [shape for shape in shapes if not is_absent(shape)]
     video = next((shape for shape in towers if len(shape) == 5), None)
     conds: dict[str, Any] = {}
     if references.faces is not None and video is not None:
         if tuple(references.faces.shape[-2:]) != tuple(video[-2:]):
             raise OviError(
-                input=options.get("prompt_type", "conditioning"),
+                input=input,
                 found=f"faces of {_cells(references.faces.shape)} latent cells for a latent of {_cells(video)}",
                 accepted="faces that were fitted to the sampled latent",
                 remedy=REMEDY,
@@ -64,11 +60,7 @@ def reference_conds(
 
 def reference_shapes(options: dict) -> dict[str, list[int]]:
     """Shapes of the conditions that a conditioning's people will become, before a run."""
-    people = options.get(KEY)
-    if not people:
-        return {}
-    _check(people, "conditioning")
-    references = of_people(people)
+    references = _references(options, "conditioning")
     parts = zip(NAMES, (references.faces, references.voices), strict=True)
     return {name: list(part.shape) for name, part in parts if part is not None}
 
@@ -80,26 +72,11 @@ def reference_lengths(cond_shapes: dict[str, Any] | None) -> tuple[int, int]:
     return faces, voices
 
 
-def _check(people: Any, input: str) -> None:
-    found = ""
-    if not isinstance(people, (list, tuple)) or len(people) > MOST_PEOPLE:
-        found = f"{len(people) if isinstance(people, (list, tuple)) else type(people).__name__} reference people"
-    elif not all(isinstance(person, dict) for person in people):
-        found = "reference people of another kind"
-    else:
-        for person in people:
-            for name, axes, channels in (("face", 5, VIDEO_CHANNELS), ("voice", 3, AUDIO_CHANNELS)):
-                part = person.get(name)
-                if part is None:
-                    continue
-                fits = isinstance(part, Tensor) and part.ndim == axes and part.shape[1] == channels and part.numel()
-                if not fits or (name == "face" and part.shape[2] != 1) or not torch.isfinite(part).all():
-                    shape = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                    found = f"a {name} reference of shape {shape}, or not finite"
-    if found:
-        raise OviError(
-            input=input, found=found, accepted=f"up to {MOST_PEOPLE} people as Ovi Person gives them", remedy=REMEDY
-        )
+def _references(options: dict, input: str) -> References:
+    """The references of a conditioning's people, checked: a conditioning may come from anywhere."""
+    people = options.get(KEY) or ()
+    check_people(people, input, REMEDY)
+    return of_people(people)
 
 
 def _cells(shape: Sequence[int]) -> str:

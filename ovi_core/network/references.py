@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import OviError
+from ..spec import AUDIO_CHANNELS, MOST_PEOPLE, VIDEO_CHANNELS
 from .rope import AUDIO_TIME_SCALE as OVI_TIME_SCALE
 from .run_cache import RunCache
 from .timesteps import TimestepShares
@@ -83,12 +85,52 @@ def of_people(people: Sequence[dict[str, Any]]) -> References:
     """References of people in the order of their slots: faces and voices are counted apart, as the weights have it.
 
     Args:
-        people: entries as under :data:`KEY`, faces already normalised, all of the clip's size.
+        people: entries as under :data:`KEY`, all faces of one size, for one clip or for each of a batch.
     """
     faces = [person["face"] for person in people if person.get("face") is not None]
     voices = [person["voice"] for person in people if person.get("voice") is not None]
-    return References(
-        torch.cat(faces, dim=2) if faces else None,
-        torch.cat(voices, dim=2) if voices else None,
-        tuple(voice.shape[-1] for voice in voices),
-    )
+    lengths = tuple(voice.shape[-1] for voice in voices)
+    return References(_together(faces) if faces else None, _together(voices) if voices else None, lengths)
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """References one after the other in time; one for all clips of a batch stands beside those of single clips."""
+    batch = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=2)
+
+
+def check_people(people: Any, input: str, remedy: str) -> None:
+    """Raise OviError unless ``people`` are what :func:`of_people` takes: at most two, with finite references."""
+    found = ""
+    if not isinstance(people, (list, tuple)) or len(people) > MOST_PEOPLE:
+        found = f"{len(people) if isinstance(people, (list, tuple)) else type(people).__name__} reference people"
+    elif not all(isinstance(person, dict) for person in people):
+        found = "reference people of another kind"
+    else:
+        faults = (_fault(person.get(name), name) for person in people for name in ("face", "voice"))
+        found = next(filter(None, faults), "") or _apart([person.get("face") for person in people], "faces")
+        found = found or _apart([person.get("voice") for person in people], "voices")
+    if found:
+        raise OviError(
+            input=input, found=found, accepted=f"up to {MOST_PEOPLE} people as Ovi Person gives them", remedy=remedy
+        )
+
+
+def _apart(parts: Sequence[Tensor | None], what: str) -> str:
+    """What keeps the references of one kind from standing side by side; "" where nothing does."""
+    shapes = [list(part.shape) for part in parts if part is not None]
+    sizes = {tuple(shape[3:]) for shape in shapes}
+    batches = {shape[0] for shape in shapes} - {1}
+    return f"{what} of shapes {' and '.join(map(str, shapes))}" if max(len(sizes), len(batches)) > 1 else ""
+
+
+def _fault(part: Any, name: str) -> str:
+    """What is wrong with a person's ``face`` or ``voice``; "" where nothing is, or where there is none."""
+    if part is None:
+        return ""
+    axes, channels = (5, VIDEO_CHANNELS) if name == "face" else (3, AUDIO_CHANNELS)
+    fits = isinstance(part, Tensor) and part.ndim == axes and part.shape[1] == channels and part.numel()
+    if fits and (name == "voice" or part.shape[2] == 1) and bool(torch.isfinite(part).all()):
+        return ""
+    shape = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
+    return f"a {name} reference of shape {shape}, or not finite"

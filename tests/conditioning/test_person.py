@@ -11,7 +11,7 @@ from fusion_cases import GOLDEN, seeded
 from native_cases import drawn, empty_latent, small_vaes, text
 from ovi_native.ovi_core.conditioning.person import fitted_face, with_person
 from ovi_native.ovi_core.errors import OviError
-from ovi_native.ovi_core.network.references import KEY
+from ovi_native.ovi_core.network.references import KEY, of_people
 
 EXTRA = json.loads((GOLDEN / "identity_extra.json").read_text())
 RATE = 16_000
@@ -95,6 +95,30 @@ def test_two_people_are_chained_and_other_options_stay():
     assert not notes
     with pytest.raises(OviError, match="up to 2 people"):
         person(face(), None, positive=positive, negative=negative)
+
+
+def test_a_person_for_all_clips_stands_beside_one_for_each():
+    latent = empty_latent(batch=2)
+    positive, negative, _ = person(face(), speech(), latent=latent)
+    positive, _, _ = person(face(2), speech(batch=2), positive=positive, negative=negative, latent=latent)
+    (first, second), references = people_of(positive), of_people(people_of(positive))
+    for name, part in (("face", references.faces), ("voice", references.voices)):
+        expected = [torch.cat((first[name], second[name][i : i + 1]), dim=2) for i in range(2)]
+        assert torch.equal(part, torch.cat(expected)), name
+
+
+def test_people_for_clips_of_two_sizes_are_refused_before_sampling():
+    positive, negative, _ = person(face())
+    wider = empty_latent(width=6)
+    with pytest.raises(OviError, match="Connect the latent that is sampled") as caught:
+        person(face(), positive=positive, negative=negative, latent=wider)
+    assert "[1, 48, 1, 4, 4] and [1, 48, 1, 4, 6]" in caught.value.found
+
+
+@pytest.mark.parametrize("people", ["ab", 5, {"a": 1}, [5], [{"face": "x"}], [{"voice": torch.zeros(1, 20, 0)}]])
+def test_what_another_node_left_in_the_place_of_people_is_refused(people):
+    with pytest.raises(OviError, match="as Ovi Person gives them"):
+        person(face(), positive=[[text(1)[0][0], {KEY: people}]])
 
 
 def test_it_is_said_when_a_voice_stands_with_another_face():
