@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--rewrite", action="store_true", help="write what is compared or shown (snapshots, screenshots) again"
     )
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays; each full collection of garbage would look through it, for half a second."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

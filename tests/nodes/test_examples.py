@@ -15,7 +15,6 @@ import pytest
 from ovi_native.nodes import sharing
 from ovi_native.nodes.shared import examples
 from ovi_native.ovi_core import safe_write
-from servers import INSTALLATION
 
 from tools.dev import client, workflow
 from tools.dev.server import Server
@@ -117,13 +116,14 @@ def test_of_many_writers_at_once_one_makes_each_file(folder: Path):
     assert content(folder) == {name: (ROOT / "assets" / name).read_bytes() for name in drawn.FILES}
 
 
-def test_a_real_server_lists_them_and_takes_a_workflow_that_names_them(tmp_path: Path):
-    with Server(INSTALLATION, tmp_path) as server:
-        asked = json.dumps([name for _, name in LOADERS.values()]).encode()
-        request = urllib.request.Request(server.url + "/ovi_native/examples", asked)
-        with urllib.request.urlopen(request) as answer:
-            assert json.load(answer) == {"placed": sorted(name for _, name in LOADERS.values()), "notes": []}
-        nodes = client.object_info(server.url)
-        for kind, (widget, name) in LOADERS.items():
-            slots = {slot.name: slot for slot in workflow.widget_slots(nodes[kind], [name])}
-            assert name in slots[widget].config["options"]
+def test_a_real_server_lists_them_and_takes_a_workflow_that_names_them(shared_server: Server):
+    names = sorted(name for _, name in LOADERS.values())
+    for name in names:
+        (shared_server.base / "input" / name).unlink(missing_ok=True)
+    request = urllib.request.Request(shared_server.url + "/ovi_native/examples", json.dumps(names).encode())
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer) == {"placed": names, "notes": []}
+    nodes = client.object_info(shared_server.url)
+    for kind, (widget, name) in LOADERS.items():
+        slots = {slot.name: slot for slot in workflow.widget_slots(nodes[kind], [name])}
+        assert name in slots[widget].config["options"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,15 @@ from tools.dev.server import Server, free_port, prepare_base
 from tools.dev.setup import ROOT
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server with the pack; its models folder is empty."""
-    with Server(INSTALLATION, tmp_path_factory.mktemp("base")) as running:
-        for example in demo.EXAMPLE_PICTURE.parent.glob("ovi_example*"):
-            shutil.copy(example, running.base / "input")
-        yield running
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """A running server with the pack; its models folder has none of the published weights."""
+    return shared_server
 
 
-@pytest.fixture(scope="module")
-def nodes(server: Server) -> dict[str, Any]:
-    return client.object_info(server.url)
+@pytest.fixture
+def nodes(shared_nodes: dict[str, Any]) -> dict[str, Any]:
+    return shared_nodes
 
 
 def node(key: int, kind: str, values: list, *inputs: tuple[str, str, int], **more: Any) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
-from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -14,13 +12,12 @@ from ovi_native.nodes.latents import OviResolution
 from ovi_native.ovi_core.loading.manifest import model_list
 from ovi_native.ovi_core.spec import VARIANTS
 from PIL import Image
-from servers import INSTALLATION, is_valid
+from servers import is_valid
 
-from tools.dev import client, workflow
+from tools.dev import workflow
 from tools.dev.server import Server
 from tools.dev.setup import ROOT
-from tools.workflows import catalogue, chains, examples, parts, thumbnail
-from tools.workflows.advanced import WRITER
+from tools.workflows import catalogue, examples, parts, thumbnail
 from tools.workflows.drawing import COLOURS
 from tools.workflows.sheet import INPUT
 
@@ -34,24 +31,9 @@ OWN_LENGTH = {"17 Longer than trained"}
 PUBLISHED = [name for name, variant in VARIANTS.items() if name != parts.SMALL and not variant.people]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose input folder holds the pack's examples; of the weights that others made, only names are there."""
-    base, models = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("models")
-    (base / "input").mkdir()
-    others = [(folder, name) for name, (folder, _) in chains.FILES.items()]
-    for folder, name in [("loras", parts.LORA), (WRITER["directory"], WRITER["name"]), *others]:
-        (models / folder).mkdir(exist_ok=True)
-        (models / folder / name).touch()
-    for file in ASSETS.glob("ovi_example*"):
-        shutil.copy(file, base / "input")
-    with Server(INSTALLATION, base, models=models) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def nodes(server: Server) -> dict[str, Any]:
-    return client.object_info(server.url)
+@pytest.fixture
+def nodes(shared_nodes: dict[str, Any]) -> dict[str, Any]:
+    return shared_nodes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -220,10 +202,10 @@ def test_with_nothing_but_the_variant_set_a_template_is_right_for_it(title: str,
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_a_server_takes_the_template_without_an_objection(title: str, server: Server, nodes: dict[str, Any]):
+def test_a_server_takes_the_template_without_an_objection(title: str, shared_server: Server, nodes: dict[str, Any]):
     prompt = workflow.to_prompt(load(title), nodes)
     body = json.dumps({"prompt": prompt}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/prompt", body)) as answer:
+    with urllib.request.urlopen(urllib.request.Request(f"{shared_server.url}/prompt", body)) as answer:
         answered = json.load(answer)
     assert answered["node_errors"] == {}
     # It is only asked, not run: without weights every run would end at the loader.
@@ -231,4 +213,5 @@ def test_a_server_takes_the_template_without_an_objection(title: str, server: Se
         ("queue", {"delete": [answered["prompt_id"]]}),
         ("interrupt", {"prompt_id": answered["prompt_id"]}),
     ):
-        urllib.request.urlopen(urllib.request.Request(f"{server.url}/{path}", json.dumps(said).encode())).close()
+        url = f"{shared_server.url}/{path}"
+        urllib.request.urlopen(urllib.request.Request(url, json.dumps(said).encode())).close()
