@@ -137,8 +137,9 @@ class Ovi(comfy.model_base.BaseModel):
         run = self.sampling_run or SamplingRun()
         tokens = memory_estimate.tokens_of(input_shape, run.latent_shapes, reference_lengths(cond_shapes))
         itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
+        asking = _asking_twice(len((cond_shapes or {}).get(NEGATIVE_CONTEXTS[0], ())), run.negatives)
         return memory_estimate.activation_bytes(
-            self.diffusion_model.config, input_shape[0], *tokens, itemsize, run.chunk_tokens
+            self.diffusion_model.config, input_shape[0], *tokens, itemsize, run.chunk_tokens, asking
         )
 
     # -- conditioning -------------------------------------------------------------------------------------------
@@ -166,7 +167,10 @@ class Ovi(comfy.model_base.BaseModel):
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict:
         """Shapes of conditions that take memory of their own, which ComfyUI asks for before a run."""
-        return {**super().extra_conds_shapes(**kwargs), **reference_shapes(kwargs)}
+        texts = kwargs.get(NEGATIVE_TEXT) or ()
+        width = self.diffusion_model.config.text_dim
+        negative = {name: [1, TEXT_LENGTH, width] for name, _ in zip(NEGATIVE_CONTEXTS, texts, strict=False)}
+        return {**super().extra_conds_shapes(**kwargs), **negative, **reference_shapes(kwargs)}
 
     def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
         """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
@@ -190,9 +194,12 @@ class Ovi(comfy.model_base.BaseModel):
             return False
         config, noise, dtype = self.diffusion_model.config, kwargs["noise"], self.get_dtype_inference()
         count = (self.sampling_run or SamplingRun()).conditionings
-        per_prompt = noise.shape[0] * 2 * 2 * config.num_layers * TEXT_LENGTH * config.dim * dtype.itemsize
-        step = self.memory_required((count * noise.shape[0], *noise.shape[1:]))
-        return count * per_prompt + step < comfy.model_management.get_free_memory(kwargs["device"])
+        each = noise.shape[0] * 2 * 2 * config.num_layers * TEXT_LENGTH * config.dim * dtype.itemsize
+        texts, shapes = count * each, {}
+        if kwargs.get(NEGATIVE_TEXT):
+            texts, shapes = 2 * texts, {NEGATIVE_CONTEXTS[0]: [[1]] * count}
+        step = self.memory_required((count * noise.shape[0], *noise.shape[1:]), shapes)
+        return texts + step < comfy.model_management.get_free_memory(kwargs["device"])
 
     def _shares(
         self, denoise_mask: Tensor | None, latent_shapes: Sequence[Sequence[int]]
@@ -240,6 +247,11 @@ class Ovi(comfy.model_base.BaseModel):
         shares = cond_value.cond
         part = run.once((cond_key, shares, tuple(shown)), lambda: shares.of_stretches(shown, window.total_frames))
         return comfy.conds.CONDConstant(part)
+
+
+def _asking_twice(conditionings: int, negatives: int) -> float:
+    """The share of a batch's ``conditionings`` that ask the negative text too: all but up to ``negatives`` of them."""
+    return max(1, conditionings - negatives) / conditionings if conditionings else 0.0
 
 
 def _shares_of(

@@ -20,7 +20,13 @@ TEXT_COPIES = 3
 
 
 def activation_bytes(
-    config: OviConfig, batch: int, video_tokens: int, audio_tokens: int, itemsize: int, chunk_tokens: int = 0
+    config: OviConfig,
+    batch: int,
+    video_tokens: int,
+    audio_tokens: int,
+    itemsize: int,
+    chunk_tokens: int = 0,
+    asking_twice: float = 0.0,
 ) -> int:
     """Most bytes that live at once in a forward beside weights and inputs, with attention that keeps no scores.
 
@@ -31,22 +37,24 @@ def activation_bytes(
         video_tokens, audio_tokens: per row; 0 for a tower that does not run.
         itemsize: bytes of a value in the type the model computes in.
         chunk_tokens: see ``layers.in_chunks``.
+        asking_twice: share of the rows that ask the negative text beside their own, see ``network.text_attention``;
+            where it is not 0, all rows have that text.
     """
     video, audio = video_tokens, audio_tokens
     hidden = config.ffn_dim / config.dim
     widest = max(
         # of the video's own work, beside the audio as it was and as it is
         _in_self_attention(video, chunk_tokens) + audio,
-        _in_cross_attention(video, chunk_tokens) + 4 * audio,
+        _in_cross_attention(video, chunk_tokens, asking_twice) + 4 * audio,
         _in_feed_forward(video, chunk_tokens, hidden) + 2 * audio,
         # and the other way about; the audio's block reads the video as it stands after self-attention
         _in_self_attention(audio, chunk_tokens) + video,
         (4 * video + 2 * audio) if audio else 0,
-        _in_cross_attention(audio, chunk_tokens) + 3 * video,
+        _in_cross_attention(audio, chunk_tokens, asking_twice) + 3 * video,
         _in_feed_forward(audio, chunk_tokens, hidden) + audio + video,
     )
     tokens = video + audio
-    texts = ((video_tokens > 0) + (audio_tokens > 0)) * TEXT_COPIES * TEXT_LENGTH
+    texts = ((video_tokens > 0) + (audio_tokens > 0)) * TEXT_COPIES * TEXT_LENGTH * (2 if asking_twice else 1)
     values = (widest + texts) * config.dim
     latents = video_tokens * math.prod(PATCH) * config.video_channels + audio_tokens * config.audio_channels
     rope_tables = tokens * 2 * HEAD_DIM * 4  # cosine and sine as 2x2 matrices, float32, one for all rows
@@ -62,13 +70,16 @@ def _in_self_attention(tokens: int, chunk_tokens: int) -> float:
     return 6 * tokens if chunk == tokens else 5 * tokens + 3 * chunk
 
 
-def _in_cross_attention(tokens: int, chunk_tokens: int) -> float:
+def _in_cross_attention(tokens: int, chunk_tokens: int, asking_twice: float) -> float:
     """The same in its cross-attention, without the keys of the other tower.
 
-    The tokens, what is made of them, query, both answers, their sum and what becomes of it.
+    The tokens, what is made of them, query, both answers, their sum and what becomes of it. Of rows that ask twice,
+    the answer, the same beside that of the negative text, and what ComfyUI's NAGuidance makes of these.
     """
     chunk = _longest_chunk(tokens, chunk_tokens)
-    return 7 * tokens if chunk == tokens else 3 * tokens + 6 * chunk
+    if chunk == tokens:
+        return max(7, 4 + 7 * asking_twice) * tokens
+    return 3 * tokens + max(6, 3 + 7 * asking_twice) * chunk
 
 
 def _in_feed_forward(tokens: int, chunk_tokens: int, hidden: float) -> float:

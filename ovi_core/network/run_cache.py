@@ -54,6 +54,7 @@ class SamplingRun(RunCache):
         by_step: the sampler asks for predictions at the noise level of :attr:`step` alone.
         step: the one that runs, counted from 0.
         conditionings: how many run in a step that needs them all.
+        negatives: how many of these are negative.
         positive_first: each step's list of conditionings begins with the positive one.
         masked: bool in the shape of the packed latent, where it is masked; None without a mask.
         kept: what a step leaves to the steps after it.
@@ -69,6 +70,7 @@ class SamplingRun(RunCache):
     by_step: bool = False
     step: int = 0
     conditionings: int = 2
+    negatives: int = 1
     positive_first: bool = False
     masked: Tensor | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)

@@ -85,8 +85,14 @@ class OviGuider(CFGGuider):
     @property
     def conditionings(self) -> int:
         """How many conditionings run in a step that needs them all."""
-        skipped = ("negative",) if self.guidance.off and not self._patches_text else ()
-        return sum(len(conds) for name, conds in self.conds.items() if name not in skipped)
+        return sum(len(conds) for name, conds in self.conds.items() if name != "negative") + self.negatives
+
+    @property
+    def negatives(self) -> int:
+        """How many of these are negative: none where nothing is guided, unless another node reads their prediction."""
+        readers = READ_NEGATIVE if self._patches_text else ("disable_cfg1_optimization",)
+        read = any(self.model_options.get(key) for key in readers)
+        return len(self.conds.get("negative", ())) if read or not self.guidance.off else 0
 
     def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
         joint.parts(latent_image, self.latent_input)

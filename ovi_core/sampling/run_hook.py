@@ -78,6 +78,7 @@ def _run_of(
         sigmas=() if sigmas is None else tuple(sigmas.tolist()),
         by_step=asks_at_steps(sampler) or getattr(sampler, "sampler_function", None) in ONE_PREDICTION,
         conditionings=_conditionings(guider),
+        negatives=guider.negatives if isinstance(guider, OviGuider) else 1,
         positive_first=getattr(type(guider), "predict_noise", None) in KNOWN_ORDER,
         masked=None if denoise_mask is None else masks.is_masked(denoise_mask),
     )

@@ -8,22 +8,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from comfy.ldm.flux.math import _apply_rope1
 from comfy.patcher_extension import WrappersMP
+from comfy.sampler_helpers import estimate_memory
+from comfy_extras.nodes_nag import NAGuidance
 from ovi_native.nodes.loading.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
-from ovi_native.ovi_core.model.base_model import OviModelConfig
+from ovi_native.ovi_core.model.base_model import NEGATIVE_CONTEXTS, OviModelConfig
 from ovi_native.ovi_core.network import layers, rope
 from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks
 from ovi_native.ovi_core.network.run_cache import SamplingRun
+from ovi_native.ovi_core.network.text_attention import NEGATIVE
 from ovi_native.ovi_core.network.transformer import OviConfig
 from ovi_native.ovi_core.sampling.model_patches import with_chunks
 from safetensors.torch import save_file
 from simulated_card import DEVICE, Living, flash_attention
-from tiny_ovi import drawn_latent, empty_latent, first_frame_kept, run, same, stock_guider
+from tiny_ovi import drawn_latent, empty_latent, first_frame_kept, guider, run, same, stock_guider
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -44,8 +48,19 @@ LIMITS = [("960x960_10s", 0, 5.4), ("960x960_10s", 4096, 3.75), ("720x720_5s", 0
 
 
 @functools.cache
-def measured(clip: str, rows: int, chunk_tokens: int = 0, dtype: torch.dtype = torch.bfloat16) -> tuple[int, int]:
-    """Peak of a forward in bytes, and what the model tells ComfyUI it needs."""
+def measured(
+    clip: str,
+    rows: int,
+    chunk_tokens: int = 0,
+    dtype: torch.dtype = torch.bfloat16,
+    patch: Any = None,
+    roles: tuple[int, ...] = (),
+) -> tuple[int, int]:
+    """Peak of a forward in bytes, and what the model tells ComfyUI it needs.
+
+    With a ``patch`` of the text attention, rows have the negative text beside their own and ``roles`` say whose they
+    are.
+    """
     with FakeTensorMode(), torch.no_grad():
         config = OviModelConfig({"image_model": "ovi", **OviConfig(num_layers=BLOCKS).as_dict()})
         config.set_inference_dtype(dtype, None)
@@ -55,12 +70,18 @@ def measured(clip: str, rows: int, chunk_tokens: int = 0, dtype: torch.dtype = t
         x = [new(rows, 48, *cells), *([new(rows, 20, steps)] if steps else [])]
         timestep, text = torch.empty(rows, device=DEVICE), new(rows, 512, 4096)
         options = {"optimized_attention_override": flash_attention, CHUNK_TOKENS: chunk_tokens}
+        conds = {}
+        if patch is not None:
+            options |= {"patches": {"attn1_output_patch": [patch]}, "cond_or_uncond": roles}
+            conds = dict.fromkeys(NEGATIVE_CONTEXTS, new(rows, 512, 4096))
         given = [*model.diffusion_model.parameters(), *model.diffusion_model.buffers(), *x, timestep, text]
-        with Living(given) as living:
-            model.diffusion_model(x, timestep, text, options)
+        with Living([*given, *conds.values()]) as living:
+            model.diffusion_model(x, timestep, text, options, **conds)
         packed = (rows, 1, sum(part[0].numel() for part in x))
-        with model.sampling(SamplingRun(latent_shapes=[part.shape for part in x], chunk_tokens=chunk_tokens)):
-            return living.peak, model.memory_required(packed if steps else x[0].shape)
+        shapes = {name: [[1, *text.shape[1:]] for text in part] for name, part in conds.items()}
+        run = SamplingRun([part.shape for part in x], chunk_tokens=chunk_tokens, negatives=roles.count(NEGATIVE))
+        with model.sampling(run):
+            return living.peak, model.memory_required(packed if steps else x[0].shape, shapes)
 
 
 @pytest.mark.parametrize(("clip", "rows"), [*((clip, 2) for clip in CLIPS), ("720x720_5s", 1), ("960x960_10s", 4)])
@@ -74,6 +95,50 @@ def test_what_the_host_is_told_is_the_peak_within_a_tenth(clip, rows):
 def test_in_chunks_too(clip, chunk_tokens):
     peak, told = measured(clip, 2, chunk_tokens)
     assert told == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("clip", "chunk_tokens", "roles"),
+    [
+        ("720x720_5s", 0, (0,)),
+        ("720x720_5s", 4096, (0,)),
+        ("720x720_5s", 0, (0, NEGATIVE)),
+        ("720x720_5s", 0, (0, NEGATIVE, 2)),
+        ("small picture, long sound", 0, (0,)),
+    ],
+)
+def test_rows_that_ask_the_negative_text_too_take_more(model, clip, chunk_tokens, roles):
+    """ComfyUI's NAGuidance: the positive prompt alone, beside the negative pass, and beside another contrast."""
+    (patch,) = (
+        NAGuidance.execute(model, 5.0, 0.5, 1.5)
+        .result[0]
+        .model_options["transformer_options"]["patches"]["attn1_output_patch"]
+    )
+    peak, told = measured.__wrapped__(clip, len(roles), chunk_tokens, patch=patch, roles=roles)
+    assert told == pytest.approx(peak, rel=0.1)
+    if roles == (0,) and not chunk_tokens:
+        assert peak > 1.3 * measured(clip, 1)[0]
+
+
+def test_before_a_run_comfyui_is_told_of_the_negative_text(model):
+    """By the options that Ovi's guider gives each conditioning."""
+    patched = NAGuidance.execute(model, 5.0, 0.5, 1.5).result[0]
+    asked = []
+
+    def note(executor, patcher, shape, conds, *args, **more):
+        asked.append(estimate_memory(patcher, shape, conds))
+        return executor(patcher, shape, conds, *args, **more)
+
+    def estimates(some, cfg):
+        some = some.clone()
+        some.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "note", note)
+        run(guider(some, cfg, cfg, "0"), steps=1)
+        return asked.pop()
+
+    (twice, once), (plain_twice, plain_once) = estimates(patched, 1.0), estimates(model, 1.0)
+    assert once > 1.3 * plain_once
+    assert twice == pytest.approx(2 * once, rel=0.1)
+    assert plain_twice < twice
 
 
 def test_float32_takes_twice_as_much():
