@@ -58,7 +58,7 @@ class OviLoadDataset(io.ComfyNode):
                 text_encoder_input(),
                 video_vae_input(),
                 audio_vae_input(),
-                variant_input("The weights to train. They differ in the form of the audio caption."),
+                variant_input("The variant to train. Variants differ in the form of the audio caption."),
                 *size_inputs(704, "Pixels, a multiple of 32. Clips of another shape are cropped."),
                 seconds_input(5.0, "Longer clips are cut to this length from their start. Shorter clips stay shorter."),
             ],
