@@ -19,14 +19,11 @@ import folder_paths
 
 from ..errors import OviError, one_line
 from ..spec import VARIANTS, Variant
-from . import contents, folders, inspection, machine
+from . import contents, folders, inspection, loras, machine
 from .download import Source, gigabytes
-from .manifest import MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER, Part
+from .manifest import ELSEWHERE, FOLDERS, MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER, Part, may_hold_a_part
 
-CHECKPOINTS = "checkpoints"
-"""No loader of the pack reads this folder, but people put models there; of its files only these are looked at:"""
-WITH_HEADER = (".safetensors", ".sft", ".gguf")
-FOLDERS = (MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER, CHECKPOINTS)
+LORAS = "loras"
 RIGHT_FOLDER = {
     contents.MODEL: MODEL_FOLDER,
     contents.VIDEO_TOWER: MODEL_FOLDER,
@@ -69,8 +66,9 @@ def report(pack: str, variant: Variant | None = None) -> str:
         "Machine": machine.facts(pack, card),
         "Files": [
             *_cut([line.text for line in seen if not line.wrong], "files of Ovi"),
-            f"{others} other files in {', '.join(FOLDERS)}",
+            f"{others} other files in {', '.join(files)}",
         ],
+        "LoRAs": _cut(list(_loras()), "LoRAs"),
         "Files that cannot be used": _cut([line.text for line in seen if line.wrong], "such files"),
         "Variants": list(_variants(files)),
         f"Missing for {wanted.name}": list(_missing(wanted, files)),
@@ -92,10 +90,9 @@ def _listed() -> dict[str, list[str]]:
     """Full paths by kind of folder; each file once, for two kinds can share a folder."""
     files: dict[str, list[str]] = {}
     known: set[str] = set()
-    for folder in FOLDERS:
-        files[folder] = [path for path in _paths(folder) if path not in known]
+    for folder in filter(folders.is_kind, FOLDERS):
+        files[folder] = [path for path in _paths(folder) if path not in known and may_hold_a_part(folder, path)]
         known.update(files[folder])
-    files[CHECKPOINTS] = [path for path in files[CHECKPOINTS] if path.lower().endswith(WITH_HEADER)]
     return files
 
 
@@ -118,7 +115,7 @@ def _line(folder: str, path: str) -> Line | None:
         if not seen.fault and not seen.roles:
             return None
         name = f"{folder}/{_below(folder, path)}"
-        if seen.fault and folder == CHECKPOINTS:
+        if seen.fault and folder in ELSEWHERE:
             return None
         if seen.fault:
             return Line(anonymous(f"{name}: {seen.fault}"), wrong=True)
@@ -134,7 +131,18 @@ def _line(folder: str, path: str) -> Line | None:
     if not found.usable:
         return Line(f"{what}: {anonymous(found.lines.get('wrong', ''))}", wrong=True)
     right = {RIGHT_FOLDER[role] for role in seen.roles}
-    return Line(what) if folder in right else Line(f"{what}: put it into models/{right.pop()}", wrong=True)
+    if folder in right:
+        return Line(what)
+    return Line(f"{what}: Load Ovi (all in one) takes it from here; for other nodes put it into models/{right.pop()}")
+
+
+def _loras() -> Iterator[str]:
+    """LoRAs that fit Ovi; a folder of LoRAs has many that are for other models."""
+    for path in _paths(LORAS):
+        changed = loras.changed(path)
+        if changed:
+            name = anonymous(f"{LORAS}/{_below(LORAS, path)}")
+            yield f"{name}: for {changed}, {gigabytes(os.path.getsize(path))}"
 
 
 def _stored(seen: contents.Seen) -> str:

@@ -69,6 +69,7 @@ def find(variant: Variant, files: Mapping[str, Sequence[str]]) -> Found:
     """The variant's files among those of the model folders.
 
     A file of a published name is taken, unless it is seen to be something else and another file is seen to be right.
+    What a part's own folder lacks is taken from another one.
 
     Args:
         files: full paths by ComfyUI's kind of folder.
@@ -83,12 +84,27 @@ def find(variant: Variant, files: Mapping[str, Sequence[str]]) -> Found:
             _find_model(variant, paths, named, found)
         else:
             _find_part(part, variant, paths, named, found)
-    both_halves = AUDIO_VAE in found.paths and VOCODER in _roles(found.paths[AUDIO_VAE])
-    if both_halves:
-        found.missing = [part for part in found.missing if part.what != VOCODER]
-    for part in found.missing:
-        found.paths.pop(part.what, None)
+    missing, found.missing = found.missing, []
+    for part in missing:
+        both_halves = AUDIO_VAE in found.paths and VOCODER in _roles(found.paths[AUDIO_VAE])
+        if part.what != VOCODER or not both_halves:
+            _find_elsewhere(part, variant, files, found)
     return found
+
+
+def _find_elsewhere(part: Part, variant: Variant, files: Mapping[str, Sequence[str]], found: Found) -> None:
+    """A part that its own folder lacks, or half of it, in all of them."""
+    homes = {path: folder for folder in (*files, part.folder) for path in files.get(folder, ())}
+    there = Found()
+    if part.what == MODEL:
+        _find_model(variant, list(homes), None, there)
+    else:
+        _find_part(part, variant, list(homes), None, there)
+    found.paths |= there.paths
+    found.missing += there.missing
+    wrong = " and ".join(sorted({homes[path] for path in there.paths.values()} - {part.folder}))
+    where = f"in models/{wrong}; other nodes look for it in models/{part.folder}"
+    found.notes += [f"{note}, {where}" for note in there.notes]
 
 
 def look(path: str) -> Seen | None:

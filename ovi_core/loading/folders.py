@@ -31,6 +31,11 @@ def shipped_preview(variant: Variant | None) -> str:
     return table.read_text(encoding="utf-8")
 
 
+def is_kind(folder: str) -> bool:
+    """Whether ComfyUI, or another pack, has this kind of folder."""
+    return folder in folder_paths.folder_names_and_paths
+
+
 def files(folder: str) -> list[str]:
     """Files in ComfyUI's ``folder``, as ComfyUI names them: below the folder, with their ending."""
     return sorted({*folder_paths.get_filename_list(folder), *folder_paths.get_filename_list(_gguf(folder))})

@@ -12,7 +12,7 @@ from ..errors import OviError
 from ..spec import Variant
 from . import contents, folders
 from .download import Progress
-from .manifest import MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER, fetch_parts, parts_of, wanted
+from .manifest import FOLDERS, fetch_parts, may_hold_a_part, parts_of, wanted
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Files:
 
 
 def fetch_missing(variant: Variant, progress: Progress, other_sources: bool = False) -> list[str]:
-    """Fetch the published files of a variant that ComfyUI's model folders have under no name.
+    """Fetch the published files of a variant that no folder of ComfyUI's models has, whatever name it has there.
 
     Args:
         other_sources: where a source is gone, fetch the next published file that can stand in.
@@ -80,13 +80,14 @@ def find_files(variant: Variant) -> tuple[Files, list[str]]:
 
 
 def listed() -> dict[str, list[str]]:
-    """Full paths of the files that ComfyUI lists in the folders of a variant's parts."""
+    """Full paths of the files that ComfyUI lists in the folders of a variant's parts, and in those they may lie in."""
     paths: dict[str, list[str]] = {}
-    for folder in (MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER):
+    for folder in filter(folders.is_kind, FOLDERS):
         paths[folder] = []
         for name in folders.files(folder):
             with suppress(OviError):  # deleted since ComfyUI listed it
-                paths[folder].append(folders.path(folder, name))
+                if may_hold_a_part(folder, name):
+                    paths[folder].append(folders.path(folder, name))
     return paths
 
 

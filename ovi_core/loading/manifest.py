@@ -12,6 +12,16 @@ from .download import Gone, Progress, Source, fetch, gigabytes
 from .variant_detection import DREAMID, DREAMID_SMALLER, OVI
 
 MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER = "diffusion_models", "text_encoders", "vae"
+ELSEWHERE = ("checkpoints", "clip_vision", "audio_encoders", "mmaudio")
+"""Kinds of folders that no part of Ovi belongs into, but where people put some; the last is another pack's."""
+FOLDERS = (MODEL_FOLDER, TEXT_FOLDER, VAE_FOLDER, *ELSEWHERE)
+READ_ELSEWHERE = (".safetensors", ".sft", ".gguf", ".pth", ".pt")
+"""Endings of the files that are looked at in such folders: those that parts of Ovi are published with."""
+
+
+def may_hold_a_part(folder: str, name: str) -> bool:
+    """Whether a file of this kind of folder is looked at."""
+    return folder not in ELSEWHERE or name.lower().endswith(READ_ELSEWHERE)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def models(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: home)
     monkeypatch.setattr(getpass, "getuser", lambda: "anna")
     monkeypatch.setattr(platform, "node", lambda: "laptop-of-anna.local")
-    for kind in check.FOLDERS:
+    for kind in (kind for kind in (*check.FOLDERS, check.LORAS) if kind in folder_paths.folder_names_and_paths):
         endings = folder_paths.folder_names_and_paths[kind][1]
         monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(home / "models" / kind)], endings))
         (home / "models" / kind / "sub").mkdir(parents=True)
@@ -61,19 +61,42 @@ def test_every_file_is_named_by_what_is_in_it_and_where_it_belongs(models):
     save_file(standins.video_vae(0), models / "diffusion_models" / "vae of video.safetensors")
     save_file({"lonely": torch.zeros(2)}, models / "vae" / "other.safetensors")
     text = OviCheck.execute().result[0]
-    files, wrong = section(text, "Files"), section(text, "Files that cannot be used")
+    files = section(text, "Files")
+    elsewhere = "Load Ovi (all in one) takes it from here; for other nodes put it into models"
     for line in (
         r"diffusion_models/sub/Ovi 960x960 10s, mine\.safetensors: model, [\d.]+ MB, 16 bits a value, 960x960_10s",
         r"text_encoders/encoder\.safetensors: text encoder, .*",
         r"vae/both\.safetensors: audio VAE, vocoder, .*",
+        rf"checkpoints/model\.safetensors: model, .*: {re.escape(elsewhere)}/diffusion_models",
+        rf"diffusion_models/vae of video\.safetensors: video VAE, .*: {re.escape(elsewhere)}/vae",
         r"1 other files in .*",
     ):
         assert [found for found in files if re.fullmatch(line, found)], (line, files)
-    assert len(files) == 4
-    vae, checkpoint = sorted(wrong, reverse=True)
-    assert re.fullmatch(r"checkpoints/model\.safetensors: model, .*: put it into models/diffusion_models", checkpoint)
-    assert re.fullmatch(r"diffusion_models/vae of video\.safetensors: video VAE, .*: put it into models/vae", vae)
-    assert "960x960_10s: lacks video VAE" in section(text, "Variants")
+    assert len(files) == 6
+    assert section(text, "Files that cannot be used") == []
+    assert [line for line in section(text, "Variants") if line.startswith("960x960_10s: complete")]
+    assert section(text, "LoRAs") == []
+
+
+SIZES = {"for Ovi": (3072, 3072), "for Wan 14B": (5120, 5120), "for the small model": (256, 256)}
+
+
+def test_loras_that_fit_are_listed_by_what_is_in_them(models):
+    for name, (rows, columns) in SIZES.items():
+        halves = {"lora_A.weight": torch.zeros(4, columns), "lora_B.weight": torch.zeros(rows, 4)}
+        named = {f"diffusion_model.blocks.0.self_attn.q.{half}": value for half, value in halves.items()}
+        save_file(named, models / "loras" / f"{name}.safetensors")
+    layer = "lora_unet_audio_model_blocks_1_ffn_0"  # as kohya's trainers write it
+    sound = {f"{layer}.lora_down.weight": torch.zeros(4, 3072), f"{layer}.lora_up.weight": torch.zeros(14336, 4)}
+    save_file(sound, models / "loras" / "sub" / "sound.safetensors")
+    save_file({"lora_te_text_model.lora_down.weight": torch.zeros(4, 768)}, models / "loras" / "SD.safetensors")
+    save_file({"blocks.0.self_attn.q.weight": torch.zeros(4, 4)}, models / "loras" / "none.safetensors")
+    (models / "loras" / "damaged.safetensors").write_bytes(b"\xff" * 100)
+    assert section(OviCheck.execute().result[0], "LoRAs") == [
+        "loras/for Ovi.safetensors: for the video tower, 0.1 MB",
+        "loras/for the small model.safetensors: for the video tower of the small model, 0.0 MB",
+        "loras/sub/sound.safetensors: for the audio tower, 0.3 MB",
+    ]
 
 
 def test_what_is_missing_is_named_with_size_folder_and_link(models):

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from tools import standins
 
 TEN, FIVE, OLD, DREAMID = (VARIANTS[name] for name in ("960x960_10s", "960x960_5s", "720x720_5s", "dreamid_omni"))
-FOLDERS = ("diffusion_models", "text_encoders", "vae")
+FOLDERS = ("diffusion_models", "text_encoders", "vae", "checkpoints", "clip_vision", "audio_encoders")
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,48 @@ def test_nothing_is_fetched_that_is_there_under_another_name(models, weights, mo
     folder_paths.filename_list_cache.clear()
     installed.fetch_missing(FIVE, lambda done, total: None)
     assert [source for source, _ in asked] == [manifest.WAN_VAE_SOURCE]
+
+
+PARTS = {
+    "Ovi 960x960.safetensors": ("diffusion_models", "checkpoints"),
+    "sub/umt5-xxl-enc-mine.safetensors": ("text_encoders", "clip_vision"),
+    "video.safetensors": ("vae", "checkpoints"),
+    "sub/mmaudio_16k.safetensors": ("vae", "audio_encoders"),
+    "voice.pth": ("vae", "checkpoints"),
+}
+
+
+@pytest.mark.parametrize("moved", [*([name] for name in PARTS), list(PARTS)], ids=[*PARTS, "all of them"])
+def test_what_lies_in_a_wrong_folder_is_taken_from_there_and_not_fetched(models, weights, monkeypatch, moved):
+    saved(models, "Ovi 960x960.safetensors", bf16(weights))
+    for name in moved:
+        right, wrong = PARTS[name]
+        (models / right / name).rename(models / wrong / name)
+    folder_paths.filename_list_cache.clear()
+    fetched: list = []
+    monkeypatch.setattr(manifest, "fetch", lambda files, *more: fetched.extend(files))
+    installed.fetch_missing(FIVE, lambda done, total: None)
+    assert fetched == []
+    _, notes = installed.find_files(FIVE)
+    for name in moved:
+        right, wrong = PARTS[name]
+        (note,) = [note for note in notes if Path(name).name in note]
+        assert f"in models/{wrong}; other nodes look for it in models/{right}" in note
+    if len(moved) > 1:
+        assert None not in OviPipelineLoader.execute(FIVE.name).result
+
+
+def test_towers_in_different_folders_are_found_and_a_file_in_the_right_one_comes_first(models, weights):
+    saved(models, "a720x720.safetensors", layouts.wan_names(weights))
+    audio = models / "checkpoints" / "b720x720.safetensors"
+    save_file(layouts.audio_names(weights), audio)
+    save_file(bf16(weights), models / "checkpoints" / "Ovi 960x960.safetensors")
+    folder_paths.filename_list_cache.clear()
+    files, notes = installed.find_files(OLD)
+    assert files.audio_model == str(audio)
+    assert [note for note in notes if audio.name in note and "in models/checkpoints" in note]
+    right = saved(models, "Ovi 960x960 mine.safetensors", bf16(weights))
+    assert installed.find_files(FIVE)[0].model == right
 
 
 @pytest.mark.parametrize(

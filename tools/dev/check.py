@@ -32,7 +32,7 @@ def main(models: str = "") -> int:
     paths = Path(folder_paths.base_path) / "extra_model_paths.yaml"
     if paths.is_file():
         load_extra_path_config(str(paths))
-    for folder in check.FOLDERS if models else ():
+    for folder in (*check.FOLDERS, check.LORAS) if models else ():
         folder_paths.add_model_folder_path(folder, os.path.join(models, folder), is_default=True)
     folders.offer_mini()
     print(check.report(version()))

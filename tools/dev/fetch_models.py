@@ -25,7 +25,7 @@ def run(variant: str, models: Path, yes: bool = False) -> int:
     if variant not in published:
         raise DevError(f"No variant '{variant}' is published. Accepted: {', '.join(published)}.")
     parts = manifest.parts_of(VARIANTS[variant])
-    missing = _missing(VARIANTS[variant], {part.folder: _files(models / part.folder) for part in parts})
+    missing = _missing(VARIANTS[variant], {folder: _files(models, folder) for folder in manifest.FOLDERS})
     for part in parts:
         print(f"{'missing' if part in missing else 'there':8} {part.what}: {part.folder}/{part.saved_as}")
     try:
@@ -60,5 +60,6 @@ def _missing(variant: Variant, files: dict[str, list[str]]) -> list[manifest.Par
     return contents.find(variant, files).missing
 
 
-def _files(folder: Path) -> list[str]:
-    return [str(file) for file in folder.rglob("*") if file.is_file() and file.suffix != ".partial"]
+def _files(models: Path, folder: str) -> list[str]:
+    files = [file for file in (models / folder).rglob("*") if file.is_file() and file.suffix != ".partial"]
+    return [str(file) for file in files if manifest.may_hold_a_part(folder, file.name)]
