@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def check_name(path: Path, input: str) -> None:
     if "\0" in text:
         found = "a path with a NUL character"
     elif WINDOWS:
-        names = [name for name in path.parts if name != path.anchor]
+        names = [name for name in path.parts if name not in (path.anchor, "..")]
         if any(RESERVED.match(name) for name in names):
             found = f"{text}, of which Windows reserves a part for a device"
         elif any(REFUSED.search(name) for name in names):
@@ -125,6 +126,12 @@ def check_name(path: Path, input: str) -> None:
             "com1 or lpt1",
             remedy="Choose another name.",
         )
+
+
+def plain_name(name: str) -> str:
+    """A file's name in one spelling for all systems: letters and accents composed, which macOS may write apart, and
+    ``/`` between folders. For comparing alone: a file is opened by the name that its folder has."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
 def started(process: int) -> int | None:

@@ -17,6 +17,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...ovi_core.errors import OviError
+from ...ovi_core.safe_write import plain_name
 from ...ovi_core.sampling.guidance import GuidanceOptions
 
 LONGEST_TEXT = 1_000_000  # characters
@@ -116,9 +117,9 @@ def _choice(slot: Any, value: Any) -> str:
     if isinstance(value, str):
         if value in options:
             return value
-        same = value.replace("\\", "/")  # a file in a subfolder, as another system writes it
+        same = plain_name(value)  # a file as another system writes its name
         for option in options:
-            if option.replace("\\", "/") == same:
+            if plain_name(option) == same:
                 return option
     remedy = "Choose a value in the list. A file has to be in its folder first."
     raise _refused(slot, _describe(value), _listed(options), remedy)

@@ -18,7 +18,7 @@ from nodes import LoadImage
 
 from ...ovi_core.errors import OviError
 from ...ovi_core.media import audio_file
-from ...ovi_core.safe_write import check_name
+from ...ovi_core.safe_write import check_name, plain_name
 from ...ovi_core.story.plan import Voice
 
 INPUT = "picture"
@@ -33,9 +33,9 @@ def load(name: str) -> Tensor:
     Raises:
         OviError: no such file, one outside the folder, or no image.
     """
-    _checked_path(name, INPUT, "Put the image into the input folder, or drop it on a Load Image node, and")
+    path = _checked_path(name, INPUT, "Put the image into the input folder, or drop it on a Load Image node, and")
     try:
-        return LoadImage().load_image(_as_written_here(name))[0][:1]
+        return LoadImage().load_image(_name_there(name, path))[0][:1]
     except Exception as error:  # ComfyUI lets through what its decoders raise
         raise OviError(
             input=INPUT,
@@ -99,6 +99,16 @@ def _as_written_here(name: str) -> str:
     return name if os.name == "nt" else name.replace("\\", "/")
 
 
+def _name_there(name: str, path: Path) -> str:
+    """A name as ComfyUI's nodes take it, of the file at ``path``, which may write accents in another way."""
+    written = _as_written_here(name)
+    plain, _ = folder_paths.annotated_filepath(written)
+    last = os.path.basename(plain)
+    if last == path.name or plain_name(last) != plain_name(path.name):  # or a link, which ComfyUI follows
+        return written
+    return os.path.join(os.path.dirname(plain), path.name) + written[len(plain) :]
+
+
 def _path(name: str) -> Path | None:
     """The resolved file of a name, or None where that is outside of the folder.
 
@@ -116,4 +126,15 @@ def _path(name: str) -> Path | None:
         inside = os.path.commonpath((folder, resolved)) == folder
     except (OSError, ValueError):
         return None
-    return Path(resolved) if inside else None
+    return _spelled_there(Path(resolved)) if inside else None
+
+
+def _spelled_there(path: Path) -> Path:
+    """A file by the name that its folder has; macOS may write accents apart from their letters."""
+    if not os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(path.parent):
+                # A link among them was not resolved: it may lead anywhere.
+                if plain_name(entry) == plain_name(path.name) and not os.path.islink(path.with_name(entry)):
+                    return path.with_name(entry)
+    return path

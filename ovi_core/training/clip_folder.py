@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OviError
+from ..safe_write import plain_name
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 CAPTION = ".txt"
@@ -17,10 +18,11 @@ LONGEST_CAPTION = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Item:
-    """One clip on disk and its caption."""
+    """One clip on disk, its caption and the name of the caption's file."""
 
     video: Path
     caption: str
+    caption_file: str
 
     @classmethod
     def all_in(cls, folder: Path) -> list[Item]:
@@ -32,20 +34,22 @@ class Item:
         if not folder.is_dir():
             raise refusal(f"no folder '{folder.name}'", "a folder in ComfyUI's input folder")
         try:
-            videos = sorted(file for file in folder.iterdir() if _is_for_training(file.name, ENDINGS))
+            files = sorted(folder.iterdir())
         except OSError as error:
             raise refusal(
                 f"'{folder.name}', a folder that cannot be read ({error.strerror})",
                 "a folder that ComfyUI may read",
                 "Change the folder's permissions, or pick another.",
             ) from error
+        videos = [file for file in files if _is_for_training(file.name, ENDINGS)]
         if not videos:
             raise refusal(
                 f"no video in '{folder.name}'", f"clips ({', '.join(ENDINGS)}), each with its caption as a .txt file"
             )
         for video in videos:
             _check_file(video, folder)
-        items = [cls(video, _caption_of(video, folder)) for video in videos]
+        captions = {_key(file): file for file in files if _is_for_training(file.name, (CAPTION,))}
+        items = [_item(video, captions, folder) for video in videos]
         silent = [item.video.name for item in items if not item.caption]
         if silent:
             more = f" and {len(silent) - NAMED} more" if len(silent) > NAMED else ""
@@ -123,11 +127,21 @@ def _check_file(file: Path, folder: Path) -> None:
     )
 
 
-def _caption_of(video: Path, folder: Path) -> str:
-    """The caption of a clip; "" where there is none."""
+def _key(file: Path) -> str:
+    """A name without regard to letter case and to how accents are written, in which systems differ."""
+    return plain_name(file.name).casefold()
+
+
+def _item(video: Path, captions: dict[str, Path], folder: Path) -> Item:
+    """A clip with the caption of its own name, or else of the name that another system takes for the same."""
     file = video.with_suffix(CAPTION)
     if not os.path.lexists(file):
-        return ""
+        file = captions.get(_key(file), file)
+    return Item(video, _caption_in(file, folder) if os.path.lexists(file) else "", file.name)
+
+
+def _caption_in(file: Path, folder: Path) -> str:
+    """The caption in a file."""
     _check_file(file, folder)
     try:
         with open(file, "rb") as stream:

@@ -146,15 +146,19 @@ def read_clip(video: Path, timing: Timing, seconds: float) -> ClipStart:
 
 
 def _decoded_times(video: Path, until: float) -> tuple[Fraction, ...]:
-    """Times of the frames from the first one on, s, by the frames themselves, which cost more to read than packets."""
+    """Times of the frames from the first one on, s, by the frames themselves, which cost more to read than packets.
+
+    The cut is ComfyUI's: at whole units of the stream's clock, up to a millisecond before ``until``.
+    """
     times = []
     with av.open(str(video), mode="r") as container:
-        for frame in container.decode(_video_of(container)):
-            time = frame.pts * frame.time_base
-            if time >= until:
+        stream = _video_of(container)
+        end = int(until / stream.time_base)
+        for frame in container.decode(stream):
+            if frame.pts >= end:
                 break
-            if time >= 0:
-                times.append(time)
+            if frame.pts >= 0:
+                times.append(frame.pts * frame.time_base)
     return tuple(time - times[0] for time in times)
 
 

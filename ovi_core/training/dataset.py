@@ -24,7 +24,7 @@ from ..media.images import checked_images, fit
 from ..spec import FPS, MIN_LATENT_FRAMES, SAMPLE_RATE, ClipShape, Variant, latent_frames_within
 from ..text import encode
 from ..vae.checks import check_audio_vae, check_video_vae
-from .clip_folder import CAPTION, Item, refusal
+from .clip_folder import Item, refusal
 from .clip_reader import ClipStart, DamagedClip, Timing, read_clip, read_timing
 from .latent_cache import KEPT_AS, LatentCache
 
@@ -125,11 +125,10 @@ def load_dataset(
     items = Item.all_in(folder)
     conditionings, notes = [], []
     for item in items:
-        caption = item.video.with_suffix(CAPTION).name
-        with _in_file(caption):
+        with _in_file(item.caption_file):
             conditioning, warnings = encode.encode(text_encoder, item.caption, variant)
         conditionings.append(conditioning)
-        notes += [f"{caption}: {warning}" for warning in warnings]
+        notes += [f"{item.caption_file}: {warning}" for warning in warnings]
     encoded, bar = [], comfy.utils.ProgressBar(len(items))
     for item in items:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -158,7 +159,7 @@ def test_a_link_that_brings_something_else_is_refused(node, name):
 WHOLE = io.Int.Input("n", default=5, min=0, max=10)
 SHARE = io.Float.Input("x", default=0.5, min=0.0, max=1.0)
 SWITCH = io.Boolean.Input("b", default=False)
-FILE = io.Combo.Input("f", options=["sub/a.safetensors", "sub\\b.safetensors"])
+FILE = io.Combo.Input("f", options=["sub/a.safetensors", "sub\\b.safetensors", "été.safetensors"])
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,7 @@ FILE = io.Combo.Input("f", options=["sub/a.safetensors", "sub\\b.safetensors"])
         (SWITCH, 1, True),
         (FILE, "sub\\a.safetensors", "sub/a.safetensors"),
         (FILE, "sub/b.safetensors", "sub\\b.safetensors"),
+        (FILE, unicodedata.normalize("NFD", "été.safetensors"), "été.safetensors"),
     ],
 )
 def test_the_same_value_in_another_type_or_spelling_is_converted(slot, given, taken):

@@ -64,6 +64,12 @@ def test_names_that_windows_reserves_are_refused_there(written: Path, monkeypatc
     assert list(written.rglob("*.mp4")) == []
 
 
+def test_a_path_that_climbs_is_named_as_such_on_windows_too(written: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(safe_write, "WINDOWS", True)
+    with pytest.raises(OviError, match="leaves the output folder"):
+        save("..\\..\\Ovi")
+
+
 @pytest.mark.parametrize(
     "prefix", ["Ovi", "video/Ovi", "a/./b//Ovi", "été/映画", "take.1", "Ovi_00001_", "%width%x%height%"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import folder_paths
@@ -44,6 +45,18 @@ def test_images_of_the_folder_are_loaded_however_their_system_writes_them(name):
     assert image.shape == (1, 34, 40, 3)
     assert torch.allclose(image[0, 0, 0], torch.tensor([200, 100, 50]) / 255, atol=2 / 255)
     assert [stamp[0] for stamp in input_media.stamps([name])] == [name]
+
+
+def test_accents_may_be_written_apart_from_their_letters(folders):
+    composed, apart = (unicodedata.normalize(form, "quai à l'été.png") for form in ("NFC", "NFD"))
+    Image.new("RGB", (40, 34)).save(folders / "input" / composed)
+    Image.new("RGB", (40, 34)).save(folders / "output" / apart)
+    for name in (apart, f"{apart} [input]", f"{composed} [output]"):
+        assert input_media.load(name).shape == (1, 34, 40, 3)
+        assert [stamp[0] for stamp in input_media.stamps([name])] == [name]
+    (folders / "input" / unicodedata.normalize("NFC", "é.png")).symlink_to(folders / "secret.png")
+    with pytest.raises(OviError):
+        input_media.load(unicodedata.normalize("NFD", "é.png"))
 
 
 OUTSIDE = [

@@ -54,6 +54,13 @@ def test_flash_and_beep_are_where_they_were_recorded(tmp_path, times, event, sta
     assert beep_at(start.audio["waveform"], start.audio["sample_rate"]) == pytest.approx(event, abs=0.03)
 
 
+@pytest.mark.parametrize("seconds", [1.4335, 1.4343])
+def test_uneven_frames_may_begin_within_a_tick_of_the_end(tmp_path, seconds):
+    _, start = start_of(Recording([*even(30, 1.0), 1.0333, 1.4336, 1.5, 1.9], 1.2).write(tmp_path / "a.mkv"), seconds)
+    assert start.images.shape[0] == len(start.timing.times)
+    assert 31 <= len(start.timing.times) <= 32
+
+
 @pytest.mark.parametrize(("name", "start"), [("a.mkv", 1.0), ("b.mkv", 0.0), ("c.mp4", 3.0)])
 def test_a_clip_lasts_as_long_wherever_its_clock_starts(tmp_path, name, start):
     path = Recording(even(24, 2.0), 1.0, start, start).write(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def test_a_folder_outside_the_input_folder_is_refused_however_it_is_named(folder
             folder_in(folder.parent, name)
         assert "not in ComfyUI's input folder" in caught.value.found
         assert state_in(folder.parent, name) == ""
+
+
+@pytest.mark.parametrize(
+    ("clip", "caption"),
+    [("B.MP4", "B.TXT"), ("b.mp4", "B.txt"), ("ü.mp4", "u\u0308.txt"), ("Straße.Mov", "STRASSE.txt")],
+)
+def test_a_captions_name_may_be_written_as_another_system_writes_it(folder, clip, caption):
+    shutil.copy(folder / "a.mp4", folder / clip)
+    (folder / caption).write_text("Another lamp.", encoding="utf-8")
+    found = {item.video.name: item for item in Item.all_in(folder)}
+    assert (found[clip].caption, found[clip].caption_file) == ("Another lamp.", caption)
+    assert found["a.mp4"].caption == "A lamp. Audio: a beep."
 
 
 @pytest.mark.parametrize("name", ["talks", "./talks", "talks/", "talks/../talks", "", "."])
