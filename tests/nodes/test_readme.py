@@ -90,6 +90,16 @@ def test_the_table_of_nodes_has_every_node_by_its_name(language: str):
     assert [name for name in expected.values() if listed.count(name) != 1] == []
 
 
+def test_the_table_of_tasks_has_every_template_by_its_number():
+    (section,) = (text for text in sections(ENGLISH) if text.startswith("What it can do"))
+    listed: list[int] = []
+    for cell in (row[3] for row in next(tables(section)) if row[3]):
+        first, *more = map(int, NUMBER.findall(cell))
+        listed += range(first, more[0] + 1) if " to " in cell else (first, *more)
+    templates = {int(file.name[:2]) for file in (ROOT / "workflows").glob("*.json")}
+    assert sorted(listed) == sorted(templates - {0})  # each once; 00 are those to try the pack with
+
+
 @each_language
 def test_every_name_of_ovi_in_italics_is_that_of_a_node_a_template_or_a_blueprint(language: str):
     shown = {file.stem for folder in ("workflows", "subgraphs") for file in (ROOT / folder).glob("*.json")}
