@@ -70,7 +70,7 @@ def _models_and_script() -> list:
             default="",
             placeholder=EXAMPLE,
             tooltip="Each shot starts with a line 'shot 5 s', or 'shot 5 s, go on' to continue the shot before it. "
-            "Below it stand scene:, speech:, sound:, picture:, seed: and guidance:, where needed. 'cast Anna: face "
+            "Below it come scene:, speech:, sound:, picture:, seed: and guidance:, as needed. 'cast Anna: face "
             "anna.png, voice anna.wav' above the first shot and 'with: Anna' in a shot give it a person's face and "
             "voice, with that person's consent. Lines above the first shot apply to all shots.",
         ),
