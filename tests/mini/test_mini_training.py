@@ -27,6 +27,7 @@ from ovi_native.ovi_core.weights.checks import without_prefix
 from safetensors.torch import save_file
 
 from tools.mini.paths import AUDIO_VAE, MODEL, TEXT, VIDEO_VAE
+from tools.mini.stages import latent_cache
 from tools.mini.stages.__main__ import AUTOENCODERS, make_stage
 from tools.mini.stages.audio import make_batch as make_sounds
 from tools.mini.stages.audio import with_deviation
@@ -36,6 +37,7 @@ from tools.mini.stages.latent_cache import Pool, draw_clips, encode_all, frequen
 from tools.mini.stages.unpack import twin_weights, unpack
 from tools.mini.stages.video_basis import axes_by_effect, make_basis, with_axes
 from tools.mini.stages.video_vae import fold_moments
+from tools.mini.training import config as configuration
 from tools.mini.training import networks
 from tools.mini.training.config import (
     AudioVAE,
@@ -366,11 +368,13 @@ def test_kinds_that_are_learned_last_are_seen_more_often() -> None:
     np.testing.assert_allclose(drawn / 20000, often / often.sum(), atol=5e-3)
 
 
-def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> None:
-    bucket = Bucket(64, 64, 0.4, clips=130, share=1.0, batch=500, at_first=10, joining=30.0)
+def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (configuration, latent_cache):
+        monkeypatch.setattr(module, "PER_FILE", 16)
+    bucket = Bucket(64, 64, 0.4, clips=36, share=1.0, batch=500, at_first=10, joining=10.0)
     config = replace(TINY, twin=replace(TINY.twin, buckets=(bucket,)))
     rng = np.random.default_rng(0)
-    for step, known in ((0, 10), (1, 40), (9, 130)):
+    for step, known in ((0, 10), (1, 20), (9, 36)):
         assert draw_clips(config, 0, step, rng).max() == known - 1
     assert len(draw_clips(with_changes(config, ["twin.batch_share=0.1"]), 0, 0, rng)) == 50
     for part in AUTOENCODERS:
@@ -380,20 +384,20 @@ def test_clips_join_while_training_goes_on(trained: Path, tmp_path: Path) -> Non
         Pool(config, tmp_path, 0, "cpu").reach(10)
     maker = Thread(target=encode_all, args=(config, quietly(tmp_path)))
     maker.start()
-    pool.reach(130)  # waits for them
+    pool.reach(36)  # waits for them
     maker.join()
-    scene = scene_of(config, 0, 100)
+    scene = scene_of(config, 0, 25)
     clip = render(scene)
     video, audio = Autoencoders(config, "cpu", tmp_path).encode(clip.frames[None], clip.sound[None])
-    assert (pool.video[100] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[99] - video[0]).abs().mean()
-    torch.testing.assert_close(pool.audio[100].float(), audio[0], rtol=0, atol=1e-2)
-    later = replace(bucket, clips=64, first=64, at_first=0)
+    assert (pool.video[25] - video[0]).abs().mean() < 0.05 < 0.5 < (pool.video[24] - video[0]).abs().mean()
+    torch.testing.assert_close(pool.audio[25].float(), audio[0], rtol=0, atol=1e-2)
+    later = replace(bucket, clips=16, first=16, at_first=0)
     config = replace(TINY, twin=replace(TINY.twin, buckets=(later,)))
     second = Pool(config, tmp_path, 0, "cpu")
-    second.reach(64)
-    assert torch.equal(second.video, pool.video[64:128])
-    assert scene_of(config, 0, 100 - 64).seed == scene.seed
-    with pytest.raises(ValueError, match="first clip is number 10; accepted: multiples of 64"):
+    second.reach(16)
+    assert torch.equal(second.video, pool.video[16:32])
+    assert scene_of(config, 0, 25 - 16).seed == scene.seed
+    with pytest.raises(ValueError, match="first clip is number 10; accepted: multiples of 16"):
         replace(bucket, first=10)
 
 

@@ -96,7 +96,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """Matrices [N, rows, columns] with all singular values near 1, by Newton and Schulz's iteration."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = matrices.mT if tall else matrices
+    x = x.bfloat16() if x.is_cuda else x.float()  # of 16 bits a CPU makes a slow detour
     x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
         square = x @ x.mT
