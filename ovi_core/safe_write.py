@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -45,7 +45,7 @@ _counter = itertools.count()
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, input: str, needed: int = 0, replace: bool = True) -> Iterator[Path]:
+def new_file(path: Path, *, input: str, needed: int | Callable[[int], int] = 0, replace: bool = True) -> Iterator[Path]:
     """A path to write to, beside ``path`` and with its suffix; after the block the file is whole at ``path``.
 
     The file is flushed to the disk and has the mode that the user's umask gives. It replaces a file that is there.
@@ -54,7 +54,8 @@ def new_file(path: Path, *, input: str, needed: int = 0, replace: bool = True) -
     Args:
         path: where the file goes; its folder is created.
         input: name of the node's input to report.
-        needed: bytes that the file takes, for the error; 0 if not known.
+        needed: bytes that the file takes, for the error; 0 if not known. Or a function that estimates them from the
+            bytes that were written by then.
         replace: False leaves whatever has the name by the end of the block as it is, links included.
 
     Raises:
@@ -70,7 +71,7 @@ def new_file(path: Path, *, input: str, needed: int = 0, replace: bool = True) -
         sweep(path.parent, f"*{glob_escaped(path.suffix)}")
         part, mode, lock = _created(path)
     except OSError as error:
-        raise _unwritable(error, path, input, needed, 0) from error
+        raise _unwritable(error, path, input, _need(needed, 0)) from error
     try:
         with lock:
             yield part
@@ -82,7 +83,7 @@ def new_file(path: Path, *, input: str, needed: int = 0, replace: bool = True) -
             part.unlink()
         if not ours:
             raise
-        raise _unwritable(error, path, input, needed, written) from error
+        raise _unwritable(error, path, input, _need(needed, written)) from error
     if replace:
         _rename(part, path, input)
     else:
@@ -286,11 +287,20 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _unwritable(error: BaseException, path: Path, input: str, needed: int, written: int) -> OviError:
+def _need(needed: int | Callable[[int], int], written: int) -> str:
+    """What a file of which so much was written takes in all, in words; "" if nothing is known."""
+    if callable(needed) and needed(written) > written:
+        return f"about {_megabytes(needed(written))}"
+    if needed and not callable(needed):
+        return _megabytes(needed)
+    return f"more than {_megabytes(written)}" if written else ""
+
+
+def _unwritable(error: BaseException, path: Path, input: str, need: str) -> OviError:
     number = _number(error)
     reason = os.strerror(number) if number else str(error)
     if number in FULL or _is_full(path.parent):
-        amount = f"it needs {_megabytes(needed)}" if needed else f"it needs more than {_megabytes(written)}"
+        amount = f"it needs {need or 'more than there is'}"
         with contextlib.suppress(OSError):
             amount += f", {_megabytes(shutil.disk_usage(path.parent).free)} are free"
         found, accepted = f"no room for {path}: {amount}", "a disk with room for the file"
@@ -303,8 +313,7 @@ def _unwritable(error: BaseException, path: Path, input: str, needed: int, writt
         found, accepted = f"{blocking}, which is a file", "a folder"
         remedy = "Rename or delete that file, or choose another folder."
     else:
-        amount = f", {_megabytes(needed)} needed" if needed else ""
-        found = f"{path}, which cannot be written ({reason}{amount})"
+        found = f"{path}, which cannot be written ({reason}{f', {need} needed' if need else ''})"
         accepted = "a folder that ComfyUI may write to"
         remedy = "Change the folder's permissions, or start ComfyUI with another --output-directory."
     return OviError(input=input, found=found, accepted=accepted, remedy=remedy)

@@ -40,20 +40,22 @@ def write(store: Store, plans: list[Plan], check_interrupted: Callable[[], None]
         check_interrupted: called for every frame; what it raises ends the work, and no film is left.
 
     Raises:
-        OviError: a shot's file is damaged, or the disk is full.
+        OviError: a shot's file is damaged, or the disk is full; then with what the whole film needs, as far as the
+            frames that were written tell.
     """
-    key = key_of(plans)
+    key, total, done = key_of(plans), starts_of(plans)[-1], 0
     if store.film_state(key) is State.WHOLE:
         return store.film(key)
     likeness = likeness_of(plans)
     tags = provenance.written_tags(provenance.GENERATED, likeness)
-    with store.new_film(key) as path:
+    with store.new_film(key, lambda written: written * total // max(1, done)) as path:
         with video_file.opened_to_write(path, video_file.FILM, plans[0].streams, tags) as file:
             for frames, audio in parts(store, plans):
                 file.add_audio(audio)
                 for frame in frames:
                     check_interrupted()
                     file.add_frame(frame)
+                    done += 1
         provenance.append_xmp(path, provenance.GENERATED, likeness)
     return store.film(key)
 

@@ -13,7 +13,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +132,9 @@ class Store:
         return State.DAMAGED if state is State.WHOLE and _recorded(path) is None else state
 
     @contextlib.contextmanager
-    def new_film(self, key: str) -> Iterator[Path]:
-        """A path to write a film to; it is in the store after the block. Raises as :func:`.safe_write.new_file`."""
-        with _replaced(self.film(key)) as part:
+    def new_film(self, key: str, needed: Callable[[int], int]) -> Iterator[Path]:
+        """A path to write a film to; it is in the store after the block. As :func:`.safe_write.new_file`."""
+        with _replaced(self.film(key), needed) as part:
             yield part
 
 
@@ -171,7 +171,7 @@ def _encoded(plan: Plan, images: Tensor, audio: Tensor) -> bytes:
 
 
 @contextlib.contextmanager
-def _replaced(path: Path, needed: int = 0) -> Iterator[Path]:
+def _replaced(path: Path, needed: int | Callable[[int], int]) -> Iterator[Path]:
     """:func:`new_file` with a checksum. A process that ends between the two leaves a file without one."""
     with contextlib.suppress(OSError):
         _checksum(path).unlink()

@@ -14,16 +14,16 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..errors import OviError
 from ..latents import joint
 from ..media import resampling
 from ..media.audio import checked_audio
 from ..media.images import checked_images, fit
-from ..spec import FPS, MIN_LATENT_FRAMES, SAMPLE_RATE, ClipShape, Variant, latent_frames_within
+from ..spec import FPS, MIN_LATENT_FRAMES, ClipShape, Variant, latent_frames_within
 from ..text import encode
 from ..vae.checks import check_audio_vae, check_video_vae
+from ..vae.encode_audio import as_vae_input, encode_mono
 from .clip_folder import Item, refusal
 from .clip_reader import ClipStart, DamagedClip, Timing, read_clip, read_timing
 from .latent_cache import KEPT_AS, LatentCache
@@ -69,8 +69,7 @@ class Encoder:
         images = start.frames(shape.frames)
         images = checked_images(images, "folder")
         frames = self.vae.encode(fit(images, shape.width, shape.height, "crop"))
-        waveform = self._waveform(video, start, shape.samples)
-        audio = self.audio_vae.encode(waveform.unsqueeze(-1))
+        audio = encode_mono(self.audio_vae, self._mono(video, start, shape.audio_frames), shape.audio_frames)
         return frames.to("cpu", KEPT_AS), audio.to("cpu", KEPT_AS)
 
     def _shape_of(self, start: ClipStart) -> ClipShape:
@@ -86,15 +85,14 @@ class Encoder:
             )
         return ClipShape(self.wanted.width, self.wanted.height, latent_frames)
 
-    def _waveform(self, video: Path, start: ClipStart, samples: int) -> Tensor:
-        """The clip's audio [1, samples] at 16 kHz; silence where it has none."""
+    def _mono(self, video: Path, start: ClipStart, audio_frames: int) -> Tensor:
+        """The clip's audio [1, S] at 16 kHz, for up to ``audio_frames``; without a sample where it has none."""
         if start.audio is None:
             self.notes.append(
                 f"{video.name} has no audio: it teaches silence. To learn images alone, set audio_loss to 0."
             )
-            return start.images.new_zeros(1, samples)
-        mono = resampling.mono_at(*checked_audio(start.audio, 1, "folder"), SAMPLE_RATE, samples)
-        return pad(mono, (0, samples - mono.shape[-1]))
+            return start.images.new_zeros(1, 0)
+        return as_vae_input(*checked_audio(start.audio, 1, "folder"), audio_frames)
 
 
 @contextmanager

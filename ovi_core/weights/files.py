@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from ..errors import OviError
@@ -24,7 +25,9 @@ from .torch_file import HoldsCode, PackedArchive, read_torch
 
 Weights = dict[str, torch.Tensor]
 
-LARGEST_READ = 2 << 30  # bytes; a LoRA of more is another file taken for one
+LARGEST_READ = 2 << 30  # bytes, on any machine
+LARGEST_WITH_ROOM = 8 << 30  # bytes; a LoRA of rank 128 in float32 has 3 GB, and more is another file taken for one
+ROOM = 4  # times the size of a file, free in memory, to read it: its bytes and its tensors are there at once
 SAFETENSORS, GGUF, TORCH = "safetensors", "gguf", "torch"
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
@@ -64,14 +67,14 @@ def read_file(path: str, *, input: str, accepted: str, packed: bool = False, map
         packed: leave GGUF's quantized weights as they are (``gguf_tensors``), else they come as values.
         mapped: leave the bytes in the file, so that loading takes its size in memory once. What is changed or deleted
             while it is mapped takes the process with it, so small files, as a LoRA's, are read instead. What is too
-            large for that is mapped all the same.
+            large for the free memory is mapped all the same.
 
     Raises:
         OviError: the file is missing, empty, cut short, damaged, or no weight file.
     """
     with reading(path, input=input, accepted=accepted):
         kind = _kind(path)
-        mapped = mapped or os.path.getsize(path) > LARGEST_READ
+        mapped = mapped or os.path.getsize(path) > _most_read()
         if kind == SAFETENSORS:
             header = read_safetensors_header(path)
             return WeightFile(read_safetensors(path, mapped), header.metadata, kind)
@@ -82,6 +85,11 @@ def read_file(path: str, *, input: str, accepted: str, packed: bool = False, map
         if not packed:
             weights = {key: unpacked(value) for key, value in weights.items()}
         return WeightFile(weights, _metadata(fields), kind, read_tokenizer(fields))
+
+
+def _most_read() -> int:
+    """Bytes of a file that is read rather than mapped, at most."""
+    return max(LARGEST_READ, min(LARGEST_WITH_ROOM, psutil.virtual_memory().available // ROOM))
 
 
 def read_header(path: str, *, input: str, accepted: str) -> WeightFile:

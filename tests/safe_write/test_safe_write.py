@@ -95,6 +95,10 @@ def test_a_full_disk_is_reported_with_what_is_needed(tmp_path, error):
         broken_off(tmp_path / "a.mkv", b"", error, needed=2500 * 10**6)
     with pytest.raises(OviError, match=r"needs more than 3\.0 MB"):
         broken_off(tmp_path / "a.mkv", bytes(3_000_000), error)
+    with pytest.raises(OviError, match=r"needs about 12\.0 MB"):
+        broken_off(tmp_path / "a.mkv", bytes(3_000_000), error, needed=lambda written: 4 * written)
+    with pytest.raises(OviError, match=r"needs more than 3\.0 MB"):
+        broken_off(tmp_path / "a.mkv", bytes(3_000_000), error, needed=lambda written: 0)
     assert names(tmp_path) == []
 
 

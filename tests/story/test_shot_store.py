@@ -200,6 +200,22 @@ def test_a_run_on_a_full_disk_loses_no_shot(tmp_path, monkeypatch):
     assert report.count("from the store") == 3
 
 
+def test_a_film_that_finds_no_room_says_what_all_of_it_needs(copy, monkeypatch):
+    shutil.rmtree(copy / "films")
+    plans, frames = planned(), []
+    total = film.starts_of(plans)[-1]
+
+    def full_at_the_half():
+        frames.append(1)
+        if len(frames) > total // 2:
+            no_room()
+
+    monkeypatch.setattr(safe_write, "_size", lambda _: 3_000_000)
+    with pytest.raises(OviError, match=r"no room for .*\.mp4: it needs about 6\.\d MB, .* are free"):
+        film.write(shot_store.Store(copy), plans, full_at_the_half)
+    assert list((copy / "films").iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
 def test_a_read_only_folder_is_reported_before_anything_is_made(tmp_path, monkeypatch, number):
     def refused(*_, **__):

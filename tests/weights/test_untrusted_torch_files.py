@@ -11,6 +11,7 @@ import pytest
 import resource_use
 import torch
 import weight_layouts as layouts
+from ovi_native.ovi_core.weights import files
 from ovi_native.ovi_core.weights.files import read_file
 from safetensors.torch import save_file
 from untrusted import read, refused
@@ -119,6 +120,14 @@ def test_a_file_that_is_read_not_mapped_may_go_away(tmp_path):
         weights = read_file(str(path), input="file", accepted="", mapped=False).weights
         path.write_bytes(b"")
         assert weights["a"].sum() == 1 << 16, path.name
+
+
+@pytest.mark.parametrize(("free", "read"), [(6 << 30, 2 << 30), (16 << 30, 4 << 30), (512 << 30, 8 << 30)])
+def test_a_larger_file_is_read_where_there_is_room_for_it(monkeypatch, free, read):
+    memory = files.psutil.virtual_memory()
+    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: memory._replace(available=free))
+    sizes = {size: size <= files._most_read() for size in (read, read + 1)}
+    assert sizes == {read: True, read + 1: False}
 
 
 def test_a_file_of_torch_in_memory_is_what_it_was(tmp_path):
