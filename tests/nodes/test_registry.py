@@ -117,7 +117,7 @@ def test_nothing_has_to_be_installed_but_what_the_readme_gives_a_reason_for(proj
     needed = [line for line in lines if line and not line.startswith("#")]
     assert needed == project["project"]["dependencies"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.split("## Why there is a dependency")[1].split("\n## ")[0]
+    table = readme.split("## Dependencies")[1].split("\n## ")[0]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == [name_of(line) for line in needed]
     for extra in project["project"]["optional-dependencies"].values():
         assert all(f"`{name_of(line)}`" in table for line in extra)
