@@ -39,17 +39,19 @@ def with_fp8_matmuls(patcher: Any, choice: str) -> tuple[Any, list[str]]:
         )
         return patcher.clone(), [note]
     patcher = patcher.clone()
-    for name, layer in layers:
-        if getattr(layer, FULL_PRECISION) != (choice == OFF):
-            patcher.add_object_patch(f"diffusion_model.{name}.{FULL_PRECISION}", choice == OFF)
+    for layer in layers:
+        switch = f"diffusion_model.{layer}.{FULL_PRECISION}"
+        # the patcher knows it, too, where another MODEL of these layers is loaded and has switched them
+        if patcher.get_model_object(switch) != (choice == OFF):
+            patcher.add_object_patch(switch, choice == OFF)
     return patcher, []
 
 
-def _fp8_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers with ComfyUI's scaled fp8 weights, by name."""
+def _fp8_layers(network: nn.Module) -> Iterator[str]:
+    """The names of the layers with ComfyUI's scaled fp8 weights."""
     for name, layer in network.named_modules():
         if fp8_layout_of(layer) is not None and hasattr(layer, FULL_PRECISION):
-            yield name, layer
+            yield name
 
 
 def _notes_of(choice: str, network: nn.Module) -> list[str]:

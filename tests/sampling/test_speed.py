@@ -298,6 +298,9 @@ def test_fp8_products_are_switched_for_this_model_alone(monkeypatch, caplog):
     patched.patch_model(device_to=None)
     layer = patched.model.diffusion_model.blocks[0].self_attn.q
     assert layer._full_precision_mm is False
+    # and while that run has switched them
+    assert speed(small, fp8_matmuls="on").object_patches == patched.object_patches
+    assert not speed(small, fp8_matmuls="off").object_patches
     patched.unpatch_model()
     assert layer._full_precision_mm is True
 
