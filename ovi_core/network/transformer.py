@@ -102,7 +102,7 @@ class AudioTower(Tower):
 
     def embed(self, latent: Tensor) -> Tensor:
         """Tokens [B, L, D]."""
-        return rearrange(self.patch_embedding(latent), "b d l -> b l d")
+        return _as_tokens(rearrange(self.patch_embedding(latent), "b d l -> b l d"))
 
     def table(self, latent: Tensor, references: References, run: RunCache, options: dict) -> Tensor:
         """Rope of the latent's tokens and of the voices after them."""
@@ -148,7 +148,7 @@ class OviTransformer(Tower):
     def embed(self, latent: Tensor) -> Tensor:
         """Tokens [B, L, D]; odd sides are padded to whole patches."""
         padded = pad_to_patch_size(latent, PATCH)
-        return rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d")
+        return _as_tokens(rearrange(self.patch_embedding(padded.float()).to(latent.dtype), "b d t h w -> b (t h w) d"))
 
     def table(self, latent: Tensor, references: References, run: RunCache, options: dict) -> Tensor:
         """Rope of the latent's tokens and of the faces after them."""
@@ -313,6 +313,14 @@ class OviTransformer(Tower):
             tokens = [*tokens]
         setup.weights.advance()
         return tokens
+
+
+def _as_tokens(x: Tensor) -> Tensor:
+    """x [B, L, D] with the values of a token side by side.
+
+    A convolution leaves them far apart, and sums keep that layout: every norm of every block would copy the tokens.
+    """
+    return x.contiguous()
 
 
 def _grid(latent: Tensor) -> tuple[int, int, int]:

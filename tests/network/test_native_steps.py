@@ -8,6 +8,7 @@ import pytest
 import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from ovi_native.ovi_core.network import rope
 from ovi_native.ovi_core.network.run_cache import SamplingRun
@@ -85,6 +86,19 @@ def test_text_keys_are_kept_where_there_is_room_for_those_of_the_conditionings_t
     tiny.run(guider)
     towers, times = 2, 1 if conditionings <= room else tiny.STEPS
     assert sum(text_rows["key"]) == towers * conditionings * times
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_so_are_those_of_the_negative_text_that_the_positive_rows_ask(model, text_rows, monkeypatch, room):
+    """ComfyUI's NAGuidance at guidance 1: one row with two texts."""
+    parts = tiny.empty_latent()["samples"].unbind()
+    with model.model.sampling(SamplingRun(latent_shapes=[part.shape for part in parts], negatives=0)):
+        step = model.model.memory_required((1, 1, sum(part.numel() for part in parts)), {"negative_context": [[1]]})
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **more: room * KEYS + step + 1)
+    patched = NAGuidance.execute(tiny.with_pytorch_attention(model), 5.0, 0.5, 1.5).result[0]
+    tiny.run(tiny.guider(patched, 1.0, 1.0, "0"))
+    towers, texts, times = 2, 2, 1 if room == 2 else tiny.STEPS
+    assert sum(text_rows["key"]) == towers * texts * times
 
 
 def test_positions_and_frequencies_are_computed_once_a_run(model, monkeypatch):
