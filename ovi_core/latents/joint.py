@@ -55,7 +55,7 @@ def is_absent(shape: Sequence[int]) -> bool:
 
 
 def samples_of(latent: Any, input: str) -> Any:
-    """The samples of a LATENT; raises OviError where ``latent`` is none."""
+    """The samples of a LATENT; raises OviError where ``latent`` is none, or of values that nothing computes with."""
     samples: Any = latent.get("samples") if isinstance(latent, Mapping) else None
     found = _unbound(samples)
     if not found or not all(isinstance(part, Tensor) for part in found):
@@ -65,6 +65,7 @@ def samples_of(latent: Any, input: str) -> Any:
             accepted="a LATENT",
             remedy="Connect Empty Ovi Latent, a sampler, or another node that gives a LATENT.",
         )
+    _check_values(found, input)
     return samples
 
 
@@ -84,7 +85,12 @@ def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
     """
     found = _unbound(latent)
     check_shapes([part.shape for part in found], input)
-    for part in found:
+    _check_values(found, input)
+    return unpacked(latent)
+
+
+def _check_values(parts: Sequence[Tensor], input: str) -> None:
+    for part in parts:
         if not is_plain(part) or part.dtype not in DTYPES:
             raise OviError(
                 input=input,
@@ -92,7 +98,6 @@ def parts(latent: Any, input: str) -> tuple[Tensor | None, Tensor | None]:
                 accepted="floating-point numbers of 16 bits or more, as samplers and VAEs give them",
                 remedy="Look at the node that made the latent.",
             )
-    return unpacked(latent)
 
 
 def storage(tensor: Tensor) -> str:

@@ -10,6 +10,7 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
+from ..errors import OviError
 from ..latents import denoise_mask as masks
 from ..latents import joint
 from ..model.base_model import Ovi
@@ -47,9 +48,10 @@ def sample_hook(
     for no video.
 
     Raises:
-        OviError: a latent that is not Ovi's.
+        OviError: a latent that is not Ovi's, or a conditioning of a part of the frame.
     """
     guider, shapes = executor.class_obj, latent_shapes or [latent_image.shape]
+    _check_whole_frame(getattr(guider, "conds", None))
     if not isinstance(guider, OviGuider):  # which has looked at it, before ComfyUI packed it
         joint.check_shapes(shapes, "latent_image")
         note_people(guider.model_patcher, getattr(guider, "conds", None))
@@ -62,6 +64,26 @@ def sample_hook(
     with model.sampling(run):
         result = executor(noise, latent_image, *settings, latent_shapes=latent_shapes, **named)
     return _with_masked(result, latent_image, denoise_mask, shapes)
+
+
+def _check_whole_frame(conds: Any) -> None:
+    """Raise OviError where a conditioning is for an area or behind a mask: ComfyUI cuts these out of latents of one
+    part alone.
+
+    Args:
+        conds: the guider's conditionings by name, as ComfyUI holds them.
+    """
+    for name, entries in (conds or {}).items():
+        for entry in entries:
+            given = [key for key in ("area", "mask") if isinstance(entry, dict) and entry.get(key) is not None]
+            if given:
+                raise OviError(
+                    input=name,
+                    found=f"a conditioning with {'an area' if given[0] == 'area' else 'a mask'}",
+                    accepted="conditionings for all of the frame",
+                    remedy="Take Conditioning (Set Area) and Conditioning (Set Mask) out. To change a region of a "
+                    "clip, give its mask to Ovi Keep Span.",
+                )
 
 
 def _run_of(

@@ -84,7 +84,6 @@ def sample(
         OviError: a latent that is not Ovi's, or text of the wrong encoder.
     """
     samples = joint.samples_of(latent, "latent")
-    joint.parts(samples, "latent")  # before noise is drawn for it
     guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
     noise = prepare_noise(samples, seed, latent.get("batch_index"))
