@@ -25,7 +25,8 @@ def _part_inputs() -> list[io.Input]:
             max=1.0,
             step=0.01,
             tooltip="Skips steps in which both towers are predicted to change by less than this share. 0: none. Small "
-            "motion and fine sound suffer first; from 0.3 on lips and words.",
+            "motion and fine sound change first. With the small model, 0.1 is hard to tell from exact (51 dB PSNR), "
+            "0.3 changes detail (35 dB), 0.8 much (23 dB).",
         ),
         io.Int.Input(
             "negative_every",
@@ -34,7 +35,8 @@ def _part_inputs() -> list[io.Input]:
             max=10,
             step=1,
             tooltip="In the middle of the run the negative pass, and modality and reference guidance, are computed "
-            "once in this many steps. 1: in every step. Sound suffers first; from 3 on contrast and words.",
+            "once in this many steps. 1: in every step. With the small model, 3 is hard to tell from exact (49 dB PSNR), "
+            "8 changes picture and sound (29 dB).",
         ),
         io.Float.Input(
             "guidance_end_percent",
@@ -42,8 +44,9 @@ def _part_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="Share of the run after which guidance ends. 1: guided to the end. Clear speech and sharp edges "
-            "suffer; layout and timing are decided earlier.",
+            tooltip="Share of the run after which guidance ends. 1: guided to the end. Costs most for what it saves: "
+            "with the small model, 0.8 changes picture and sound (31 dB PSNR), and at 0.4 one clip of six no longer "
+            "matched its prompt.",
         ),
         io.Combo.Input(
             "fp8_matmuls",
@@ -91,7 +94,7 @@ class OviSpeed(io.ComfyNode):
                     default="balanced",
                     tooltip="exact: nothing is skipped. balanced: skips steps with little change, and half of the "
                     "negative passes in the middle of the run. fast: skips more steps, and uses fp8 and 8-bit "
-                    "attention if this computer has them; lips and words may suffer. custom: the settings below, which "
+                    "attention if this computer has them; detail changes. custom: the settings below, which "
                     "the other presets ignore.",
                 ),
                 *_part_inputs(),

@@ -63,9 +63,9 @@ def settings() -> list[Setting]:
 
     return [
         *(of(name) for name in PRESETS),
-        *(of(f"step_cache {x}", step_cache=x) for x in (0.1, 0.2, 0.3)),
-        *(of(f"negative_every {n}", negative_every=n) for n in (2, 3, 5)),
-        *(of(f"guidance_end_percent {x}", guidance_end=x) for x in (0.8, 0.6)),
+        *(of(f"step_cache {x}", step_cache=x) for x in (0.1, 0.2, 0.3, 0.5, 0.8)),
+        *(of(f"negative_every {n}", negative_every=n) for n in (2, 3, 5, 8)),
+        *(of(f"guidance_end_percent {x}", guidance_end=x) for x in (0.8, 0.6, 0.4)),
         of("fp8_matmuls on, emulated", fp8=True, fp8_matmuls="on"),
         Setting("ComfyUI's EasyCache, 0.2", lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).result[0]),
         Setting("guidance 1", lambda model: model.clone(), guided=False),
