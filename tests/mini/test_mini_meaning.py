@@ -10,6 +10,7 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 from ovi_native.ovi_core.conditioning import locked_media
+from unpacked import unpacked
 
 from tools.mini.measure.checks import Sync
 from tools.mini.report.__main__ import MODELS
@@ -42,7 +43,9 @@ CHANGED = 0.1  # of its own size, by which a redone span changes at least
 @pytest.fixture(scope="module")
 def studio():
     training, comfy.model_management.in_training = comfy.model_management.in_training, False
-    yield Studio(MODELS)
+    studio = Studio(MODELS)
+    unpacked(studio.model)
+    yield studio
     comfy.model_management.in_training = training
 
 
@@ -54,8 +57,8 @@ def some(kinds: tuple[str, ...], count: int, **settings) -> list[Order]:
 def clips(studio) -> dict[str, list[Clip]]:
     """What every test here looks at: made once."""
     orders = {
-        "prompt": some(KINDS, 16),
-        "apart": some(KINDS, 8, coupled=False),
+        "prompt": some(KINDS, 12),
+        "apart": some(KINDS, 4, coupled=False),
         **{mode: some(BALLS, 4, given="video", mode=mode) for mode in locked_media.MODES},
         "both ends": some(KINDS, 4, given="both ends"),
         "sound": some(BALLS, 6, given="sound"),
