@@ -183,6 +183,8 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 @functools.cache
 def has_gpu(python: Path) -> bool:
     """Whether that Python's PyTorch can use a CUDA (or ROCm) device."""
+    if python == Path(sys.executable) and "torch" in sys.modules:
+        return sys.modules["torch"].cuda.is_available()
     code = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
     return subprocess.run([str(python), "-c", code], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
