@@ -34,9 +34,9 @@ ADVANCED: dict[str, Draw] = {}
 def _several(s: Sheet) -> None:
     load = begin(
         s,
-        "Several clips of one sentence, each from its own noise, each in its own file.",
+        "Several clips of one prompt, each with its own noise and its own file.",
         SENTENCE,
-        "**clips**: how many at once. Memory grows with it.",
+        "**clips**: how many at once; each takes memory.",
         ASPECT,
         MODEL,
     )
@@ -55,7 +55,7 @@ def _draft(s: Sheet) -> None:
         "latent is kept, and both are refined together: 15 steps in full size instead of 50. Untested with the "
         "published weights.",
         SENTENCE,
-        "**refine**: how much changes in the second run; less stays nearer to the draft.",
+        "**refine**: how much changes in the second run; less stays closer to the draft.",
         ASPECT,
         MODEL,
     )
@@ -123,7 +123,7 @@ INSTRUCTIONS = (
 def _lora(s: Sheet) -> None:
     load = begin(
         s,
-        "A clip with a LoRA, its strength set apart for video and sound.",
+        "A clip with a LoRA; its strength is set for video and sound separately.",
         f"**lora_name**: your LoRA, from *models/loras*; *{LORA}* stands for it. It has to fit the variant.",
         "**video_strength**, **audio_strength**: how much of it each tower takes.",
         SENTENCE,

@@ -151,8 +151,8 @@ def _still_to_clip(s: Sheet, name: str, file: str, side: int) -> None:
     load = begin(
         s,
         f"{name} makes an image, Ovi a clip with sound that begins with it.",
-        f"**scene**: what the image of {name} shows.",
-        "**prompt**: how it goes on, and what is heard after *Audio:*.",
+        f"**scene**: what {name} draws.",
+        "**prompt**: what happens next, and what is heard after *Audio:*.",
         MODEL,
     )
     still = _load(s, "CheckpointLoaderSimple", ckpt_name=file)
@@ -181,7 +181,7 @@ def _sdxl(s: Sheet) -> None:
 def _animatediff(s: Sheet) -> None:
     load = begin(
         s,
-        "Sound for a clip of AnimateDiff, at 8 frames per second as it was trained.",
+        "Sound for a clip from AnimateDiff, at the 8 frames per second it was trained on.",
         "**Load Video**: the clip; or connect the images of AnimateDiff's *VAE Decode* to *Ovi Lock Video*, inside.",
         PROMPT,
         MODEL,
@@ -194,7 +194,7 @@ def _animatediff(s: Sheet) -> None:
 def _open_sora(s: Sheet) -> None:
     load = begin(
         s,
-        "Sound for a file of Open-Sora or of whatever else makes one; its frame rate comes with it.",
+        "Sound for a file from Open-Sora or any other source, at its own frame rate.",
         "**Load Video**: the file.",
         PROMPT,
         MODEL,
@@ -288,7 +288,7 @@ def _wan21(s: Sheet) -> None:
 @listed(CHAINS, "30 Wan 2.2 to sound")
 def _wan22(s: Sheet) -> None:
     files = ("wan2.2_ti2v_5B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan2.2_vae.safetensors")
-    more = " Ovi has the same text encoder and VAE: *Load Ovi* can give both, and two loaders can go."
+    more = " Ovi uses the same text encoder and VAE: connect those of *Load Ovi*, and two loaders can go."
     load, model, text, vae = _split_files(s, "Wan 2.2", "wan", files, more)
     asked = _asked(s, "Wan 2.2", text.clip)
     s.group("Wan's clip", "given")
@@ -317,7 +317,7 @@ def _cogvideox(s: Sheet) -> None:
 
 def _of_ovi(s: Sheet, about: str, *change: str) -> Node:
     """The decoder of a clip that Ovi makes from text."""
-    load = begin(s, about, "**prompt**: your own sentence.", *change, MODEL)
+    load = begin(s, about, "**prompt**: your own text.", *change, MODEL)
     prompts = words(s, load, BALL)
     s.group("Size and length", "size")
     return make(s, load, prompts, empty(s))
@@ -334,10 +334,9 @@ def _save(s: Sheet, images: Output, audio: Output, fps: float, mark: str = "whol
 def _to_ltx(s: Sheet) -> None:
     clip = _of_ovi(
         s,
-        "LTX-Video doubles the size of Ovi's clip and draws new details. Whole seconds have the 8n + 1 frames that it "
-        "takes.",
+        "LTX-Video doubles the size of Ovi's clip and adds detail. Whole seconds have the 8n + 1 frames that it needs.",
         "**scene**: the same without the sound, for LTX-Video.",
-        "**sigmas**: the first number says how much changes; less keeps lips as they are.",
+        "**sigmas**: a lower first number changes less, and keeps the lips as they are.",
     )
     s.group("Weights of LTX-Video", "weights")
     ltx = _load(s, "CheckpointLoaderSimple", ckpt_name="ltxv-2b-0.9.8-distilled.safetensors")
@@ -374,8 +373,8 @@ def _to_upscaling(s: Sheet) -> None:
 def _to_more_frames(s: Sheet) -> None:
     clip = _of_ovi(
         s,
-        "FILM puts a frame between each two of Ovi's. Where *multiplier* is changed, inside, *fps* of *Create Video* "
-        "is 24 times it, so that video and sound stay together.",
+        "FILM adds a frame between each two of Ovi's. If you change *multiplier*, inside, set *fps* of *Create Video* "
+        "to 24 times it, so that video and sound stay together.",
     )
     s.group("Frames between", "given")
     between = _load(s, "FrameInterpolationModelLoader", model_name="film_net_fp16.safetensors").interp_model
@@ -389,7 +388,7 @@ def _to_mix(s: Sheet) -> None:
         s,
         "Music or a voice is added to Ovi's sound. The mix is as long as the clip.",
         "**Load Audio**: your music or voice.",
-        "**pause**: seconds before it. **volume**: its loudness beside Ovi's sound, in dB.",
+        "**pause**: seconds before it. **volume**: its loudness relative to Ovi's sound, in dB.",
     )
     s.group("The mix", "given")
     pause = s.add("EmptyAudio", duration=s.ask("pause", "FLOAT", 0.5), sample_rate=44100).audio

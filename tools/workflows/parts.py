@@ -31,11 +31,11 @@ WORLD = (
     "Ovi is."
 )
 UNSEEN = "\n\n*Not yet run with the published weights.*"
-SENTENCE = "**prompt**: your own sentence. Speech between &lt;S&gt; and &lt;E&gt;, the sound after *Audio:*."
-ASPECT = "**aspect**: the shape, width to height."
+SENTENCE = "**prompt**: your own text: speech between &lt;S&gt; and &lt;E&gt;, the sound after *Audio:*."
+ASPECT = "**aspect**: width to height."
 MODEL = (
-    "**variant**, **precision**: the weights, as your card can hold. Size, length and prompt style follow. "
-    "**download_missing** fetches files that are not there."
+    "**variant**, **precision**: the weights, to fit your card. Size, length and prompt style follow. "
+    "**download_missing** downloads the files that you lack."
 )
 
 Draw = Callable[[Sheet], None]

@@ -17,9 +17,9 @@ SPEECH_STARTS = 0.2  # seconds, in the examples' recordings
 EXAMPLES = ("ovi_example_face.jpg", "ovi_example_voice.flac"), ("ovi_example_face_2.jpg", "ovi_example_voice_2.flac")
 CARE = """
 
-**A face and a voice belong to somebody.** Use only those of people who agreed, and say that the clip is generated.
+**A face and a voice belong to a person.** Use only those of people who agreed, and say that the clip is generated.
 
-*Known from reference numbers only; no clip was made with the published weights yet.*"""
+*Only its numbers were compared with the reference; no clip was made with the published weights yet.*"""
 
 
 def _begin(s: Sheet, about: str, *change: str) -> Node:
@@ -95,8 +95,8 @@ def _two(s: Sheet) -> None:
         s,
         "Two people with given faces speak with given voices.",
         "**Load Image**, **Load Audio**: face and voice of both.",
-        "**people** has a row for each, in the same order. Faces and voices are counted apart: if only one of the two "
-        "has a voice, that person comes first.",
+        "**people** has a row for each, in the same order. If only one of the two has a voice, that person "
+        "comes first.",
         VOICE,
     )
     prompt = _prompt(

@@ -40,7 +40,7 @@ OTHER_VARIANT = {"09 Loop": SHORT, "15 Low memory": SHORT}
 @listed(TEMPLATES, "01 Text to video")
 def _text(s: Sheet) -> None:
     s.app = True
-    load = begin(s, "A video with speech and sound, from a sentence.", SENTENCE, ASPECT, MODEL)
+    load = begin(s, "A video with speech and sound, from text.", SENTENCE, ASPECT, MODEL)
     prompts = words(s, load, TALK, BALL)
     s.group("Size and length", "size")
     save_decoded(s, make(s, load, prompts, empty(s)))
@@ -54,7 +54,7 @@ def _image(s: Sheet) -> None:
         s,
         "A video with sound that begins with your image.",
         "**Load Image**: your image. The clip has its shape.",
-        "**prompt**: what happens then, and the sound after *Audio:*.",
+        "**prompt**: what happens next, and the sound after *Audio:*.",
         MODEL,
     )
     prompts = words(s, load, BALL)
@@ -105,7 +105,7 @@ def _extend(s: Sheet) -> None:
     s.app = True
     load = begin(
         s,
-        "Goes on from the end of a clip, in video and sound, and joins both.",
+        "Continues a clip in video and sound, and joins both.",
         "**Load Video**: your clip.",
         "**prompt**: what happens next.",
         MODEL,
@@ -183,7 +183,7 @@ def _loop(s: Sheet) -> None:
     load = begin(
         s,
         "A clip whose end meets its start, in video and sound. Untested with the published weights.",
-        "**prompt**: something that goes on, such as fire, rain, a lamp.",
+        "**prompt**: something that repeats, such as fire, rain, a lamp.",
         ASPECT,
         MODEL,
     )
