@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool3d
 
 from ..errors import OviError
+from ..latents import joint
 from ..latents.denoise_mask import follows
 from ..network.run_cache import RunCache, SamplingRun
 from ..network.timesteps import TimestepShares
@@ -175,12 +176,11 @@ class Ovi(comfy.model_base.BaseModel):
     def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
         """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
         width = self.diffusion_model.config.text_dim
-        if text is None or text.ndim != 3 or text.shape[-1] != width:
-            found = "no text" if text is None else f"text of width {text.shape[-1]}"
+        if found := _fault_of_text(text, width):
             raise OviError(
                 input=prompt_type,
                 found=f"a conditioning with {found}",
-                accepted=f"a conditioning of width {width}, made by umt5-xxl",
+                accepted=f"a conditioning of width {width} and of finite numbers, made by umt5-xxl",
                 remedy="Load umt5_xxl with CLIPLoader (type wan), and encode with Ovi Text Encode.",
             )
         return torch.nn.functional.pad(text, (0, 0, 0, max(0, TEXT_LENGTH - text.shape[1])))
@@ -282,3 +282,15 @@ def require_ovi(patcher: comfy.model_patcher.ModelPatcher, input: str = "model")
         accepted="an Ovi model",
         remedy="Connect Load Ovi Model or Load Ovi (all in one).",
     )
+
+
+def _fault_of_text(text: Any, width: int) -> str:
+    """What keeps a conditioning's text [B, S, ``width``] from being read; "" where nothing does."""
+    if not isinstance(text, Tensor):
+        return "no text" if text is None else f"a {type(text).__name__} for text"
+    if text.ndim != 3 or text.shape[-1] != width:
+        return f"text of width {text.shape[-1] if text.ndim else 0}"
+    if not joint.is_plain(text) or text.is_complex():
+        return f"text of {joint.storage(text)}"
+    # an encoder in fp16 may overflow
+    return "" if bool(torch.isfinite(text).all()) else "text that holds NaN or infinite values"

@@ -64,7 +64,7 @@ def _texts_of(model: Ovi, caption: Any, clip: tuple[Tensor, Tensor]) -> tuple[Te
     text, options = caption
     shapes = [list(part.shape) for part in clip]
     conds = model.extra_conds(
-        **options, cross_attn=text, prompt_type="positive", noise=clip[0], device=text.device, latent_shapes=shapes
+        **options, cross_attn=text, prompt_type="positive", noise=clip[0], device=clip[0].device, latent_shapes=shapes
     )
     video, audio = (conds[name].cond.to("cpu", copy=True) for name in ("c_crossattn", "audio_context"))
     return video, audio
