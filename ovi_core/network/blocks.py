@@ -34,7 +34,7 @@ class TimeCode:
     """The time embedding of a tower's distinct timesteps, float32.
 
     embedding: [B, K, D], for the head. projection: [B, K, 6, D], for the blocks. index: [B, n] or None, see
-    :class:`~ovi_core.timesteps.TimestepShares`.
+    :class:`.timesteps.TimestepShares`.
     """
 
     embedding: Tensor

@@ -21,7 +21,6 @@ from ..model.reference_conds import ZEROED
 from ..network import cross_modal, text_attention
 from ..network.batch_rows import pick, put
 from ..network.blocks import Stream
-from ..network.references import KEY
 from ..network.run_cache import noise_level
 from ..network.text_attention import NEGATIVE
 from .comfyui import (
@@ -34,7 +33,7 @@ from .comfyui import (
     unpack_latents,
 )
 from .guidance import Guidance, Strengths
-from .variant_settings import skip_layers_for
+from .variant_settings import parts_given, skip_layers_for
 
 WITHOUT_CROSS_MODAL, WITHOUT_FACE, WITHOUT_VOICE = CONTRASTS = ("without_cross_modal", "without_face", "without_voice")
 """Further predictions for the positive prompt: without cross-modal attention, and with zeros for what the video and the
@@ -78,7 +77,7 @@ class OviGuider(CFGGuider):
         if self.guidance.has_modality:
             conditionings[WITHOUT_CROSS_MODAL] = positive
         for name, part, tower in zip(CONTRASTS[1:], ("face", "voice"), self.guidance.options, strict=True):
-            if tower.reference and _has_people(positive, part):
+            if tower.reference and part in parts_given(options for _, options in positive):
                 conditionings[name] = [[text, {**options, ZEROED: part}] for text, options in positive]
         self.inner_set_conds(conditionings)
 
@@ -187,11 +186,6 @@ def _with_negative_text(conditioning: Any, negative: Any) -> list:
     text, options = negative
     texts = (text, options.get(AUDIO_TEXT, text))
     return [[own, {**more, NEGATIVE_TEXT: texts}] for own, more in conditioning]
-
-
-def _has_people(conditioning: Any, part: str) -> bool:
-    """Whether a conditioning has reference people with a ``face`` or a ``voice``."""
-    return any(person.get(part) is not None for _, options in conditioning for person in options.get(KEY, ()))
 
 
 def _combined(

@@ -20,7 +20,7 @@ from ..stable_names import stable_name
 from .comfyui import CFGGuider, asks_at_steps, pack_latents, prepare_noise, unpack_latents
 from .guider import OviGuider
 from .schedules import ROUNDING
-from .solvers import ONE_PREDICTION
+from .solvers import ONE_PREDICTION, check_levels
 from .variant_settings import note_people, note_speech
 
 KNOWN_ORDER = (CFGGuider.predict_noise, OviGuider.predict_noise)
@@ -48,9 +48,11 @@ def sample_hook(
     for no video.
 
     Raises:
-        OviError: a latent that is not Ovi's, or a conditioning of a part of the frame.
+        OviError: a latent that is not Ovi's, a conditioning of a part of the frame, or noise levels of no run.
     """
     guider, shapes = executor.class_obj, latent_shapes or [latent_image.shape]
+    if sigmas is not None:
+        check_levels(sigmas)
     _check_whole_frame(getattr(guider, "conds", None))
     if not isinstance(guider, OviGuider):  # which has looked at it, before ComfyUI packed it
         joint.check_shapes(shapes, "latent_image")

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..errors import OviError
 from ..latents import joint, source_media
-from ..network.references import KEY
 from . import solvers
 from .comfyui import prepare_noise, step_callback
 from .guidance import Guidance
 from .guider import OviGuider
 from .time_left import TimeLeft
+from .variant_settings import parts_given
 
 MOST_STEPS = 10_000
 MOST_SHIFT = 10_000
@@ -86,7 +86,7 @@ def sample(
     samples = joint.samples_of(latent, "latent")
     guider = OviGuider(patcher, guidance, latent_input="latent")
     guider.set_conds(positive, negative)
-    noise = prepare_noise(samples, seed, latent.get("batch_index"))
+    noise = prepare_noise(samples, seed, _batch_index(latent, samples))
     callback = step_callback(patcher, len(sigmas) - 1)
     result = guider.sample(
         noise,
@@ -99,6 +99,19 @@ def sample(
         seed=seed,
     )
     sampled = {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
-    people = [person for _, options in positive for person in options.get(KEY, ())]
-    given = (part for part in source_media.PARTS if any(person.get(part) is not None for person in people))
-    return source_media.with_likeness(sampled, given)
+    given = parts_given(options for _, options in positive)
+    return source_media.with_likeness(sampled, [part for part in source_media.PARTS if part in given])
+
+
+def _batch_index(latent: dict, samples: Any) -> Any:
+    """Which noise of a larger batch each clip of a LATENT gets; raises OviError unless there is one for each."""
+    index = latent.get("batch_index")
+    clips = len(samples.unbind()[0] if getattr(samples, "is_nested", False) else samples)
+    if index is None or (isinstance(index, (list, tuple)) and len(index) == clips):
+        return index
+    raise OviError(
+        input="latent",
+        found=f"batch_index with {len(index)} numbers" if isinstance(index, (list, tuple)) else type(index).__name__,
+        accepted=f"one for each of its {clips} clip(s)",
+        remedy="Look at the node that cut the batch, or connect Empty Ovi Latent.",
+    )

@@ -1,9 +1,9 @@
 """The reference's three solvers, each with its own schedule, as samplers of ComfyUI.
 
 All work on ComfyUI's prediction of the clean latent ("denoised"); x is the packed joint latent, so both towers step
-together while every value keeps its own history. Coefficients are numbers on ComfyUI side: no step waits for the
-device. Sources: UniPC (arXiv 2302.04867; order 2, B2, predicting data), DPM-Solver++ (arXiv 2211.01095; 2M,
-midpoint), Euler for flow matching; as the reference sets them up.
+together while every value keeps its own history. Coefficients are Python's numbers: no step waits for the device.
+Sources: UniPC (arXiv 2302.04867; order 2, B2, predicting data), DPM-Solver++ (arXiv 2211.01095; 2M, midpoint), Euler
+for flow matching; as the reference sets them up.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .comfyui import KSAMPLER
 
 SOLVERS = ("unipc", "dpm++", "euler")
 TRAIN_STEPS = 1000
+HIGHEST = 1 + 1e-6  # noise level, rounded up
 
 
 def schedule(solver: str, steps: int, shift: float) -> tuple[Tensor, np.ndarray]:
@@ -73,21 +74,31 @@ def _starts_from_noise(sigma: float) -> bool:
     return sigma >= 0.9989
 
 
+def check_levels(sigmas: Tensor) -> None:
+    """Raise OviError unless noise levels, which any node may give, can be those of a run of any sampler."""
+    if sigmas.ndim != 1:
+        raise _wrong_levels(f"noise levels of shape {list(sigmas.shape)}", "a list of numbers")
+    levels = sigmas.tolist()
+    if not all(0 <= level < math.inf for level in levels) or any(level >= 1 for level in levels[-1:]):
+        # at 1 nothing is left of a latent: ComfyUI divides by what is left
+        raise _wrong_levels(_shown(levels), "finite numbers from 0 on, of which the last is below 1")
+
+
 def _check_sigmas(sigmas: list[float], falling: bool) -> None:
-    """Raise OviError unless noise levels, which any node may give, are those of a run."""
-    usable = all(math.isfinite(sigma) and sigma > 0 for sigma in sigmas[:-1]) and all(
-        0 <= s < math.inf for s in sigmas[-1:]
-    )
-    falls = all(now > new for now, new in pairwise(sigmas))
-    if not usable or (falling and not falls):
-        shown = ", ".join(f"{sigma:g}" for sigma in sigmas[:8]) + (", …" if len(sigmas) > 8 else "")
-        raise OviError(
-            input="sigmas",
-            found=f"the noise levels {shown}",
-            accepted="numbers above 0, of which the last may be 0"
-            + (", each lower than the one before" if falling else ""),
-            remedy="Use Ovi Scheduler with the same solver.",
-        )
+    """Raise OviError unless noise levels that :func:`check_levels` lets pass are those of the reference's solvers."""
+    if not all(sigma > 0 for sigma in sigmas[:-1]):
+        raise _wrong_levels(_shown(sigmas), "numbers above 0, of which the last may be 0")
+    if falling and not (all(now > new for now, new in pairwise(sigmas)) and sigmas[0] <= HIGHEST):
+        raise _wrong_levels(_shown(sigmas), "numbers from 1 to 0, each lower than the one before")
+
+
+def _shown(sigmas: list[float]) -> str:
+    return "the noise levels " + ", ".join(f"{sigma:g}" for sigma in sigmas[:8]) + (", …" if len(sigmas) > 8 else "")
+
+
+def _wrong_levels(found: str, accepted: str) -> OviError:
+    remedy = "Use Ovi Scheduler with the same solver."
+    return OviError(input="sigmas", found=found, accepted=accepted, remedy=remedy)
 
 
 class _Steps:

@@ -93,8 +93,8 @@ def speech_notes(positive: Any, shapes: Sequence[Sequence[int]]) -> list[str]:
         positive: what each conditioning holds beside its tensor.
         shapes: of the run's latent: the video's, the audio's, or both.
     """
-    told = [options.get(SPOKEN) for options in positive if isinstance(options, dict)]
-    spoken = max((value for value in told if isinstance(value, float) and math.isfinite(value)), default=0.0)
+    lengths = [options.get(SPOKEN) for options in positive if isinstance(options, dict)]
+    spoken = max((value for value in lengths if isinstance(value, float) and math.isfinite(value)), default=0.0)
     videos = [frames_for(shape[TIME]) / FPS for shape in shapes if len(shape) == 5 and not is_absent(shape)]
     seconds = videos or [audio_seconds(shape[TIME]) for shape in shapes if len(shape) == 3]
     if not seconds or spoken <= seconds[0]:
@@ -163,8 +163,9 @@ def story_notes(
 
 def parts_given(options: Iterable[dict]) -> set[str]:
     """``face`` and ``voice``, if any of a conditioning's reference people have one."""
-    people = [person for entry in options for person in entry.get(KEY) or () if isinstance(person, dict)]
-    return {part for part in PARTS if any(person.get(part) is not None for person in people)}
+    given = [entry.get(KEY) for entry in options]
+    people = [person for some in given if isinstance(some, (list, tuple)) for person in some]
+    return {part for part in PARTS if any(isinstance(p, dict) and p.get(part) is not None for p in people)}
 
 
 def without_people(variant: Variant) -> str:

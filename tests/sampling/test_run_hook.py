@@ -7,12 +7,16 @@ import pytest
 import tiny_ovi as tiny
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import KSamplerSelect, SamplerCustomAdvanced
 from ovi_native.ovi_core.errors import OviError
 from ovi_native.ovi_core.latents import joint
 from ovi_native.ovi_core.network.run_cache import SamplingRun
-from ovi_native.ovi_core.sampling import comfyui, context_windows, run_hook
+from ovi_native.ovi_core.sampling import comfyui, context_windows, run_hook, solvers
+from ovi_native.ovi_core.sampling.guidance import Guidance, GuidanceOptions, TowerOptions
+from ovi_native.ovi_core.sampling.guider import OviGuider
+from ovi_native.ovi_core.sampling.sample import sample
 from sampler_cases import each_sampler, ksampler, own_sampler
-from tiny_ovi import same
+from tiny_ovi import GivenNoise, same
 
 
 def clean(model) -> bool:
@@ -117,3 +121,45 @@ def test_other_context_windows_stop_the_node_for_them_alone(model, monkeypatch):
     with pytest.raises(OviError, match="Update Ovi native"):
         context_windows.with_context_windows(model, 3, 0.2, False)
     assert tiny.finite(tiny.run(tiny.guider(model), steps=1))
+
+
+NAN = float("nan")
+LEVELS = ([1.0], [1.0, NAN, 0.0], [float("inf"), 0.5, 0.0], [1.0, -0.5, 0.0], [[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_noise_levels_of_no_run_are_named_before_the_first_step(model, levels):
+    """By samplers of ComfyUI. One level alone is what Split Sigmas leaves at step 0: no clip would be left."""
+    latent, sampler = tiny.empty_latent(), KSamplerSelect.execute("euler").result[0]
+    given = GivenNoise(tiny.noise_for(latent)), tiny.guider(model), sampler, torch.tensor(levels), latent
+    with pytest.raises(OviError, match="noise levels") as refused:
+        SamplerCustomAdvanced.execute(*given)
+    assert refused.value.input == "sigmas"
+
+
+@pytest.mark.parametrize("solver", ["unipc", "dpm++"])
+def test_the_references_solvers_begin_at_1(solver):
+    with pytest.raises(OviError, match="numbers from 1 to 0"):
+        solvers.sampler(solver).sampler_function(None, torch.ones(1, 1, 2), torch.tensor([2.0, 0.5, 0.0]))
+
+
+@pytest.mark.parametrize("index", [[3], [0, 1, 2], 5])
+def test_each_clip_has_one_number_of_noise(model, index):
+    latent = {**tiny.empty_latent(2), "batch_index": index}
+    with pytest.raises(OviError, match="one for each of its 2"):
+        sample(model, tiny.positive(), tiny.negative(), Guidance(skip_layers=()), latent, "euler", tiny.sigmas(), 0)
+
+
+@pytest.mark.parametrize("people", [3, [3], "two"])
+def test_people_of_another_kind_are_named(model, people):
+    """By guidance too, which looks for them first; none at all are none."""
+    options = GuidanceOptions(*[TowerOptions(reference=1.0)] * 2)
+
+    def run(given):
+        guider = OviGuider(model, Guidance(skip_layers=(), options=options))
+        guider.set_conds([[tiny.text("positive"), {"ovi_references": given}]], tiny.negative())
+        return tiny.run(guider, steps=1)
+
+    with pytest.raises(OviError, match="reference people"):
+        run(people)
+    assert same(run(None), run([]), 0)

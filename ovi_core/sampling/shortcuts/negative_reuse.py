@@ -1,8 +1,8 @@
 """The negative pass in some steps only: between them, its difference to the positive prediction is kept.
 
 In the middle of a run this difference changes slowly and evenly: it is carried on along the line through the last two
-that were computed. The contrasts of Ovi's guider (modality and
-reference guidance) are kept in the same way. The first and the last steps compute everything.
+that were computed. The contrasts of Ovi's guider (modality and reference guidance) are kept in the same way. The first
+and the last steps compute everything.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NegativeReuse:
     """When the predictions beside the positive one are computed.
 
     Attributes:
-        every: in every so manieth step in the middle of the run; 1: in all.
+        every: in one of so many steps in the middle of the run; 1: in all.
         until: share of the run after which the positive prediction stands for them, so that nothing is guided.
     """
 
