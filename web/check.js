@@ -3,15 +3,21 @@ import { app } from '../../scripts/app.js'
 
 const NODE = 'OviCheck'
 const FIELD = 'report_text'
+const EMPTY = {
+  en: 'Press Run. The report appears here.',
+  fr: 'Cliquez sur Exécuter. Le rapport apparaît ici.',
+  zh: '点击“运行”，报告会显示在这里。'
+}
 
 function field(node) {
   const known = node.widgets?.find((widget) => widget.name === FIELD)
   if (known) return known
-  const { widget } = app.widgets.STRING(node, FIELD, ['STRING', { multiline: true }], app)
+  const placeholder = EMPTY[app.extensionManager?.setting?.get?.('Comfy.Locale')] ?? EMPTY.en
+  const { widget } = app.widgets.STRING(node, FIELD, ['STRING', { multiline: true, placeholder }], app)
   widget.serialize = false // the text belongs to this machine, not into a saved workflow
   widget.options.serialize = false
   widget.options.read_only = true
-  widget.label = ' '
+  widget.label = placeholder // which the newer renderer shows above the text
   if (widget.inputEl) widget.inputEl.readOnly = true
   else if (widget.element) widget.element.readOnly = true
   return widget
@@ -20,7 +26,7 @@ function field(node) {
 function show(node, output) {
   const text = output?.text
   const lines = (Array.isArray(text) ? text : [text]).filter((line) => typeof line === 'string')
-  if (lines.length) field(node).value = lines.join('\n')
+  if (lines.length) Object.assign(field(node), { value: lines.join('\n'), label: ' ' })
 }
 
 app.registerExtension({
