@@ -290,6 +290,8 @@ def _fault_of_text(text: Any, width: int) -> str:
         return "no text" if text is None else f"a {type(text).__name__} for text"
     if text.ndim != 3 or text.shape[-1] != width:
         return f"text of width {text.shape[-1] if text.ndim else 0}"
+    if not text.shape[0]:
+        return "text of no prompt"
     if not joint.is_plain(text) or text.is_complex():
         return f"text of {joint.storage(text)}"
     # an encoder in fp16 may overflow

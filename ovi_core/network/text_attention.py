@@ -64,7 +64,7 @@ def patched(
     return put(answer, both.chunk(2)[0], others, len(roles))
 
 
-def unheard(options: dict) -> tuple[str, ...]:
+def ineffective(options: dict) -> tuple[str, ...]:
     """Names of what other nodes patch that this network has no place for."""
     patches, replacements = options.get("patches", {}), options.get("patches_replace", {})
     names = [name for name in OF_OTHER_NETWORKS if patches.get(name)]
@@ -72,7 +72,7 @@ def unheard(options: dict) -> tuple[str, ...]:
     return (*names, PATCH) if "attn1_patch" in names and patches.get(PATCH) else tuple(names)
 
 
-def warn_of_unheard(names: Sequence[str]) -> None:
+def warn_of_ineffective(names: Sequence[str]) -> None:
     """Say in the console that patches of these ``names`` have no effect."""
     logging.warning(
         "Ovi: a node patches %s, which Ovi's network does not have, so that node changes nothing (Perturbed-Attention "

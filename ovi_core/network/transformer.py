@@ -263,8 +263,8 @@ class OviTransformer(Tower):
                 key = ("text keys", i, conditionings, context.shape, device)
                 text_keys[i] = run.once(key, partial(tower.text_keys, context))
         scales = cross_modal.scales_of(options, len(self.blocks))
-        if unheard := text_attention.unheard(options):
-            run.once(("unheard patches", unheard), partial(text_attention.warn_of_unheard, unheard))
+        if ineffective := text_attention.ineffective(options):
+            run.once(("ineffective patches", ineffective), partial(text_attention.warn_of_ineffective, ineffective))
         weights = WeightPrefetch(self._read_layers(towers, text_keys, scales), device, options)
         options = {**options, CUDNN_FIRST: prefers_cudnn(device, options)}
         return Setup(options, waves, tables, text_keys, scales, weights)

@@ -25,10 +25,11 @@ TEXTS: dict[str, tuple[list, str]] = {
     "none": ([[None, {}]], "no text"),
     "a string": ([["rain", {}]], "a str for text"),
     "NaN": ([[WORDS * torch.nan, {}]], "NaN"),
-    "one infinite value": ([[WORDS.where(WORDS < WORDS.max(), torch.inf), {}]], "infinite"),
+    "one infinite value": ([[WORDS.where(WORDS.max() > WORDS, torch.inf), {}]], "infinite"),
     "meta": ([[WORDS.to("meta"), {}]], "on meta"),
     "sparse": ([[WORDS.to_sparse(), {}]], "sparse"),
     "two axes": ([[WORDS[0], {}]], "text of width"),
+    "no rows": ([[WORDS[:0], {}]], "text of no prompt"),
     "NaN for the audio": ([[WORDS, {AUDIO_TEXT: WORDS * torch.nan}]], "NaN"),
 }
 

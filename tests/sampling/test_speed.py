@@ -289,6 +289,14 @@ def test_fp8_products_are_switched_for_this_model_alone(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert not speed(small, fp8_matmuls="on").object_patches
     assert any("no matrix products in fp8" in message for message in caplog.messages)
+
+    def of_a_card(device=None):
+        raise ValueError(
+            f"Expected a cuda device, but got: {device}"
+        )  # as PyTorch does where another node took the CPU
+
+    monkeypatch.setattr(model_comfyui.comfy.model_management, "supports_fp8_compute", of_a_card)
+    assert not speed(small, fp8_matmuls="on").object_patches
     monkeypatch.setattr(model_comfyui.comfy.model_management, "supports_fp8_compute", lambda device=None: True)
     patched = speed(small, fp8_matmuls="on")
     assert len(patched.object_patches) == 6 * 24 + 4  # of each block, and the text embeddings
