@@ -155,6 +155,16 @@ def test_a_voice_is_cut_off_the_video_alone_too():
     np.testing.assert_array_equal(alone.numpy(), whole.numpy())
 
 
+def test_a_given_clip_behind_a_voice_is_no_longer_than_its_latent():
+    vae, audio_vae = small_vaes()
+    longer = torch.cat([IMAGES] * 5)
+    latent = OviEncodeClip.execute(vae, audio_vae, EmptyOviLatent.execute(64, 64, 0.4).result[0], longer, SOUND)
+    led = OviVoice.execute(audio_vae, latent.result[0], SOUND, 0.5).result[0]
+    images, sound, _ = OviDecode.execute(led, vae, audio_vae).result
+    assert torch.equal(images, longer[:9])
+    assert sound["waveform"].shape[-1] == 9 * 16_000 // 24
+
+
 def test_a_voice_that_another_node_cut_away_is_cut_off_no_more():
     latent, lead = voiced()
     video, audio = latent["samples"].unbind()
