@@ -47,13 +47,13 @@ def measured():
     saved = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_tiny(monkeypatch)
-        return filled(saved), saved
+        return filled(saved, rounds=3), saved
 
 
-def filled(saved=None):
+def filled(saved=None, rounds=1):
     report = {}
     with torch.no_grad():
-        gpu.fill(report, 3, 60.0, lambda: saved.append(json.loads(json.dumps(report))) if saved is not None else 0)
+        gpu.fill(report, rounds, 60.0, lambda: saved.append(json.loads(json.dumps(report))) if saved is not None else 0)
     return report
 
 
