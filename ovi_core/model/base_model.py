@@ -173,7 +173,7 @@ class Ovi(comfy.model_base.BaseModel):
         negative = {name: [1, TEXT_LENGTH, width] for name, _ in zip(NEGATIVE_CONTEXTS, texts, strict=False)}
         return {**super().extra_conds_shapes(**kwargs), **negative, **reference_shapes(kwargs)}
 
-    def _full_length(self, text: Tensor | None, prompt_type: str) -> Tensor:
+    def _full_length(self, text: Any, prompt_type: str) -> Tensor:
         """Pad text [B, S, text_dim] with zeros to the 512 positions the model was trained with."""
         width = self.diffusion_model.config.text_dim
         if found := _fault_of_text(text, width):

@@ -54,5 +54,4 @@ def supports_fp8(device: Any) -> bool:
 def multiplies_plain_fp8(layer: Any) -> bool:
     """Whether a layer is of ComfyUI's kind that multiplies plain fp8 weights in fp8."""
     kind = getattr(getattr(comfy.ops, "fp8_ops", None), "Linear", None)
-    weight = getattr(layer, "weight", None)
-    return kind is not None and isinstance(layer, kind) and weight.dtype is torch.float8_e4m3fn
+    return kind is not None and isinstance(layer, kind) and layer.weight.dtype is torch.float8_e4m3fn
