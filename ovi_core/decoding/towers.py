@@ -12,13 +12,13 @@ from torch import Tensor
 from ..errors import OviError
 from ..latents import joint
 from ..latents.source_media import Lead
+from ..media.images import all_finite
 from ..spec import SPATIAL, frames_for
 from ..vae.checks import compute_dtype
 from . import tiles
 
 INPUT = "samples"
 TILED = ("auto", "on", "off")
-CHECKED_AT_ONCE = 16  # frames: PyTorch copies what it looks at
 
 
 def checked_parts(latent: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -108,7 +108,7 @@ def _memory_once_free(vae: Any) -> float:
 
 
 def _check_decoded(values: Tensor, vae: Any, input: str) -> None:
-    if not all(bool(torch.isfinite(part).all()) for part in values.split(CHECKED_AT_ONCE)):
+    if not all_finite(values):
         raise OviError(
             input=input,
             found=f"a VAE that computes in {str(compute_dtype(vae)).removeprefix('torch.')} and gives NaN",

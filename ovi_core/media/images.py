@@ -99,8 +99,13 @@ def as_float(values: Tensor, input: str) -> Tensor:
         ) from error
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether no value of a batch [B, ...] is NaN or infinite; a few of the batch at a time."""
+    return all(bool(torch.isfinite(part).all()) for part in values.split(CHECKED_AT_ONCE))
+
+
 def _check_finite(values: Tensor, input: str, what: str) -> None:
-    if not all(bool(torch.isfinite(part).all()) for part in values.split(CHECKED_AT_ONCE)):
+    if not all_finite(values):
         raise OviError(
             input=input,
             found=f"{what} with values that are not numbers (NaN or infinite)",

@@ -102,7 +102,7 @@ def _encodable(given: Types.VideoComponents, input: str) -> Types.VideoComponent
     if isinstance(given.images, Tensor) and given.images.ndim == 4 and not given.images.shape[0]:
         raise OviError(
             input=input,
-            found="a video without frames",
+            found=f"a video without frames (images of shape {list(given.images.shape)})",
             accepted="a video of one frame or more",
             remedy="Look at the node that cut it: its start may lie after the video's end.",
         )

@@ -70,12 +70,6 @@ class GGUFHeader:
         return value if isinstance(value, str) else ""
 
 
-def is_gguf(path: str) -> bool:
-    """Whether a file's content begins as GGUF does."""
-    with open(path, "rb") as file:
-        return file.read(len(MARK)) == MARK
-
-
 def read_gguf_header(path: str, *, input: str) -> GGUFHeader:
     """The header of a GGUF file, checked against the file.
 
