@@ -35,8 +35,8 @@ def _part_inputs() -> list[io.Input]:
             max=10,
             step=1,
             tooltip="In the middle of the run the negative pass, and modality and reference guidance, are computed "
-            "once in this many steps. 1: in every step. With the small model, 3 is hard to tell from exact (49 dB PSNR), "
-            "8 changes picture and sound (29 dB).",
+            "once in this many steps. 1: in every step. With the small model, 3 is hard to tell from exact (49 dB "
+            "PSNR), 8 changes picture and sound (29 dB).",
         ),
         io.Float.Input(
             "guidance_end_percent",
