@@ -75,9 +75,19 @@ async function follow() {
   const now = [...new Set(nodes().filter((node) => node.type === LOADER).flatMap(variantsOf))]
   if (now.length === wanted.length && now.every((variant) => wanted.includes(variant))) return
   wanted = now
-  const more = await renew()
-  await app.refreshMissingModels?.({ silent: !more, reloadDefs: false })
+  await show(await renew())
+}
+
+async function show(loudly) {
+  await app.refreshMissingModels?.({ silent: !loudly, reloadDefs: false })
   app.canvas?.setDirty?.(true, true) // the frame of a node with errors
+}
+
+// A run may have downloaded files.
+async function afterRun() {
+  if (!Object.values(lacking).some((each) => models(each).length)) return
+  await renew()
+  await show(false)
 }
 
 app.registerExtension({
@@ -86,6 +96,7 @@ app.registerExtension({
   async init() {
     variants = strings((await json('/ovi_native'))?.variants)
     api.addEventListener('graphChanged', follow)
+    for (const kind of ['execution_success', 'execution_error']) api.addEventListener(kind, afterRun)
     // The newer renderer sets a widget after the page has looked for changes.
     for (const kind of ['click', 'keyup']) window.addEventListener(kind, () => setTimeout(follow))
   },

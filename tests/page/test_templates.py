@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import own_inputs
+from ovi_native.ovi_core.loading.manifest import model_list
+from ovi_native.ovi_core.spec import VARIANTS
 
 from tools.dev.setup import ROOT
 from tools.dev.workflow import to_prompt
@@ -14,6 +16,8 @@ from tools.workflows import catalogue
 
 if TYPE_CHECKING:
     from browser import Studio
+
+    from tools.dev.server import Server
 
 TEMPLATES = {
     file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "workflows").glob("*.json"))
@@ -58,6 +62,7 @@ SETTLED = """() => { const media = [...document.querySelectorAll('video, audio')
   return media.every(each => each.readyState >= 1) && app.graph.nodes.every(node =>
     !['LoadImage', 'LoadVideo'].includes(node.type) || node.imgs?.length || node.videoContainer
       || document.querySelector(`[data-node-id="${node.id}"] :is(img, video)`)); }"""
+RED = "app.graph.nodes.some(node => !!node.has_errors)"
 TEN = "960x960_10s"
 # In the order in which they are chosen; the small model comes with the pack.
 VARIANT_FILES = {TEN: f"model_{TEN}.safetensors", OTHER: f"ovi_{OTHER}.safetensors", "mini": ""}
@@ -125,7 +130,7 @@ def with_variant(graph: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["classic, a loader alone", "nodes 2.0, a subgraph"])
-def test_files_that_a_variant_lacks_are_offered_by_the_pages_own_dialog(wide: Studio, newer: bool):
+def test_files_that_a_variant_lacks_are_offered_by_the_pages_own_dialog(wide: Studio, page_server: Server, newer: bool):
     wide.draw_with(newer)
     graph = TEMPLATES["01 Text to video"]
     kind = node_of(graph)["type"] if newer else "OviPipelineLoader"
@@ -134,6 +139,7 @@ def test_files_that_a_variant_lacks_are_offered_by_the_pages_own_dialog(wide: St
         if variant != TEN:
             wide.choose(kind, "variant", variant)
         wide.page.locator('[data-testid="error-overlay"]').wait_for(state="visible" if file else "hidden")
+        wide.page.wait_for_function(f"red => {RED} === red", arg=bool(file))
         assert set(wide.complaints()) == ({kind, "OviPipelineLoader"} if file else set())
         if file:
             wide.page.locator('[data-testid="error-overlay"]').get_by_text("View details").click()
@@ -149,6 +155,18 @@ def test_files_that_a_variant_lacks_are_offered_by_the_pages_own_dialog(wide: St
         assert wide.complaints() == []
     else:
         assert wide.graph()["nodes"][0]["size"] == EMPTY["size"]
+        assert page_server.models
+        files = [page_server.models / each["directory"] / each["name"] for each in model_list(VARIANTS[variant])]
+        for path in files:  # as if a run had downloaded them
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        wide.add("OviCheck")
+        wide.run()
+        try:
+            wide.page.wait_for_function(f"!{RED}", timeout=20_000)
+        finally:
+            for path in files:
+                path.unlink()
 
 
 def alone(kind: str, values: list[Any]) -> dict[str, Any]:
