@@ -96,10 +96,11 @@ class Need:
         return stored_bytes(OviConfig(), PRECISIONS[self.precision])
 
     def run(self, chunk_tokens: int = 0, rows: int = ROWS) -> int:
-        """Bytes besides the weights, as the pack tells ComfyUI."""
+        """Bytes besides the weights, as the pack tells ComfyUI; for fp8, of a card that multiplies in it."""
         clip = self.clip
         tokens = clip.width // SIZE_GRID * (clip.height // SIZE_GRID) * clip.latent_frames
-        return activation_bytes(OviConfig(), rows, tokens, clip.audio_frames, 2, chunk_tokens)
+        in_fp8 = self.precision == "fp8"
+        return activation_bytes(OviConfig(), rows, tokens, clip.audio_frames, 2, chunk_tokens, in_fp8=in_fp8)
 
     def fits(self, card: Card) -> bool:
         """Whether all of it lies on the card, if need be with *Ovi Low Memory*."""

@@ -33,7 +33,7 @@ from ..network.transformer import PATCH, OviTransformer
 from ..spec import TEXT_LENGTH
 from ..stable_names import stable_name
 from . import checkpoint, memory_estimate
-from .comfyui import known_options
+from .comfyui import known_options, multiplies_in_fp8
 from .latent_format import OviLatentFormat
 from .reference_conds import NAMES, reference_conds, reference_lengths, reference_shapes
 
@@ -140,7 +140,13 @@ class Ovi(comfy.model_base.BaseModel):
         itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
         asking = _asking_twice(len((cond_shapes or {}).get(NEGATIVE_CONTEXTS[0], ())), run.negatives)
         return memory_estimate.activation_bytes(
-            self.diffusion_model.config, input_shape[0], *tokens, itemsize, run.chunk_tokens, asking
+            self.diffusion_model.config,
+            input_shape[0],
+            *tokens,
+            itemsize,
+            run.chunk_tokens,
+            asking,
+            multiplies_in_fp8(self.diffusion_model.blocks[0].ffn[2]),
         )
 
     # -- conditioning -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import comfy.ops
 import torch
 from torch import Tensor
 
+from ..network.comfyui import fp8_layout_of
 
 def known_options(function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``options`` that a function of this version of ComfyUI takes by name."""
@@ -55,3 +56,9 @@ def multiplies_plain_fp8(layer: Any) -> bool:
     """Whether a layer is of ComfyUI's kind that multiplies plain fp8 weights in fp8."""
     kind = getattr(getattr(comfy.ops, "fp8_ops", None), "Linear", None)
     return kind is not None and isinstance(layer, kind) and layer.weight.dtype is torch.float8_e4m3fn
+
+
+def multiplies_in_fp8(layer: Any) -> bool:
+    """Whether a layer multiplies in fp8 on ComfyUI's device, or does unless a node switches that off."""
+    scaled = fp8_layout_of(layer) is not None and supports_fp8(comfy.model_management.get_torch_device())
+    return scaled or multiplies_plain_fp8(layer)

@@ -27,6 +27,7 @@ def activation_bytes(
     itemsize: int,
     chunk_tokens: int = 0,
     asking_twice: float = 0.0,
+    in_fp8: bool = False,
 ) -> int:
     """Most bytes that live at once in a forward beside weights and inputs, with attention that keeps no scores.
 
@@ -39,9 +40,10 @@ def activation_bytes(
         chunk_tokens: see ``layers.in_chunks``.
         asking_twice: share of the rows that ask the negative text beside their own, see ``network.text_attention``;
             where it is not 0, all rows have that text.
+        in_fp8: whether matrices multiply in fp8, for which a layer copies what goes in. *Computed*, not measured.
     """
     video, audio = video_tokens, audio_tokens
-    hidden = config.ffn_dim / config.dim
+    hidden = config.ffn_dim / config.dim * (1 + in_fp8 / itemsize)
     widest = max(
         # of the video's own work, beside the audio as it was and as it is
         _in_self_attention(video, chunk_tokens) + audio,

@@ -114,7 +114,12 @@ class FeedForward(nn.Sequential):
         first, activation, second = self
         if absorbs_gelu(second):
             return linear_input_act(second, first(x), "gelu_tanh")
-        return second(activation(first(x)))
+        hidden = activation(first(x))
+        quantized = quantized_once(hidden, second)
+        if quantized is None:
+            return second(hidden)
+        del hidden  # twice as large as its copy in fp8, which alone is read now
+        return product(second, x, quantized)
 
 
 def _spread(part: Tensor, index: Tensor | None, like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from comfy_extras.nodes_nag import NAGuidance
 from ovi_native.nodes.loading.loaders import OviLowMemory
 from ovi_native.ovi_core.model import checkpoint
 from ovi_native.ovi_core.model.base_model import NEGATIVE_CONTEXTS, OviModelConfig
+from ovi_native.ovi_core.model.memory_estimate import activation_bytes
 from ovi_native.ovi_core.network import layers, rope
 from ovi_native.ovi_core.network.layers import CHUNK_TOKENS, in_chunks
 from ovi_native.ovi_core.network.run_cache import SamplingRun
@@ -139,6 +140,13 @@ def test_before_a_run_comfyui_is_told_of_the_negative_text(model):
     assert once > 1.3 * plain_once
     assert twice == pytest.approx(2 * once, rel=0.1)
     assert plain_twice < twice
+
+
+@pytest.mark.parametrize(("chunk_tokens", "more"), [(0, 1.3), (4096, 1.0)])
+def test_products_in_fp8_take_a_copy_of_what_goes_in(chunk_tokens, more):
+    """Of what the feed-forward holds in between half its bytes; in chunks the peak lies elsewhere."""
+    told = [activation_bytes(OviConfig(), 2, 54_900, 314, 2, chunk_tokens, in_fp8=in_fp8) for in_fp8 in (False, True)]
+    assert told[1] == pytest.approx(more * told[0], rel=0.02)
 
 
 def test_float32_takes_twice_as_much():

@@ -17,6 +17,7 @@ from fusion_cases import published_weights
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.model.fp8_matmuls import with_fp8_matmuls
 from ovi_native.ovi_core.network import layers
+from ovi_native.ovi_core.network.blocks import OviConfig
 from ovi_native.ovi_core.sampling.model_patches import with_chunks
 from safetensors.torch import save_file
 
@@ -86,6 +87,16 @@ def test_scaled_fp8_is_quantised_once_for_each_tensor(tmp_path, scales):
     assert 0 < alone - shared <= TOWER_BLOCKS * SHARED
     off, _ = with_fp8_matmuls(model, "off")
     assert both_ways(off, scales) == [0, 0]
+
+
+def test_comfyui_is_told_of_what_is_quantised(tmp_path, monkeypatch):
+    """At the published sizes and in float32; these layers do not multiply plain fp8 in fp8."""
+
+    def told(model):
+        monkeypatch.setattr(model.model.diffusion_model, "config", OviConfig())
+        return model.model.memory_required((1, 48, 31, 45, 45))
+
+    assert told(written(tmp_path, "float8_e4m3fn")) > 1.1 * told(written(tmp_path, "plain", plain=True))
 
 
 def test_scales_of_the_file_are_kept(tmp_path, scales):
