@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..network.comfyui import fp8_layout_of
 
+
 def known_options(function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``options`` that a function of this version of ComfyUI takes by name."""
     parameters = inspect.signature(function).parameters.values()
