@@ -20,6 +20,10 @@ import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 pack.load("--cpu")
+
+from ovi_native.ovi_core.loading import loader  # noqa: E402
+
+IN_FULL, loader.MULTIPLIED_OUT = loader.MULTIPLIED_OUT, 0  # fp8 weights stay so, as where a card computes
 pytest_plugins = ["studio_fixtures"]
 
 # The same few examples in every run and no clock, so that a slow machine fails nothing. OVI_FUZZ asks for more.
@@ -51,6 +55,14 @@ def model(tmp_path_factory):
     import tiny_ovi
 
     return tiny_ovi.load(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def in_full():
+    """Small models of scaled fp8 are multiplied out, as where a CPU computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "MULTIPLIED_OUT", IN_FULL)
+        yield
 
 
 @pytest.fixture

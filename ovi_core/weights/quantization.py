@@ -23,6 +23,7 @@ SUFFIXES = ("comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "pre
 OLD_SUFFIXES = {"scale_weight": "weight_scale", "scale_input": "input_scale"}
 FP8 = {torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2"}
 VALUES_PER_ELEMENT = {"nvfp4": 2, "convrot_w4a4": 2, "asym_w4a8_int8": 2, "awq_w4a16": 2}
+MARK = ".comfy_quant"
 FILE_MARK = "scaled_fp8"  # an older file's word that its fp8 is scaled; two elements mean "multiply in full precision"
 LIST = "_quantization_metadata"
 """Under this name a header may list layers and their formats, as JSON."""
@@ -84,7 +85,7 @@ def comfyui_spelling(
 
 def is_quantized(weights: Iterable[str]) -> bool:
     """Whether keys in ComfyUI's spelling have a quantized layer among them."""
-    return any(key.endswith(".comfy_quant") for key in weights)
+    return any(key.endswith(MARK) for key in weights)
 
 
 def values_per_element(weights: Mapping[str, torch.Tensor], layer: str) -> int:
@@ -129,9 +130,9 @@ def check_layers(weights: Mapping[str, torch.Tensor], *, input: str) -> None:
     """Raise OviError unless every quantized layer (ComfyUI's spelling) is one that ComfyUI can compute with."""
     known = comfyui.quantized_formats()
     for key in weights:
-        if not key.endswith(".comfy_quant") or weights[key].is_meta:
+        if not key.endswith(MARK) or weights[key].is_meta:
             continue
-        layer = key.removesuffix(".comfy_quant")
+        layer = key.removesuffix(MARK)
         format = _settings(weights[key], layer, input)["format"]
         if format not in known:
             raise OviError(
@@ -221,6 +222,23 @@ def _multiply_out(weights: dict[str, torch.Tensor], layer: str, input: str) -> N
     scale = scale.reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim else scale.reshape(())
     kept = weight.dtype if weight.dtype in (torch.float32, torch.float16) else torch.bfloat16
     weights[f"{layer}.weight"] = (weight.float() * scale).to(kept)
+
+
+def fp8_in_float32(weights: Mapping[str, torch.Tensor], most_bytes: int) -> dict[str, torch.Tensor]:
+    """Weights in ComfyUI's spelling, with layers of scaled fp8 multiplied out to the values ComfyUI computes with.
+
+    As they are, if a layer is quantized in another way or these would take more than ``most_bytes``.
+    """
+    layers = [key.removesuffix(MARK) for key in weights if key.endswith(MARK)]
+    formats = {_settings(weights[layer + MARK], layer, "")["format"] for layer in layers}
+    if not formats <= {*FP8.values()} or 4 * sum(weights[f"{layer}.weight"].numel() for layer in layers) > most_bytes:
+        return dict(weights)
+    full = {
+        f"{layer}.weight": weights[f"{layer}.weight"].float() * weights[f"{layer}.weight_scale"].float()
+        for layer in layers
+    }
+    beside = {key for key in weights if is_beside_weight(key)}
+    return {key: full.get(key, value) for key, value in weights.items() if key not in beside}
 
 
 def _as_bytes(conf: Mapping[str, Any]) -> torch.Tensor:

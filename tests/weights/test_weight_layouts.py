@@ -16,6 +16,7 @@ from comfy_extras.nodes_model_merging import ModelMergeSimple, ModelSave
 from gguf.quants import dequantize
 from native_cases import CPU, drawn, error, finite, forward, loaded, sample, tiny_weights, with_lora
 from ovi_native.nodes.loading.loaders import OviModelLoader
+from ovi_native.ovi_core.loading import loader
 from ovi_native.ovi_core.loading.loader import load_model
 from ovi_native.ovi_core.weights import gguf_blocks
 
@@ -78,6 +79,29 @@ def check_quantised(path, meant, exact, name):
 @pytest.mark.parametrize("name", list(layouts.HOST_FORMATS))
 def test_every_quantised_format_of_the_host_means_what_it_says(name, exact, tmp_path):
     check_quantised(*quantised_file(name, tmp_path), exact, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "most", "stays"),
+    [
+        ("float8_e4m3fn", False, 1 << 30, False),
+        ("float8_e5m2", False, 1 << 30, False),
+        ("float8_e4m3fn", False, 1 << 10, True),
+        ("float8_e4m3fn", True, 1 << 30, True),
+        ("int8", False, 1 << 30, True),
+    ],
+)
+def test_a_cpu_computes_small_models_of_scaled_fp8_from_their_values(name, card, most, stays, tmp_path, monkeypatch):
+    """Those that ComfyUI would make of them in each step, to the bit."""
+    path, _ = quantised_file(name, tmp_path)
+    step_by_step = load_model(path)
+    monkeypatch.setattr(loader, "MULTIPLIED_OUT", most)
+    monkeypatch.setattr(loader, "supports_fp8", lambda device: card)
+    model = load_model(path)
+    weight, other = (each.model.diffusion_model.blocks[1].ffn[2].weight for each in (model, step_by_step))
+    assert isinstance(weight, QuantizedTensor) == stays
+    assert torch.equal(weight.dequantize() if stays else weight, other.dequantize())
+    assert error(forward(loaded(model)), forward(loaded(step_by_step))) <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "int8", "int8 by row", "mxfp8", "nvfp4"])

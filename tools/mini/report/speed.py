@@ -214,9 +214,12 @@ def main(argv: list[str] | None = None) -> int:
     import comfy.model_management
 
     comfy.model_management.in_training = False
+    from ovi_native.ovi_core.loading import loader
+
     from .figures import of_kinds
     from .studio import Studio
 
+    loader.MULTIPLIED_OUT = 0  # fp8 weights stay so, for the row of fp8
     studio = Studio(arguments.models, arguments.shelf)
     orders = of_kinds(KINDS, arguments.clips, steps=arguments.steps)
     chosen = [some for some in settings() if some.name == "exact" or arguments.only in some.name]
