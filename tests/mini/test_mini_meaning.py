@@ -10,7 +10,6 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 from ovi_native.ovi_core.conditioning import locked_media
-from unpacked import unpacked
 
 from tools.mini.measure.checks import Sync
 from tools.mini.report.__main__ import MODELS
@@ -43,9 +42,7 @@ CHANGED = 0.1  # of its own size, by which a redone span changes at least
 @pytest.fixture(scope="module")
 def studio():
     training, comfy.model_management.in_training = comfy.model_management.in_training, False
-    studio = Studio(MODELS)
-    unpacked(studio.model)
-    yield studio
+    yield Studio(MODELS)
     comfy.model_management.in_training = training
 
 
