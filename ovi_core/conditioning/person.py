@@ -20,7 +20,7 @@ from ..media import resampling
 from ..media.audio import checked_audio, is_inaudible
 from ..media.images import checked_images
 from ..network.references import KEY, check_people
-from ..spec import MOST_PEOPLE, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL
+from ..spec import MOST_PEOPLE, SAMPLE_RATE, SAMPLES_PER_LATENT, SPATIAL, Variant
 from ..vae.checks import check_audio_vae, check_video_vae
 from .latent_input import parts_of
 
@@ -207,3 +207,13 @@ def _notes(people: Sequence[dict]) -> list[str]:
         if short < 0.9 * VOICE_SECONDS:
             notes.append(f"The voice gives {short:.2f} s; the weights were trained on {VOICE_SECONDS:g} s.")
     return notes
+
+
+def without_people(variant: Variant) -> str:
+    """What the sampler and the storyboard say of weights that were not trained on references and are given some."""
+    return f"The weights {variant.name} were not trained on reference faces and voices."
+
+
+def with_people(variant: Variant) -> str:
+    """What they say of weights that were trained on references and are given none."""
+    return f"The weights {variant.name} were trained with the face or the voice of one or two people."

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..conditioning.person import with_people, without_people
 from ..latents.joint import is_absent
 from ..latents.layout import TIME, clip_of, length
 from ..model.base_model import require_ovi
@@ -166,16 +167,6 @@ def parts_given(options: Iterable[dict]) -> set[str]:
     given = [entry.get(KEY) for entry in options]
     people = [person for some in given if isinstance(some, (list, tuple)) for person in some]
     return {part for part in PARTS if any(isinstance(p, dict) and p.get(part) is not None for p in people)}
-
-
-def without_people(variant: Variant) -> str:
-    """What the sampler and the storyboard say of weights that were not trained on references and are given some."""
-    return f"The weights {variant.name} were not trained on reference faces and voices."
-
-
-def with_people(variant: Variant) -> str:
-    """What they say of weights that were trained on references and are given none."""
-    return f"The weights {variant.name} were trained with the face or the voice of one or two people."
 
 
 def people_notes(variant: Variant, given: set[str]) -> Iterator[str]:

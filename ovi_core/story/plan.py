@@ -17,7 +17,6 @@ from ..errors import OviError
 from ..media import drift_correction
 from ..media.images import checked_images
 from ..media.video_file import Streams
-from ..sampling.variant_settings import with_people, without_people
 from ..spec import FPS, SAMPLE_RATE, VARIANTS, ClipShape, Overlap, Variant
 from ..text import cast_prompt, prompt_builder
 from .script import HIGHEST_SEED, Person, Shot
@@ -219,9 +218,9 @@ def _prompt(shot: Shot, variant: Variant) -> tuple[str, str]:
     if shot.sound and variant.people:
         notes.append(f"The weights of {variant.name} read no description of the sound: 'sound:' is left out.")
     if people and not variant.people:
-        notes.append(f"Warning: {without_people(variant)}")
+        notes.append(f"Warning: {references.without_people(variant)}")
     if variant.people and not people:
-        notes.append(f"Warning: {with_people(variant)} This shot has none.")
+        notes.append(f"Warning: {references.with_people(variant)} This shot has none.")
     faces, voices = ([k for k, person in enumerate(people) if getattr(person, part)] for part in ("face", "voice"))
     notes += [f"Warning: {note}" for note in references.slot_notes(faces, voices)]
     return prompt, "\n".join([report, *notes])
