@@ -29,15 +29,15 @@ def with_fp8_matmuls(patcher: Any, choice: str) -> tuple[Any, list[str]]:
     if choice == LOADED:
         return patcher.clone(), []
     network = require_ovi(patcher).diffusion_model
-    layers = list(_fp8_layers(network))
-    if not layers:
-        return patcher.clone(), _notes_of(choice, network)
     if choice == ON and not supports_fp8(patcher.load_device):
         note = (
             f"fp8_matmuls is on, and {patcher.load_device} has no matrix products in fp8 (NVIDIA: from compute "
             "capability 8.9 on). They stay in the type of the activations."
         )
         return patcher.clone(), [note]
+    layers = list(_fp8_layers(network))
+    if not layers:
+        return patcher.clone(), _notes_of(choice, network)
     patcher = patcher.clone()
     for layer in layers:
         switch = f"diffusion_model.{layer}.{FULL_PRECISION}"

@@ -276,10 +276,12 @@ def full_precision(model):
     return {name: part._full_precision_mm for name, part in model.named_modules() if hasattr(part, "layout_type")}
 
 
-def test_fp8_products_are_said_to_be_missing_where_they_are(model, caplog):
+@pytest.mark.parametrize(("card", "said"), [(False, "cpu has no matrix products in fp8"), (True, "not in fp8")])
+def test_fp8_products_are_said_to_be_missing_where_they_are(model, card, said, monkeypatch, caplog):
+    monkeypatch.setattr(model_comfyui.comfy.model_management, "supports_fp8_compute", lambda device=None: card)
     with caplog.at_level(logging.WARNING):
         assert same(run(speed(model, fp8_matmuls="on"), steps=2), run(model, steps=2), 0)
-    assert any("not in fp8" in message for message in caplog.messages)
+    assert any(said in message for message in caplog.messages)
 
 
 def test_fp8_products_are_switched_for_this_model_alone(monkeypatch, caplog):
