@@ -231,13 +231,14 @@ def fp8_in_float32(weights: Mapping[str, torch.Tensor], most_bytes: int) -> dict
     """
     layers = [key.removesuffix(MARK) for key in weights if key.endswith(MARK)]
     formats = {_settings(weights[layer + MARK], layer, "")["format"] for layer in layers}
-    if not formats <= {*FP8.values()} or 4 * sum(weights[f"{layer}.weight"].numel() for layer in layers) > most_bytes:
+    values = sum(weights[f"{layer}.weight"].numel() for layer in layers)
+    if not layers or not formats <= {*FP8.values()} or 4 * values > most_bytes:
         return dict(weights)
     full = {
         f"{layer}.weight": weights[f"{layer}.weight"].float() * weights[f"{layer}.weight_scale"].float()
         for layer in layers
     }
-    beside = {key for key in weights if is_beside_weight(key)}
+    beside = {key for key in weights if is_beside_weight(key) and f"{key.rpartition('.')[0]}.weight" in full}
     return {key: full.get(key, value) for key, value in weights.items() if key not in beside}
 
 

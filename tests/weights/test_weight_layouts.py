@@ -18,7 +18,7 @@ from native_cases import CPU, drawn, error, finite, forward, loaded, sample, tin
 from ovi_native.nodes.loading.loaders import OviModelLoader
 from ovi_native.ovi_core.loading import loader
 from ovi_native.ovi_core.loading.loader import load_model
-from ovi_native.ovi_core.weights import gguf_blocks
+from ovi_native.ovi_core.weights import gguf_blocks, quantization
 
 WIDE = {"dim": 256, "text_dim": 256}  # rows of whole blocks of 256, which the K types need
 
@@ -102,6 +102,14 @@ def test_a_cpu_computes_small_models_of_scaled_fp8_from_their_values(name, card,
     assert isinstance(weight, QuantizedTensor) == stays
     assert torch.equal(weight.dequantize() if stays else weight, other.dequantize())
     assert error(forward(loaded(model)), forward(loaded(step_by_step))) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float32"])
+def test_a_scale_of_no_layer_is_still_there_to_be_named(name):
+    weights = tiny_weights() if name == "float32" else layouts.in_host_format(tiny_weights(), name)[0]
+    assert "no.such.weight_scale" in quantization.fp8_in_float32(
+        weights | {"no.such.weight_scale": torch.ones(1)}, 1 << 30
+    )
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "int8", "int8 by row", "mxfp8", "nvfp4"])
