@@ -215,13 +215,18 @@ def _format_of(weight: torch.Tensor, scale: torch.Tensor, second_scale: bool) ->
 
 
 def _multiply_out(weights: dict[str, torch.Tensor], layer: str, input: str) -> None:
-    weight, scale = weights[f"{layer}.weight"], weights.pop(f"{layer}.weight_scale").float()
+    weight, scale = weights[f"{layer}.weight"], weights.pop(f"{layer}.weight_scale")
     weights.pop(f"{layer}.input_scale", None)
+    kept = weight.dtype if weight.dtype in (torch.float32, torch.float16) else torch.bfloat16
+    weights[f"{layer}.weight"] = _values(weight, scale, layer, input).to(kept)
+
+
+def _values(weight: torch.Tensor, scale: torch.Tensor, layer: str, input: str) -> torch.Tensor:
+    """What a layer's weight stands for, in float32; its scale is one number, or one for each row."""
     if scale.numel() not in (1, *weight.shape[:1]):
         raise _damaged(f"weights with {scale.numel()} numbers as '{layer}.weight_scale'", input)
-    scale = scale.reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim else scale.reshape(())
-    kept = weight.dtype if weight.dtype in (torch.float32, torch.float16) else torch.bfloat16
-    weights[f"{layer}.weight"] = (weight.float() * scale).to(kept)
+    scale = scale.float().reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim else scale.float().reshape(())
+    return weight.float() * scale
 
 
 def fp8_in_float32(weights: Mapping[str, torch.Tensor], most_bytes: int) -> dict[str, torch.Tensor]:
@@ -235,7 +240,7 @@ def fp8_in_float32(weights: Mapping[str, torch.Tensor], most_bytes: int) -> dict
     if not layers or not formats <= {*FP8.values()} or 4 * values > most_bytes:
         return dict(weights)
     full = {
-        f"{layer}.weight": weights[f"{layer}.weight"].float() * weights[f"{layer}.weight_scale"].float()
+        f"{layer}.weight": _values(weights[f"{layer}.weight"], weights[f"{layer}.weight_scale"], layer, "")
         for layer in layers
     }
     beside = {key for key in weights if is_beside_weight(key) and f"{key.rpartition('.')[0]}.weight" in full}
