@@ -49,6 +49,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture
+def no_gradients():
+    """As ComfyUI runs nodes."""
+    import torch
+
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A MODEL of tiny weights; a module that needs others has a fixture of its own."""

@@ -21,10 +21,7 @@ from refusals import refusal
 EXTEND, JOIN = {"node": "Ovi Extend"}, {"node": "Ovi Join Clips"}
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,7 @@ from refusals import refusal
 RATES = [8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 60.0]
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

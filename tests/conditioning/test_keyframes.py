@@ -15,11 +15,7 @@ from refusals import refusal
 
 from nodes import KSampler, VAEEncode
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 each_tower = pytest.mark.parametrize("tower", [0, 1], ids=["video", "audio"])
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,7 @@ from nodes import KSampler, VAEEncode
 NODE = "Ovi Keep Span"
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,7 @@ from nodes import KSampler, SetLatentNoiseMask
 NODE = "Ovi AV Decode"
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -29,10 +29,7 @@ VIDEO, AUDIO = "video only", "audio only"
 each_tower = pytest.mark.parametrize("towers", [VIDEO, AUDIO])
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,7 @@ SOUND = {"waveform": torch.sin(torch.arange(16_000) / 8.0)[None, None] / 2, "sam
 IMAGES = torch.linspace(0, 1, 9 * 64 * 64 * 3).reshape(9, 64, 64, 3)
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

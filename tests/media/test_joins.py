@@ -13,10 +13,7 @@ from native_cases import drawn
 RATES = [16_000, 22_050, 44_100, 48_000, 44_056]
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 # -- counts ---------------------------------------------------------------------------------------------------------

@@ -24,10 +24,7 @@ PROMPTS, WARM_UP = 100, 25
 GROWTH = 16 * 2**20  # bytes; one tiny Ovi has 10 MB, so that a leak of one in ten models would show
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(autouse=True)

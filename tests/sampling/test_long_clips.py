@@ -32,10 +32,7 @@ PER_FRAME = 125 / 24  # audio steps, of 32 ms, while one latent frame of four pi
 FIVE, TEN = 31, 61  # latent frames of a trained clip
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

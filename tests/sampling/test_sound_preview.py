@@ -21,10 +21,7 @@ from sampler_cases import each_sampler
 STEPS = 4
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 class Page:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import comfy.model_management
 import pytest
-import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from native_cases import sample, small_lora, tiny_weights, with_lora, write_tiny
@@ -19,11 +18,7 @@ from safetensors.torch import save_file
 
 from tools.convert import convert
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import av
 import folder_paths
 import pytest
 import story_cases as story
-import torch
 from comfy_api.latest import InputImpl
 from join_cases import clip
 from ovi_native.nodes import storyboard
@@ -24,10 +23,7 @@ SMALL = {"variant": "mini", "width": 64, "height": 32, "overlap_seconds": 0.2, "
 SAMPLING = {"video_cfg": 4.0, "audio_cfg": 3.0, "shift": 5.0, "solver": "unipc", "skip_layers": "1"}
 
 
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.inference_mode():  # as ComfyUI runs nodes
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module", autouse=True)
